@@ -1,0 +1,298 @@
+"""The settings of an MMVAE: checked once when made, never changed afterwards."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+
+class LossName(NamedTuple):
+    """A bound (how log w is reduced) and an estimator (how it is differentiated)."""
+
+    bound: str
+    estimator: str
+
+
+LOSSES: Mapping[str, LossName] = MappingProxyType(
+    {
+        "iwae_looser": LossName("looser", "reparam"),
+        "dreg_looser": LossName("looser", "dreg"),
+        "stl_looser": LossName("looser", "stl"),
+        "mixture_dreg_looser": LossName("looser", "mixture_dreg"),
+        "iwae": LossName("tight", "reparam"),
+        "dreg": LossName("tight", "dreg"),
+        "stl": LossName("tight", "stl"),
+        "mixture_dreg": LossName("tight", "mixture_dreg"),
+        "elbo": LossName("elbo", "reparam"),
+    }
+)
+
+POSTERIORS = ("laplace_with_softmax", "normal")
+
+# The parameters that decoder_dist_params may set, and their defaults.
+LIKELIHOOD_PARAMS: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        "normal": MappingProxyType({"scale": 1.0}),
+        "laplace": MappingProxyType({"scale": 1.0}),
+        "bernoulli": MappingProxyType({}),
+        "categorical": MappingProxyType({}),
+    }
+)
+
+LikelihoodFn = Callable[..., Any]
+
+
+class FrozenDict(Mapping[str, Any]):
+    """A hashable mapping that keeps its order and counts it in comparisons."""
+
+    def __init__(self, items: Mapping[str, Any]):
+        self._items = dict(items)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._items[name]
+
+    def __iter__(self):
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, FrozenDict):
+            return tuple(self.items()) == tuple(other.items())
+        return isinstance(other, Mapping) and self._items == dict(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.items()))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MMVAEConfig:
+    """Settings of an MMVAE, with the names and defaults of MultiVae's ``MMVAEConfig``.
+
+    Args:
+      input_dims: shape of one example of each modality, channels last; its order is the
+        order of the experts.
+      n_modalities: number of modalities; optional, checked against ``input_dims``.
+      latent_dim: size d of the latent variable.
+      uses_likelihood_rescaling: multiply log p(x_m|z) by a factor, so that large modalities
+        do not drown small ones.
+      rescale_factors: the factor of each modality; ``max_j dim_j / dim_m`` when left out.
+      decoders_dist: likelihood of each modality: normal, laplace, bernoulli (logits),
+        categorical (logits over the last axis), or a function
+        ``(decoded [*input_dim], x [*input_dim], **params) -> log p []`` of one example;
+        normal for modalities left out.
+      decoder_dist_params: keyword parameters of the likelihoods: ``{"scale": s}`` for normal
+        and laplace (default 1), anything for a function.
+      K: particles drawn from each expert.
+      prior_and_posterior_dist: ``laplace_with_softmax`` or ``normal``.
+      learn_prior: train the prior's scale.
+      beta: weight of log p(z) - log q(z|X) in the log importance weights.
+      loss: a key of `LOSSES`: bound and gradient estimator in one name.
+
+    Raises:
+      ValueError: naming the field, its value and the fix.
+
+    >>> config = MMVAEConfig(input_dims={"image": (28, 28, 1), "word": (8, 71)},
+    ...                      decoders_dist={"word": "categorical"}, K=30)
+    >>> MMVAEConfig.from_json(config.to_json()) == config
+    True
+    """
+
+    input_dims: Mapping[str, tuple[int, ...]]
+    n_modalities: int | None = None
+    latent_dim: int = 10
+    uses_likelihood_rescaling: bool = False
+    rescale_factors: Mapping[str, float] | None = None
+    decoders_dist: Mapping[str, str | LikelihoodFn] | None = None
+    decoder_dist_params: Mapping[str, Mapping[str, Any]] | None = None
+    K: int = 10
+    prior_and_posterior_dist: str = "laplace_with_softmax"
+    learn_prior: bool = True
+    beta: float = 1.0
+    loss: str = "dreg_looser"
+
+    def __post_init__(self) -> None:
+        dims = _checked_dims(self.input_dims)
+        self._set("input_dims", dims)
+        if self.n_modalities is None:
+            self._set("n_modalities", len(dims))
+        if self.n_modalities != len(dims):
+            raise ValueError(
+                f"n_modalities is {self.n_modalities!r}, but input_dims has {len(dims)} "
+                f"modalities {sorted(dims)}: leave n_modalities out, or make them agree"
+            )
+        for field in ("latent_dim", "K"):
+            _check_count(field, getattr(self, field))
+        for field in ("uses_likelihood_rescaling", "learn_prior"):
+            if not isinstance(getattr(self, field), bool):
+                raise ValueError(f"{field} is {getattr(self, field)!r}: give True or False")
+        _check_positive("beta", self.beta)
+        _check_choice("prior_and_posterior_dist", self.prior_and_posterior_dist, POSTERIORS)
+        _check_choice("loss", self.loss, tuple(LOSSES))
+        self._set("decoders_dist", _checked_likelihoods(self.decoders_dist, dims))
+        self._set("decoder_dist_params", self._checked_params())
+        self._set("rescale_factors", self._checked_factors())
+
+    def _set(self, field: str, value: Any) -> None:
+        object.__setattr__(self, field, value)
+
+    def _checked_params(self) -> FrozenDict:
+        """Likelihood parameters of every modality, defaults filled in."""
+        given = _named("decoder_dist_params", self.decoder_dist_params or {}, self.input_dims)
+        likelihoods = self.decoders_dist or {}
+        filled = {}
+        for name, likelihood in likelihoods.items():
+            params = given.get(name, {})
+            field = f"decoder_dist_params[{name!r}]"
+            if not isinstance(params, Mapping):
+                raise ValueError(f"{field} is {params!r}: give a dict such as {{'scale': 0.75}}")
+            if callable(likelihood):
+                filled[name] = FrozenDict(params)
+                continue
+            known = LIKELIHOOD_PARAMS[likelihood]
+            for param, value in params.items():
+                if param not in known:
+                    raise ValueError(
+                        f"{field} sets {param!r}, which the {likelihood} likelihood does not have: "
+                        f"it takes {sorted(known) or 'no parameters'}"
+                    )
+                _check_positive(f"{field}[{param!r}]", value)
+            filled[name] = FrozenDict({**known, **params})
+        return FrozenDict(filled)
+
+    def _checked_factors(self) -> FrozenDict | None:
+        if self.rescale_factors is None:
+            return None
+        if not self.uses_likelihood_rescaling:
+            raise ValueError(
+                f"rescale_factors is {dict(self.rescale_factors)!r}, but uses_likelihood_rescaling "
+                "is False: set it to True, or leave the factors out"
+            )
+        factors = _named("rescale_factors", self.rescale_factors, self.input_dims)
+        missing = [name for name in self.input_dims if name not in factors]
+        if missing:
+            raise ValueError(f"rescale_factors lacks {missing}: give a factor for every modality")
+        for name, value in factors.items():
+            _check_positive(f"rescale_factors[{name!r}]", value)
+        return FrozenDict({name: float(factors[name]) for name in self.input_dims})
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, in the order of the experts."""
+        return tuple(self.input_dims)
+
+    @property
+    def likelihood_factors(self) -> FrozenDict:
+        """The factor of each log p(x_m|z): all 1 unless ``uses_likelihood_rescaling``."""
+        if self.rescale_factors is not None:
+            return FrozenDict(self.rescale_factors)
+        if not self.uses_likelihood_rescaling:
+            return FrozenDict(dict.fromkeys(self.input_dims, 1.0))
+        sizes = {name: math.prod(dim) for name, dim in self.input_dims.items()}
+        return FrozenDict({name: max(sizes.values()) / size for name, size in sizes.items()})
+
+    def replace(self, **changes: Any) -> MMVAEConfig:
+        """A checked copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, tuples and numbers, as `from_dict` takes them."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: _plain(value) for name, value in fields.items()}
+
+    def to_json(self) -> str:
+        """JSON text; a likelihood that is a function has none and raises ValueError."""
+        for name, likelihood in (self.decoders_dist or {}).items():
+            if callable(likelihood):
+                raise ValueError(
+                    f"decoders_dist[{name!r}] is the function {likelihood!r}, which JSON cannot "
+                    "hold: save it in code and pass it with config.replace(decoders_dist=...)"
+                )
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> MMVAEConfig:
+        """The config of these fields; unknown names raise ValueError."""
+        known = [f.name for f in dataclasses.fields(cls)]
+        unknown = sorted(set(fields) - set(known))
+        if unknown:
+            raise ValueError(f"unknown config fields {unknown}: the known ones are {known}")
+        if "input_dims" not in fields:
+            raise ValueError("input_dims is missing: give the shape of each modality")
+        return cls(**fields)
+
+    @classmethod
+    def from_json(cls, text: str) -> MMVAEConfig:
+        """The config that `to_json` wrote."""
+        fields = json.loads(text)
+        if not isinstance(fields, dict):
+            raise ValueError(f"config JSON holds a {type(fields).__name__}: it must be an object")
+        return cls.from_dict(fields)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return value
+
+
+def _checked_dims(input_dims: Any) -> FrozenDict:
+    if not isinstance(input_dims, Mapping) or not input_dims:
+        raise ValueError(
+            f"input_dims is {input_dims!r}: give a dict from modality name to the shape of one "
+            'example, such as {"image": (28, 28, 1)}'
+        )
+    dims = {}
+    for name, dim in input_dims.items():
+        if not isinstance(name, str) or not name or "/" in name:
+            raise ValueError(
+                f"input_dims has the modality name {name!r}: names are non-empty strings without '/'"
+            )
+        if not isinstance(dim, tuple | list) or not dim:
+            raise ValueError(f"input_dims[{name!r}] is {dim!r}: give a tuple of sizes, like (10,)")
+        for size in dim:
+            _check_count(f"input_dims[{name!r}]", size)
+        dims[name] = tuple(int(size) for size in dim)
+    return FrozenDict(dims)
+
+
+def _checked_likelihoods(given: Any, dims: Mapping[str, tuple[int, ...]]) -> FrozenDict:
+    given = _named("decoders_dist", given or {}, dims)
+    for name, likelihood in given.items():
+        if not callable(likelihood):
+            _check_choice(f"decoders_dist[{name!r}]", likelihood, tuple(LIKELIHOOD_PARAMS))
+    return FrozenDict({name: given.get(name, "normal") for name in dims})
+
+
+def _named(field: str, given: Any, dims: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`given`, checked to be a mapping whose keys are modalities."""
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{field} is {given!r}: give a dict by modality name")
+    unknown = [name for name in given if name not in dims]
+    if unknown:
+        raise ValueError(f"{field} names the unknown modalities {unknown}: known are {list(dims)}")
+    return given
+
+
+def _check_count(field: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{field} is {value!r}: give an integer of at least 1")
+
+
+def _check_positive(field: str, value: Any) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{field} is {value!r}: give a finite number above 0")
+
+
+def _check_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{field} is {value!r}: choose one of {list(choices)}")

@@ -1,0 +1,73 @@
+"""Posterior families, the prior, and the mixture of experts under a mask (DistraX behind them)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import distrax
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+# Keeps the softmax scales away from 0, where a Laplace density is a spike.
+MIN_SOFTMAX_SCALE = 1e-6
+
+
+class Family(NamedTuple):
+    """A location-scale family, used for the prior and for every expert.
+
+    Attributes:
+      to_scale: raw network output ``[*n, d]`` to positive scales of the same shape.
+      log_prob: ``(z, loc, scale) -> log density``, each ``[*n, d]``, summed over d.
+      standard: ``(key, shape, dtype) -> draws`` with location 0 and scale 1.
+    """
+
+    to_scale: Callable[[Array], Array]
+    log_prob: Callable[[Array, Array, Array], Array]
+    standard: Callable[[PRNGKeyArray, tuple[int, ...], DTypeLike], Array]
+
+
+def _softmax_scale(log_var: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+    """``softmax(raw) d + 1e-6``: the scales of a point sum to d (Shi et al. 2019, released code)."""
+    return jax.nn.softmax(log_var, axis=-1) * log_var.shape[-1] + MIN_SOFTMAX_SCALE
+
+
+def _laplace_log_prob(
+    z: Float[Array, "*#n d"], loc: Float[Array, "*#n d"], scale: Float[Array, "*#n d"]
+) -> Float[Array, "*n"]:
+    return distrax.Laplace(loc, scale).log_prob(z).sum(-1)
+
+
+def _normal_log_prob(
+    z: Float[Array, "*#n d"], loc: Float[Array, "*#n d"], scale: Float[Array, "*#n d"]
+) -> Float[Array, "*n"]:
+    return distrax.Normal(loc, scale).log_prob(z).sum(-1)
+
+
+FAMILIES: dict[str, Family] = {
+    "laplace_with_softmax": Family(_softmax_scale, _laplace_log_prob, jax.random.laplace),
+    "normal": Family(lambda log_var: jnp.exp(log_var / 2), _normal_log_prob, jax.random.normal),
+}
+
+
+def mixture_log_prob(
+    log_q: Float[Array, "j *n"], mask: Bool[Array, "j *n"]
+) -> Float[Array, "*n"]:
+    """Log density of the mixture of the observed experts.
+
+    ``log q_mix(z|X) = logsumexp_{j in S} log q_j(z|x_j) - log |S|`` (Shi et al. 2019, eq. 2).
+
+    Args:
+      log_q: log density of each expert at the same points.
+      mask: which experts are observed, at least one at every point.
+    """
+    observed = jnp.where(mask, log_q, -jnp.inf)
+    num_observed = mask.sum(0).astype(log_q.dtype)
+    return jax.nn.logsumexp(observed, axis=0) - jnp.log(num_observed)
+
+
+def responsibilities(
+    log_q: Float[Array, "j *n"], mask: Bool[Array, "j *n"]
+) -> Float[Array, "j *n"]:
+    """``r_j(z) = q_j(z) / sum_{i in S} q_i(z)``: each expert's share of the mixture's density."""
+    return jax.nn.softmax(jnp.where(mask, log_q, -jnp.inf), axis=0)

@@ -1,0 +1,80 @@
+"""Gradient estimators of a bound with respect to the encoders, each as its own piece.
+
+Write ``w~`` for the normalised weights, held constant. Decoders and prior always receive
+``sum w~ d(log w)/d(theta)``. Encoder parameters reach log w along two paths:
+
+- through the particle, ``z = loc_m + scale_m noise``: the *z-path*;
+- through the densities of the mixture in the denominator, ``log q_mix(z)``: the *direct* path.
+
+An estimator says which direct paths are differentiated, by which factor the z-path
+``w~ d(log w)/dz`` is multiplied, and whether a term ``-beta w~ d(r_m)/dz`` is added to it.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class Estimator(NamedTuple):
+    """How log w is differentiated with respect to the encoder parameters.
+
+    Attributes:
+      direct: ``own [j n] -> [j n]``: where parameters of q_j inside log q_mix are
+        differentiated; `own` is True where j is the expert that particle n was drawn from.
+      z_factor: ``(w~ [n], r_m [n], beta) -> [n]``: multiplies the z-path.
+      uses_responsibility: whether ``-beta w~ d(r_m)/dz`` is added to the z-path.
+    """
+
+    direct: Callable[[Bool[Array, "j n"]], Bool[Array, "j n"]]
+    z_factor: Callable[[Array, Array, float], Float[Array, " n"]]
+    uses_responsibility: bool = False
+
+
+def _everywhere(own: Bool[Array, "j n"]) -> Bool[Array, "j n"]:
+    return jnp.ones_like(own)
+
+
+def _nowhere(own: Bool[Array, "j n"]) -> Bool[Array, "j n"]:
+    return jnp.zeros_like(own)
+
+
+def _other_experts(own: Bool[Array, "j n"]) -> Bool[Array, "j n"]:
+    return ~own
+
+
+REPARAM = Estimator(_everywhere, lambda w, r, beta: jnp.ones_like(w))
+"""Plain autodiff of the bound (Burda et al. 2016); its signal-to-noise ratio falls with K."""
+
+STL = Estimator(_nowhere, lambda w, r, beta: jnp.ones_like(w))
+"""Sticking the landing (Roeder et al. 2017): the direct path is dropped. Biased for K > 1."""
+
+DREG = Estimator(_nowhere, lambda w, r, beta: (1 - beta) + beta * w)
+"""Doubly reparameterised (Tucker et al. 2019, eq. 6): z-path weights w~^2.
+
+The direct path is traded for a pathwise one as if log w had the density of the expert that was
+sampled in its denominator. Exact for one expert, biased for a mixture.
+"""
+
+MIXTURE_DREG = Estimator(
+    _other_experts, lambda w, r, beta: (1 - beta * r) + beta * r * w, uses_responsibility=True
+)
+"""The doubly reparameterised gradient of a mixture of experts: unbiased.
+
+The direct path of expert m weighs its score by ``f = w~ r_m``. Only that score is of the density
+sampled from, so ``E_{q_m}[f d(log q_m)/d(phi)] = E_{q_m}[df/dz dz/d(phi)]`` applies to it alone::
+
+    d(w~ r_m)/dz = r_m (w~ - w~^2) d(log w)/dz + w~ d(r_m)/dz
+
+Subtracted, times beta, from the reparameterised z-path ``w~ d(log w)/dz``, this gives the factor
+``(1 - beta r_m) + beta r_m w~`` and the term in ``d(r_m)/dz``; the direct paths of the experts
+that the particle was not drawn from stay. With one expert r = 1, and it is DReG.
+"""
+
+ESTIMATORS: dict[str, Estimator] = {
+    "reparam": REPARAM,
+    "stl": STL,
+    "dreg": DREG,
+    "mixture_dreg": MIXTURE_DREG,
+}

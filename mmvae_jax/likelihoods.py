@@ -1,0 +1,55 @@
+"""log p(x_m|z) of one example, summed over its event axes."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import distrax
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+LogLikelihood = Callable[..., Float[Array, ""]]
+
+
+def normal(
+    decoded: Float[Array, "*dim"], x: Float[Array, "*dim"], *, scale: float
+) -> Float[Array, ""]:
+    """Normal with the decoded mean and one scale for all axes."""
+    return distrax.Normal(decoded, scale).log_prob(x).sum()
+
+
+def laplace(
+    decoded: Float[Array, "*dim"], x: Float[Array, "*dim"], *, scale: float
+) -> Float[Array, ""]:
+    """Laplace with the decoded location and one scale for all axes."""
+    return distrax.Laplace(decoded, scale).log_prob(x).sum()
+
+
+def bernoulli(decoded: Float[Array, "*dim"], x: Float[Array, "*dim"]) -> Float[Array, ""]:
+    """Bernoulli with decoded logits; x between 0 and 1 gives minus the cross-entropy."""
+    return distrax.Bernoulli(logits=decoded).log_prob(x).sum()
+
+
+def categorical(
+    decoded: Float[Array, "*dim classes"], x: Shaped[Array, "*target"]
+) -> Float[Array, ""]:
+    """Categorical with decoded logits; x one-hot ``[*dim, classes]`` or integer ``[*dim]``."""
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        return distrax.Categorical(logits=decoded).log_prob(x).sum()
+    return distrax.OneHotCategorical(logits=decoded).log_prob(x).sum()
+
+
+LIKELIHOODS: dict[str, LogLikelihood] = {
+    "normal": normal,
+    "laplace": laplace,
+    "bernoulli": bernoulli,
+    "categorical": categorical,
+}
+
+
+def log_likelihood(
+    likelihood: str | LogLikelihood, params: Mapping[str, Any]
+) -> Callable[[Array, Array], Float[Array, " n"]]:
+    """``(decoded [n, *dim], x [n, *dim]) -> log p(x|z) [n]`` of a named or a user's likelihood."""
+    one = LIKELIHOODS[likelihood] if isinstance(likelihood, str) else likelihood
+    return jax.vmap(lambda decoded, x: one(decoded, x, **params))

@@ -1,0 +1,167 @@
+"""The MMVAE module: encoders, decoders and the prior's parameter."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+
+from mmvae_jax.batch import encoder_input
+from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.distributions import FAMILIES
+from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
+from mmvae_jax.weights import Experts
+
+Modules = Mapping[str, Any]
+
+
+class MMVAE(nnx.Module):
+    """Variational mixture-of-experts autoencoder (Shi et al. 2019, arXiv 1911.03393).
+
+    Args:
+      config: its settings.
+      encoders: ``{modality: module}``, ``x [n, *input_dim] -> (loc [n, d], log_var [n, d])``;
+        `MLPEncoder` for modalities left out.
+      decoders: ``{modality: module}``, ``z [n, d] -> [n, *input_dim]``; `MLPDecoder` for
+        modalities left out, with a sigmoid for image-shaped inputs (3 axes) under a normal or
+        Laplace likelihood.
+      rngs: source of the default networks' initial parameters.
+
+    Attributes:
+      prior_log_var: raw scale of the prior ``[d]``; an `nnx.Param` only if ``learn_prior``.
+
+    Raises:
+      ValueError: if a network is given for an unknown modality, or carries state from one call
+        to the next, as BatchNorm does.
+    """
+
+    def __init__(
+        self,
+        config: MMVAEConfig,
+        encoders: Modules | None = None,
+        decoders: Modules | None = None,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        self.config = config
+        encoders, decoders = dict(encoders or {}), dict(decoders or {})
+        _check_networks("encoders", encoders, config)
+        _check_networks("decoders", decoders, config)
+        for name in config.modalities:
+            if name not in encoders:
+                encoders[name] = MLPEncoder(config.input_dims[name], config.latent_dim, rngs=rngs)
+            if name not in decoders:
+                decoders[name] = _default_decoder(config, name, rngs)
+        self.encoders = nnx.Dict(encoders)
+        self.decoders = nnx.Dict(decoders)
+        variable = nnx.Param if config.learn_prior else nnx.Variable
+        self.prior_log_var = variable(jnp.zeros(config.latent_dim))
+
+    @property
+    def pz_params(self) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
+        """Location and scale of the prior."""
+        raw = self.prior_log_var[...]
+        return jnp.zeros_like(raw), self.log_var_to_std(raw)
+
+    def log_var_to_std(self, log_var: Float[ArrayLike, "*n d"]) -> Float[Array, "*n d"]:
+        """Scale from a network's raw output: ``softmax(raw) d + 1e-6``, or ``exp(raw / 2)``."""
+        return FAMILIES[self.config.prior_and_posterior_dist].to_scale(jnp.asarray(log_var))
+
+    def experts(
+        self, data: Mapping[str, Shaped[Array, "b ..."]], *, key: PRNGKeyArray | None = None
+    ) -> Experts:
+        """Posterior parameters ``[m b d]`` of every modality, in the config's order.
+
+        Args:
+          data: one array ``[b, *input_dim]`` per modality.
+          key: for encoders whose call takes ``rngs``.
+        """
+        config = self.config
+        outputs = []
+        for m, name in enumerate(config.modalities):
+            x = encoder_input(config, name, data[name])
+            output = call(self.encoders[name], x, key, m)
+            outputs.append(_checked_posterior(name, output, (x.shape[0], config.latent_dim)))
+        loc, log_var = (jnp.stack(values) for values in zip(*outputs, strict=True))
+        return Experts(loc, self.log_var_to_std(log_var))
+
+
+def decode_modality(
+    config: MMVAEConfig,
+    decoders: Modules,
+    name: str,
+    z: Float[Array, "n d"],
+    *,
+    key: PRNGKeyArray | None = None,
+) -> Float[Array, "n ..."]:
+    """Decode z into one modality, ``[n, *input_dim]``; the shape is checked."""
+    decoded = call(decoders[name], z, key, config.modalities.index(name))
+    expected = (z.shape[0], *config.input_dims[name])
+    if getattr(decoded, "shape", None) != expected:
+        raise ValueError(
+            f"decoders[{name!r}] returned {_describe(decoded)}, expected shape {expected}: "
+            f"input_dims[{name!r}] with the batch in front, channels last"
+        )
+    return decoded
+
+
+def call(module: Any, x: Array, key: PRNGKeyArray | None, index: int) -> Any:
+    """Call a network, with random keys of its own if its signature takes ``rngs``."""
+    takes_rngs = "rngs" in inspect.signature(module.__call__).parameters
+    if key is None or not takes_rngs:
+        return module(x)
+    return module(x, rngs=nnx.Rngs(jax.random.fold_in(key, index)))
+
+
+def reseeded(model: nnx.Module, key: PRNGKeyArray | None) -> Any:
+    """A copy whose random streams start from the key (from where they stand without one)."""
+    copy = nnx.clone(model)
+    if key is not None:
+        streams = [s for _, s in nnx.iter_graph(copy) if isinstance(s, nnx.RngStream)]
+        for index, stream in enumerate(streams):
+            stream.key.set_value(jax.random.fold_in(key, index))
+            stream.count.set_value(jnp.zeros((), jnp.uint32))
+    return copy
+
+
+def _default_decoder(config: MMVAEConfig, name: str, rngs: nnx.Rngs) -> MLPDecoder:
+    assert config.decoders_dist is not None
+    dim = config.input_dims[name]
+    is_intensity = len(dim) == 3 and config.decoders_dist[name] in ("normal", "laplace")
+    return MLPDecoder(config.latent_dim, dim, sigmoid=is_intensity, rngs=rngs)
+
+
+def _check_networks(field: str, networks: Modules, config: MMVAEConfig) -> None:
+    unknown = [name for name in networks if name not in config.input_dims]
+    if unknown:
+        raise ValueError(
+            f"{field} has the unknown modalities {unknown}: known are {list(config.modalities)}"
+        )
+    for name, network in networks.items():
+        for path, value in nnx.iter_graph(network):
+            if isinstance(value, nnx.BatchStat | nnx.Cache):
+                raise ValueError(
+                    f"{field}[{name!r}] keeps the state {'.'.join(map(str, path))!r} "
+                    f"({type(value).__name__}) from call to call, which a pure function cannot: "
+                    "use LayerNorm or GroupNorm in place of BatchNorm"
+                )
+
+
+def _checked_posterior(name: str, output: Any, expected: tuple[int, int]) -> tuple[Array, Array]:
+    shapes = [getattr(a, "shape", None) for a in output] if isinstance(output, tuple) else None
+    if shapes != [expected, expected]:
+        raise ValueError(
+            f"encoders[{name!r}] returned {_describe(output)}, expected a pair (loc, log_var) "
+            f"of shape {expected} each"
+        )
+    return output
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_describe, value))})"
+    return f"shape {value.shape}" if hasattr(value, "shape") else type(value).__name__
