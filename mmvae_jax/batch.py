@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Shaped
 
 from mmvae_jax.config import MMVAEConfig
@@ -38,28 +39,45 @@ class Observed(NamedTuple):
     mask: Bool[Array, "m b"]
 
 
-def observe(config: MMVAEConfig, batch: Batch) -> Observed:
+def observe(config: MMVAEConfig, batch: Batch, *, allow_absent: bool = False) -> Observed:
     """Check a batch against the config and put zeros where it is missing.
+
+    Args:
+      config: of the model.
+      batch: data and mask.
+      allow_absent: take modalities that ``batch.data`` does not name as missing everywhere.
 
     Raises:
       ValueError: naming the modality, what was expected and what came.
     """
     if not isinstance(batch, Batch):
-        raise ValueError(f"batch is a {type(batch).__name__}: give mm.Batch(data={{...}}, mask=None)")
-    _check_names("batch.data", batch.data, config)
-    data = {name: jnp.asarray(batch.data[name]) for name in config.modalities}
+        raise ValueError(
+            f"batch is a {type(batch).__name__}: give mm.Batch(data={{...}}, mask=None)"
+        )
+    required = () if allow_absent else config.modalities
+    check_names("batch.data", batch.data, config, required)
+    data = {name: jnp.asarray(x) for name, x in batch.data.items()}
     for name, x in data.items():
         _check_array(config, name, x)
     sizes = {name: x.shape[0] for name, x in data.items()}
-    if len(set(sizes.values())) > 1:
-        raise ValueError(f"batch.data has different numbers of examples, {sizes}: make them equal")
-    mask = _checked_mask(config, batch.mask, next(iter(sizes.values())))
-    kept = {name: _where(mask[m], x, 0) for m, (name, x) in enumerate(data.items())}
-    return Observed(kept, mask)
+    if len(set(sizes.values())) != 1:
+        raise ValueError(
+            f"batch.data has the numbers of examples {sizes}: give the same one to every modality"
+        )
+    num_examples = next(iter(sizes.values()))
+    mask = _checked_masks(config, batch, num_examples)
+    for name in config.modalities:
+        if name in data:
+            data[name] = _zero_where_missing(data[name], mask[name])
+        else:
+            data[name] = jnp.zeros((num_examples, *config.input_dims[name]))
+    return Observed(data, jnp.stack([mask[name] for name in config.modalities]))
 
 
-def _where(mask: Bool[Array, " b"], x: Shaped[Array, "b *dim"], filler) -> Shaped[Array, "b *dim"]:
-    return jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.asarray(filler, x.dtype))
+def _zero_where_missing(
+    x: Shaped[Array, "b *dim"], mask: Bool[Array, " b"]
+) -> Shaped[Array, "b *dim"]:
+    return jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros((), x.dtype))
 
 
 def encoder_input(config: MMVAEConfig, name: str, x: Array) -> Array:
@@ -69,15 +87,18 @@ def encoder_input(config: MMVAEConfig, name: str, x: Array) -> Array:
     return x
 
 
-def _check_names(field: str, given: Mapping[str, Any], config: MMVAEConfig) -> None:
+def check_names(
+    field: str, given: Any, config: MMVAEConfig, required: tuple[str, ...] = ()
+) -> None:
+    """Raise ValueError unless `given` is a mapping by known modalities, with all required ones."""
     if not isinstance(given, Mapping):
         raise ValueError(f"{field} is a {type(given).__name__}: give a dict by modality name")
-    missing = [name for name in config.modalities if name not in given]
-    extra = [name for name in given if name not in config.input_dims]
-    if missing or extra:
+    missing = [name for name in required if name not in given]
+    unknown = [name for name in given if name not in config.input_dims]
+    if missing or unknown:
         raise ValueError(
             f"{field} has the modalities {sorted(given)}, the config {list(config.modalities)}: "
-            f"missing {missing}, unknown {extra}"
+            f"missing {missing}, unknown {unknown}"
         )
 
 
@@ -99,20 +120,32 @@ def _check_array(config: MMVAEConfig, name: str, x: Array) -> None:
         )
 
 
-def _checked_mask(config: MMVAEConfig, mask: Any, num_examples: int) -> Bool[Array, "m b"]:
-    if mask is None:
-        return jnp.ones((len(config.modalities), num_examples), bool)
-    _check_names("batch.mask", mask, config)
-    for name in config.modalities:
-        given = jnp.asarray(mask[name])
+def _checked_masks(
+    config: MMVAEConfig, batch: Batch, num_examples: int
+) -> dict[str, Bool[Array, " b"]]:
+    """The mask of every modality of the config, in its order."""
+    mask = dict.fromkeys(batch.data, np.ones(num_examples, bool))
+    if batch.mask is not None:
+        check_names("batch.mask", batch.mask, config, tuple(batch.data))
+        mask = {name: jnp.asarray(given) for name, given in batch.mask.items()}
+    for name, given in mask.items():
         if given.dtype != bool:
             raise ValueError(
-                f"batch.mask[{name!r}] has dtype {given.dtype}, expected bool: compare it first"
-                " (mask > 0.5), True is observed"
+                f"batch.mask[{name!r}] has dtype {given.dtype}, expected bool, True where "
+                "observed: compare it first (mask > 0.5)"
             )
         if given.shape != (num_examples,):
             raise ValueError(
                 f"batch.mask[{name!r}] has shape {given.shape}, expected ({num_examples},): "
                 "one value per example"
             )
-    return jnp.stack([jnp.asarray(mask[name]) for name in config.modalities])
+        if name not in batch.data and not isinstance(given, jax.core.Tracer) and given.any():
+            raise ValueError(
+                f"batch.mask[{name!r}] says that {name!r} is observed, but batch.data lacks it: "
+                f"add batch.data[{name!r}]"
+            )
+    absent = jnp.zeros(num_examples, bool)
+    return {
+        name: jnp.asarray(mask[name]) if name in batch.data else absent
+        for name in config.modalities
+    }

@@ -252,9 +252,10 @@ def _checked_dims(input_dims: Any) -> FrozenDict:
         )
     dims = {}
     for name, dim in input_dims.items():
-        if not isinstance(name, str) or not name or "/" in name:
+        if not isinstance(name, str) or name in ("", "all") or "/" in name:
             raise ValueError(
-                f"input_dims has the modality name {name!r}: names are non-empty strings without '/'"
+                f"input_dims has the modality name {name!r}: give a non-empty string without '/', "
+                "other than 'all'"
             )
         if not isinstance(dim, tuple | list) or not dim:
             raise ValueError(f"input_dims[{name!r}] is {dim!r}: give a tuple of sizes, like (10,)")

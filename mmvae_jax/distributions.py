@@ -50,6 +50,14 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+def prior_log_prob(
+    family: Family, log_var: Float[Array, " d"], z: Float[Array, "n d"]
+) -> Float[Array, " n"]:
+    """log p(z) of the prior, which has location 0 and the raw scale `log_var`."""
+    scale = family.to_scale(log_var)[None]
+    return family.log_prob(z, jnp.zeros_like(scale), scale)
+
+
 def mixture_log_prob(
     log_q: Float[Array, "j *n"], mask: Bool[Array, "j *n"]
 ) -> Float[Array, "*n"]:

@@ -47,6 +47,19 @@ LIKELIHOODS: dict[str, LogLikelihood] = {
 }
 
 
+# One draw of x given what was decoded; keyword parameters as in LIKELIHOODS.
+SAMPLERS: dict[str, Callable[..., Array]] = {
+    "normal": lambda key, decoded, scale: distrax.Normal(decoded, scale).sample(seed=key),
+    "laplace": lambda key, decoded, scale: distrax.Laplace(decoded, scale).sample(seed=key),
+    "bernoulli": lambda key, decoded: distrax.Bernoulli(logits=decoded, dtype=decoded.dtype).sample(
+        seed=key
+    ),
+    "categorical": lambda key, decoded: distrax.OneHotCategorical(
+        logits=decoded, dtype=decoded.dtype
+    ).sample(seed=key),
+}
+
+
 def log_likelihood(
     likelihood: str | LogLikelihood, params: Mapping[str, Any]
 ) -> Callable[[Array, Array], Float[Array, " n"]]:

@@ -15,10 +15,10 @@ from mmvae_jax import gradients
 from mmvae_jax.batch import Batch, Observed, observe
 from mmvae_jax.bounds import BOUNDS, expert_bounds, normalised_per_expert
 from mmvae_jax.config import LOSSES, MMVAEConfig
-from mmvae_jax.distributions import FAMILIES
+from mmvae_jax.distributions import FAMILIES, prior_log_prob
 from mmvae_jax.estimators import ESTIMATORS
 from mmvae_jax.likelihoods import log_likelihood
-from mmvae_jax.model import MMVAE, decode_modality, reseeded
+from mmvae_jax.model import MMVAE, Modules, decode_modality, reseeded
 from mmvae_jax.weights import LogWeights, effective_sample_size
 
 Metrics = dict[str, Float[Array, ""]]
@@ -116,8 +116,7 @@ def _objective(config: MMVAEConfig, graphdef: nnx.GraphDef) -> gradients.Objecti
     names = LOSSES[config.loss]
 
     def log_prior(theta: Theta, z: Float[Array, "n d"]) -> Float[Array, " n"]:
-        scale = family.to_scale(theta.prior_log_var)[None]
-        return family.log_prob(z, jnp.zeros_like(scale), scale)
+        return prior_log_prob(family, theta.prior_log_var, z)
 
     return gradients.Objective(
         log_likelihood=partial(_log_likelihoods, config, graphdef),
@@ -138,9 +137,20 @@ def _log_likelihoods(
     rows: dict[str, Array],
     z: Float[Array, "n d"],
 ) -> Float[Array, "j n"]:
-    """log p(x_j|z) of every modality and particle."""
     rest, key = state
     decoders = nnx.merge(graphdef, theta.decoders, rest, copy=True)
+    return log_likelihoods(config, decoders, rows, z, key=key)
+
+
+def log_likelihoods(
+    config: MMVAEConfig,
+    decoders: Modules,
+    rows: dict[str, Array],
+    z: Float[Array, "n d"],
+    *,
+    key: PRNGKeyArray | None = None,
+) -> Float[Array, "j n"]:
+    """log p(x_j|z), row by row, of the modalities that `rows` names, in the config's order."""
     likelihoods, params = config.decoders_dist, config.decoder_dist_params
     assert likelihoods is not None and params is not None
     return jnp.stack(
@@ -149,6 +159,7 @@ def _log_likelihoods(
                 decode_modality(config, decoders, name, z, key=key), rows[name]
             )
             for name in config.modalities
+            if name in rows
         ]
     )
 

@@ -1,0 +1,301 @@
+"""What one does with a trained MMVAE: encode, decode, predict, reconstruct, generate.
+
+Pure functions of a model, a batch and a key, usable under jit, vmap and grad. Random layers are
+off. Under `jax.jit`, strings, counts and flags are static arguments.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from mmvae_jax.batch import Batch, Observed, observe
+from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.distributions import FAMILIES
+from mmvae_jax.likelihoods import SAMPLERS
+from mmvae_jax.model import MMVAE, decode_modality
+from mmvae_jax.weights import Experts
+
+Selection = str | Sequence[str]
+
+
+def encode(
+    model: MMVAE,
+    batch: Batch,
+    key: PRNGKeyArray | None,
+    *,
+    cond_mod: Selection = "all",
+    N: int = 1,
+    return_mean: bool = False,
+    flatten: bool = False,
+) -> Float[Array, "b N d"] | Float[Array, "bN d"]:
+    """Draw latents from the mixture of the experts that are both named and observed.
+
+    Every example and every draw picks its own expert, uniformly among those available.
+
+    Args:
+      model: an MMVAE.
+      batch: data and mask; modalities that it leaves out count as missing.
+      key: randomness; may be None with ``return_mean``.
+      cond_mod: ``"all"``, the name of a modality, or several names.
+      N: draws per example.
+      return_mean: instead of drawing, the mean of the mixture (the average of the available
+        experts' locations), N times.
+      flatten: return ``[b * N, d]``, the draws of an example next to each other.
+
+    Raises:
+      ValueError: for unknown names, a batch that does not fit, or, outside jit, an example with
+        no modality to condition on; inside jit its latents are NaN.
+    """
+    config = model.config
+    check_count("N", N)
+    observed = observe(config, batch, allow_absent=True)
+    available = observed.mask & modality_mask("cond_mod", cond_mod, config)
+    _check_available(available, cond_mod)
+    if key is None and not return_mean:
+        raise ValueError("key is None: give jax.random.key(...), or return_mean=True")
+    z = _encode(*evaluation(model), observed, available, key, N, return_mean)
+    return z.reshape(-1, config.latent_dim) if flatten else z
+
+
+def decode(
+    model: MMVAE,
+    z: Float[Array, "*n d"],
+    *,
+    modalities: Selection = "all",
+    key: PRNGKeyArray | None = None,
+    sample: bool = False,
+) -> dict[str, Float[Array, "..."]]:
+    """Decode latents into modalities, ``{modality: [*n, *input_dim]}``.
+
+    Args:
+      model: an MMVAE.
+      z: latents.
+      modalities: ``"all"``, a name, or several names.
+      key: randomness of ``sample``.
+      sample: draw from the likelihoods (one-hot for categorical) instead of returning what the
+        decoders say: the mean of normal and Laplace, the logits of Bernoulli and categorical.
+
+    Raises:
+      ValueError: for unknown names, latents of another size, or ``sample`` without a key or of a
+        likelihood that is a function.
+    """
+    config = model.config
+    names = modality_names("modalities", modalities, config)
+    if jnp.ndim(z) == 0 or z.shape[-1] != config.latent_dim:
+        raise ValueError(
+            f"z has shape {jnp.shape(z)}, expected (..., {config.latent_dim}): latent_dim is "
+            f"{config.latent_dim}"
+        )
+    _check_sampling(config, names, key, sample)
+    return _decode(*evaluation(model), z, names, key, sample)
+
+
+def predict(
+    model: MMVAE,
+    batch: Batch,
+    key: PRNGKeyArray | None,
+    *,
+    cond_mod: Selection = "all",
+    gen_mod: Selection = "all",
+    N: int = 1,
+    return_mean: bool = False,
+    flatten: bool = False,
+    sample: bool = False,
+) -> dict[str, Float[Array, "..."]]:
+    """Generate modalities from others: `encode` with ``cond_mod``, `decode` into ``gen_mod``.
+
+    Returns:
+      ``{modality: [b, N, *input_dim]}``, or ``[b * N, *input_dim]`` with ``flatten``.
+
+    Raises:
+      ValueError: as `encode` and `decode`.
+    """
+    encode_key, sample_key = (None, None) if key is None else jax.random.split(key)
+    z = encode(
+        model, batch, encode_key, cond_mod=cond_mod, N=N, return_mean=return_mean, flatten=flatten
+    )
+    return decode(
+        model, z, modalities=modality_names("gen_mod", gen_mod, model.config), key=sample_key, sample=sample
+    )
+
+
+def reconstruct(
+    model: MMVAE,
+    batch: Batch,
+    key: PRNGKeyArray | None,
+    *,
+    N: int = 1,
+    return_mean: bool = False,
+    sample: bool = False,
+) -> dict[str, dict[str, Float[Array, "..."]]]:
+    """Every modality generated from every single one: the M x M grid of cross-generations.
+
+    Returns:
+      ``{given: {generated: [b, N, *input_dim]}}``; NaN for examples whose given modality is
+      missing.
+
+    Raises:
+      ValueError: as `encode` and `decode`.
+    """
+    config = model.config
+    check_count("N", N)
+    if key is None and (sample or not return_mean):
+        raise ValueError("key is None: give jax.random.key(...), or return_mean=True")
+    _check_sampling(config, config.modalities, key, sample)
+    observed = observe(config, batch, allow_absent=True)
+    stacked = _reconstruct(*evaluation(model), observed, key, N, return_mean, sample)
+    return {
+        given: {name: x[m] for name, x in stacked.items()}
+        for m, given in enumerate(config.modalities)
+    }
+
+
+def generate_from_prior(
+    model: MMVAE, key: PRNGKeyArray, n_samples: int
+) -> Float[Array, "n_samples d"]:
+    """Draw latents from the prior."""
+    check_count("n_samples", n_samples)
+    loc, scale = model.pz_params
+    family = FAMILIES[model.config.prior_and_posterior_dist]
+    noise = family.standard(key, (n_samples, *loc.shape), loc.dtype)
+    return loc[None] + scale[None] * noise
+
+
+def generate(
+    model: MMVAE, key: PRNGKeyArray, n_samples: int, *, sample: bool = False
+) -> dict[str, Float[Array, "..."]]:
+    """Draw latents from the prior and decode every modality, ``{modality: [n, *input_dim]}``.
+
+    Raises:
+      ValueError: as `decode`.
+    """
+    prior_key, sample_key = jax.random.split(key)
+    z = generate_from_prior(model, prior_key, n_samples)
+    return decode(model, z, key=sample_key, sample=sample)
+
+
+def evaluation(model: MMVAE) -> tuple[nnx.GraphDef, nnx.State]:
+    """The model with random layers off, as a static and a dynamic part."""
+    return nnx.split(nnx.view(model, deterministic=True, raise_if_not_found=False))
+
+
+def draw_mixture(
+    config: MMVAEConfig, experts: Experts, available: Bool[Array, "m b"], key: PRNGKeyArray, N: int
+) -> Float[Array, "b N d"]:
+    """z from the mixture of the available experts, NaN where there are none."""
+    expert_key, noise_key = jax.random.split(key)
+    logits = jnp.where(available, 0.0, -jnp.inf)
+    num_examples, dim = experts.loc.shape[1:]
+    picked = jax.random.categorical(expert_key, logits[None], axis=1, shape=(N, num_examples)).T
+    example = jnp.arange(num_examples)[:, None]
+    loc, scale = experts.loc[picked, example], experts.scale[picked, example]
+    family = FAMILIES[config.prior_and_posterior_dist]
+    z = loc + scale * family.standard(noise_key, (num_examples, N, dim), loc.dtype)
+    return jnp.where(available.any(0)[:, None, None], z, jnp.nan)
+
+
+def mixture_mean(
+    experts: Experts, available: Bool[Array, "m b"]
+) -> Float[Array, "b d"]:
+    """Average of the available experts' locations, NaN where there are none."""
+    total = jnp.where(available[..., None], experts.loc, 0).sum(0)
+    return total / available.sum(0).astype(total.dtype)[:, None]
+
+
+@partial(jax.jit, static_argnames=("graphdef", "N", "return_mean"))
+def _encode(graphdef, state, observed: Observed, available, key, N, return_mean):
+    model = nnx.merge(graphdef, state, copy=True)
+    experts = model.experts(observed.data)
+    if return_mean:
+        mean = mixture_mean(experts, available)[:, None]
+        return jnp.broadcast_to(mean, (mean.shape[0], N, mean.shape[2]))
+    return draw_mixture(model.config, experts, available, key, N)
+
+
+@partial(jax.jit, static_argnames=("graphdef", "names", "sample"))
+def _decode(graphdef, state, z, names, key, sample):
+    model = nnx.merge(graphdef, state, copy=True)
+    flat = z.reshape(-1, z.shape[-1])
+    decoded = {}
+    for index, name in enumerate(names):
+        x = decode_modality(model.config, model.decoders, name, flat)
+        if sample:
+            x = _sample(model.config, name, x, jax.random.fold_in(key, index))
+        decoded[name] = x.reshape(*z.shape[:-1], *x.shape[1:])
+    return decoded
+
+
+@partial(jax.jit, static_argnames=("graphdef", "N", "return_mean", "sample"))
+def _reconstruct(graphdef, state, observed: Observed, key, N, return_mean, sample):
+    model = nnx.merge(graphdef, state, copy=True)
+    experts = model.experts(observed.data)
+    loc = jnp.where(observed.mask[..., None], experts.loc, jnp.nan)[:, :, None]
+    z = jnp.broadcast_to(loc, (*loc.shape[:2], N, loc.shape[3]))
+    noise_key, sample_key = (None, None) if key is None else jax.random.split(key)
+    if not return_mean:
+        family = FAMILIES[model.config.prior_and_posterior_dist]
+        z += experts.scale[:, :, None] * family.standard(noise_key, z.shape, z.dtype)
+    return _decode(graphdef, state, z, model.config.modalities, sample_key, sample)
+
+
+def _sample(
+    config: MMVAEConfig, name: str, decoded: Float[Array, "n *dim"], key: PRNGKeyArray
+) -> Float[Array, "n *dim"]:
+    assert config.decoders_dist is not None and config.decoder_dist_params is not None
+    sampler = SAMPLERS[config.decoders_dist[name]]
+    return sampler(key, decoded, **config.decoder_dist_params[name])
+
+
+def modality_names(field: str, selection: Selection, config: MMVAEConfig) -> tuple[str, ...]:
+    """The modalities that "all", one name or several names stand for, in the config's order."""
+    if isinstance(selection, str):
+        selection = config.modalities if selection == "all" else (selection,)
+    unknown = [name for name in selection if name not in config.modalities]
+    if unknown or not selection:
+        raise ValueError(
+            f"{field} is {selection!r}: give 'all', or names among {list(config.modalities)}"
+        )
+    return tuple(name for name in config.modalities if name in selection)
+
+
+def modality_mask(field: str, selection: Selection, config: MMVAEConfig) -> Bool[Array, "m 1"]:
+    """Which modalities are selected, in the config's order."""
+    names = modality_names(field, selection, config)
+    return jnp.array([[name in names] for name in config.modalities])
+
+
+def check_count(field: str, value: int) -> None:
+    """Raise ValueError unless the value is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{field} is {value!r}: give an integer of at least 1")
+
+
+def _check_available(available: Bool[Array, "m b"], cond_mod: Selection) -> None:
+    if isinstance(available, jax.core.Tracer):
+        return
+    without = jnp.flatnonzero(~available.any(0)).tolist()
+    if without:
+        raise ValueError(
+            f"cond_mod is {cond_mod!r}, of which the examples {without[:10]} observe nothing: "
+            "leave them out, or condition on more modalities"
+        )
+
+
+def _check_sampling(
+    config: MMVAEConfig, names: Sequence[str], key: PRNGKeyArray | None, sample: bool
+) -> None:
+    if not sample:
+        return
+    if key is None:
+        raise ValueError("sample is True and key is None: give key=jax.random.key(...)")
+    likelihoods = config.decoders_dist or {}
+    functions = [name for name in names if callable(likelihoods[name])]
+    if functions:
+        raise ValueError(
+            f"sample is True, but the likelihoods of {functions} are functions, which give "
+            "densities and no draws: use sample=False"
+        )

@@ -1,0 +1,25 @@
+"""Settings for every test: several CPU devices, no display, and JAX's strict modes."""
+
+import os
+
+# Read when JAX and matplotlib start, here and in every process that a test starts.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+)
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Runs the test with 64-bit floats and integers as JAX's default."""
+    with jax.enable_x64(True):
+        yield

@@ -1,0 +1,134 @@
+"""Batches in memory: a function of seed and step, which visits every example once an epoch."""
+
+import chex
+import numpy as np
+import pytest
+
+from mmvae_jax.data.arrays import MultimodalArrays, batches, num_examples, take
+
+SIZE, BATCH_SIZE = 23, 5
+STEPS_PER_EPOCH = SIZE // BATCH_SIZE
+
+
+@pytest.fixture
+def dataset() -> MultimodalArrays:
+    """Every array tells which example its row is: `row`, `10 * row`, `100 * row` or a function."""
+    rows = np.arange(SIZE)
+    return MultimodalArrays(
+        data={
+            "image": np.broadcast_to(rows[:, None, None], (SIZE, 2, 3)).astype(np.float32),
+            "word": 10 * rows[:, None],
+        },
+        labels=100 * rows,
+        mask={"image": rows % 2 == 0, "word": rows % 3 == 0},
+    )
+
+
+def rows_of(batch: MultimodalArrays) -> list[int]:
+    return list(batch.labels // 100)
+
+
+def test_every_epoch_visits_every_example_at_most_once(dataset):
+    steps = list(batches(dataset, BATCH_SIZE, seed=0, num_steps=3 * STEPS_PER_EPOCH))
+    assert len(steps) == 3 * STEPS_PER_EPOCH
+    epochs = np.array([rows_of(batch) for batch in steps]).reshape(3, -1)
+    for epoch in epochs:
+        assert len(set(epoch)) == STEPS_PER_EPOCH * BATCH_SIZE == len(epoch)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_an_epoch_of_whole_batches_visits_every_example(dataset):
+    even = take(dataset, np.arange(20))
+    seen = [row for batch in batches(even, 5, seed=3, num_steps=4) for row in rows_of(batch)]
+    assert sorted(seen) == list(range(20))
+    assert seen != sorted(seen)
+
+
+@pytest.mark.parametrize("start", [1, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 2, 10])
+def test_starting_at_a_step_gives_the_tail_of_the_whole_run(dataset, start):
+    whole = list(batches(dataset, BATCH_SIZE, seed=1, num_steps=10))
+    tail = list(batches(dataset, BATCH_SIZE, seed=1, num_steps=10, start=start))
+    assert len(tail) == 10 - start
+    chex.assert_trees_all_equal(tail, whole[start:])
+
+
+def test_a_saved_iterator_continues_where_it_was(dataset):
+    pipeline = batches(dataset, BATCH_SIZE, seed=1, num_steps=8)
+    whole = list(pipeline)
+    iterator = iter(pipeline)
+    for _ in range(3):
+        next(iterator)
+    restored = iter(pipeline)
+    restored.set_state(iterator.get_state())
+    chex.assert_trees_all_equal(list(restored), whole[3:])
+
+
+def test_seeds_give_different_orders(dataset):
+    orders = {
+        tuple(rows_of(next(iter(batches(dataset, BATCH_SIZE, seed=seed, num_steps=1)))))
+        for seed in range(10)
+    }
+    assert len(orders) == 10
+
+
+def test_all_arrays_of_a_batch_show_the_same_examples(dataset):
+    for batch in batches(dataset, BATCH_SIZE, seed=0, num_steps=9):
+        rows = np.array(rows_of(batch))
+        np.testing.assert_array_equal(batch.data["image"][:, 1, 2], rows)
+        np.testing.assert_array_equal(batch.data["word"], 10 * rows[:, None])
+        np.testing.assert_array_equal(batch.mask["image"], rows % 2 == 0)
+        np.testing.assert_array_equal(batch.mask["word"], rows % 3 == 0)
+        assert batch.data["image"].dtype == np.float32
+
+
+def test_unlabelled_complete_data_stays_so():
+    dataset = MultimodalArrays({"x": np.arange(4.0)})
+    (batch,) = batches(dataset, 4, seed=0, num_steps=1)
+    assert batch.labels is None
+    assert batch.mask is None
+
+
+def test_take_keeps_order_and_repetition(dataset):
+    assert rows_of(take(dataset, np.array([7, 2, 7]))) == [7, 2, 7]
+
+
+def test_num_examples(dataset):
+    assert num_examples(dataset) == SIZE
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {}}, "data is empty"),
+        ({"data": {"x": np.zeros(3), "y": np.zeros((4, 2))}}, r"data\['y'\] has 4"),
+        ({"labels": np.zeros(4, int)}, "labels has 4"),
+        ({"mask": {"x": np.ones(4, bool)}}, r"mask\['x'\] has 4"),
+        ({"mask": {"z": np.ones(3, bool)}}, r"mask names \['z'\]"),
+        ({"mask": {"x": np.ones(3)}}, r"mask\['x'\] is float64\[3\]"),
+        ({"mask": {"x": np.ones((3, 1), bool)}}, r"mask\['x'\] is bool\[3, 1\]"),
+        ({"data": {"x": np.array(["a", "b", "c"])}}, r"data\['x'\] has dtype <U1"),
+        ({"data": {"x": np.array([None, 1, 2])}}, r"data\['x'\] has dtype object"),
+        ({"data": {"x": np.array(1.0)}}, r"data\['x'\] is a scalar"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_arrays_that_do_not_fit_are_refused(change, message):
+    dataset = MultimodalArrays({"x": np.zeros(3)})._replace(**change)
+    with pytest.raises(ValueError, match=message):
+        batches(dataset, 2, seed=0, num_steps=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 24}, "batch_size=24: choose 1 to 23"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"start": 4}, "start=4: choose a step from 0 to num_steps=3"),
+        ({"start": -1}, "start=-1"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_settings_out_of_range_are_refused(dataset, settings, message):
+    with pytest.raises(ValueError, match=message):
+        batches(dataset, **{"batch_size": 2, "seed": 0, "num_steps": 3, **settings})

@@ -1,0 +1,298 @@
+"""The objective on whole models: masks, metrics, random layers, composition."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import mmvae_jax as mm
+from mmvae_jax.config import LOSSES, POSTERIORS
+
+DIMS = {"a": (6,), "b": (4, 4, 1), "c": (3, 5)}
+LIKELIHOOD = {"a": "normal", "b": "bernoulli", "c": "categorical"}
+NUM_EXAMPLES = 8
+
+
+def make_model(**fields):
+    settings = {"input_dims": DIMS, "decoders_dist": LIKELIHOOD, "latent_dim": 4, "K": 3}
+    config = mm.MMVAEConfig(**{**settings, **fields})
+    networks = {
+        "encoders": {m: SmallEncoder(dim, 4, m) for m, dim in DIMS.items()},
+        "decoders": {m: SmallDecoder(4, dim, m) for m, dim in DIMS.items()},
+    }
+    return mm.MMVAE(config, **networks, rngs=nnx.Rngs(0))
+
+
+class SmallEncoder(nnx.Module):
+    def __init__(self, dim, latent_dim, name):
+        rngs = nnx.Rngs(sum(map(ord, name)))
+        self.hidden = nnx.Linear(int(np.prod(dim)), 8, rngs=rngs)
+        self.loc = nnx.Linear(8, latent_dim, rngs=rngs)
+        self.log_var = nnx.Linear(8, latent_dim, rngs=rngs)
+
+    def __call__(self, x):
+        h = jnp.tanh(self.hidden(x.reshape(len(x), -1)))
+        return self.loc(h), self.log_var(h)
+
+
+class SmallDecoder(nnx.Module):
+    def __init__(self, latent_dim, dim, name):
+        self.out = nnx.Linear(latent_dim, int(np.prod(dim)), rngs=nnx.Rngs(sum(map(ord, name)) + 1))
+        self.dim = dim
+
+    def __call__(self, z):
+        return self.out(z).reshape(len(z), *self.dim)
+
+
+def make_data():
+    a, b, c = jax.random.split(jax.random.key(5), 3)
+    return {
+        "a": jax.random.normal(a, (NUM_EXAMPLES, *DIMS["a"])),
+        "b": jax.random.bernoulli(b, 0.5, (NUM_EXAMPLES, *DIMS["b"])).astype(jnp.float32),
+        "c": jax.nn.one_hot(jax.random.randint(c, (NUM_EXAMPLES, 3), 0, 5), 5),
+    }
+
+
+@pytest.fixture
+def data():
+    return make_data()
+
+
+@pytest.fixture
+def mask():
+    """Every pattern of three modalities once: one example has everything, one has nothing."""
+    patterns = np.array([[i & 1, i & 2, i & 4] for i in range(NUM_EXAMPLES)], bool)
+    return dict(zip(DIMS, patterns.T, strict=True))
+
+
+value_and_grad = jax.jit(mm.value_and_grad)
+
+
+def rows(tree, index):
+    return jax.tree.map(lambda a: a[index], tree)
+
+
+@pytest.mark.parametrize("family", POSTERIORS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_missing_data_change_no_bit(loss, family, data, mask):
+    """Neither NaN, inf nor large numbers in missing places reach the loss, metrics or gradient."""
+    model = make_model(loss=loss, prior_and_posterior_dist=family)
+
+    def filled(filler):
+        spoilt = {
+            m: jnp.where(mask[m].reshape(-1, *[1] * (x.ndim - 1)), x, filler)
+            for m, x in data.items()
+        }
+        return value_and_grad(model, mm.Batch(data=spoilt, mask=mask), jax.random.key(1))
+
+    expected = filled(0.0)
+    chex.assert_tree_all_finite(expected)
+    for filler in (jnp.nan, jnp.inf, 1e30):
+        chex.assert_trees_all_equal(filled(filler), expected)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_nothing_observed_contributes_nothing(loss, data, mask):
+    """A batch without its empty example has the same loss and gradient: a mean over the others."""
+    model = make_model(loss=loss)
+    noise = {m: jax.random.laplace(jax.random.key(i), (3, 8, 4)) for i, m in enumerate(DIMS)}
+    batch = mm.Batch(data=data, mask=mask)
+    others = slice(1, None)  # example 0 has nothing
+    expected = mm.value_and_grad(
+        model, rows(batch, others), noise={m: x[:, others] for m, x in noise.items()}
+    )
+    chex.assert_trees_all_close(
+        mm.value_and_grad(model, batch, noise=noise), expected, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_everything_missing(data):
+    nothing = dict.fromkeys(DIMS, np.zeros(NUM_EXAMPLES, bool))
+    metrics, grads = value_and_grad(
+        make_model(), mm.Batch(data=data, mask=nothing), jax.random.key(0)
+    )
+    assert metrics["loss"] == 0
+    assert all(not leaf.any() for leaf in jax.tree.leaves(grads))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("family", POSTERIORS)
+def test_a_full_mask_is_no_mask(loss, family, data):
+    full = dict.fromkeys(DIMS, np.ones(NUM_EXAMPLES, bool))
+    model = make_model(loss=loss, prior_and_posterior_dist=family)
+    chex.assert_trees_all_equal(
+        value_and_grad(model, mm.Batch(data=data, mask=full), jax.random.key(1)),
+        value_and_grad(model, mm.Batch(data=data), jax.random.key(1)),
+    )
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.5])
+def test_elbo_is_likelihoods_minus_kl(beta, data):
+    """-loss = sum_m factor_m log_likelihood/m - beta kl, of the metrics themselves."""
+    model = make_model(loss="elbo", beta=beta, uses_likelihood_rescaling=True)
+    metrics, _ = value_and_grad(model, mm.Batch(data=data), jax.random.key(2))
+    factors = model.config.likelihood_factors
+    likelihood = sum(factors[m] * metrics[f"log_likelihood/{m}"] for m in DIMS)
+    np.testing.assert_allclose(-metrics["loss"], likelihood - beta * metrics["kl"], rtol=1e-5)
+
+
+def test_metrics(data):
+    model = make_model()
+    metrics, grads = value_and_grad(model, mm.Batch(data=data), jax.random.key(3))
+    per_modality = [f"{name}/{m}" for name in ("bound", "log_likelihood") for m in DIMS]
+    assert set(metrics) == {"loss", "kl", "ess", "max_weight", "grad_norm", *per_modality}
+    np.testing.assert_allclose(
+        -metrics["loss"], np.mean([metrics[f"bound/{m}"] for m in DIMS]), rtol=1e-6
+    )
+    assert 1 <= metrics["ess"] <= 3
+    assert 1 / 3 <= metrics["max_weight"] <= 1
+    squares = sum(jnp.square(g).sum() for g in jax.tree.leaves(grads))
+    np.testing.assert_allclose(metrics["grad_norm"], jnp.sqrt(squares), rtol=1e-5)
+    chex.assert_trees_all_equal_shapes(grads, nnx.state(model, nnx.Param))
+
+
+def test_loss_composes_with_grad(data):
+    """`loss` under jax.grad and nnx.grad, alone and in a larger sum, gives the same gradient."""
+    model, batch, key = make_model(), mm.Batch(data=data), jax.random.key(4)
+    metrics, grads = mm.value_and_grad(model, batch, key)
+    loss, nnx_grads = nnx.value_and_grad(lambda model: 2 * mm.loss(model, batch, key))(model)
+    np.testing.assert_allclose(loss, 2 * metrics["loss"], rtol=1e-6)
+    doubled = jax.tree.map(lambda g: 2 * g, grads)
+    chex.assert_trees_all_close(nnx_grads, doubled, rtol=1e-5, atol=1e-6)
+
+
+def test_jit_equals_eager(data, mask):
+    model, batch = make_model(loss="mixture_dreg"), mm.Batch(data=data, mask=mask)
+    eager = mm.value_and_grad(model, batch, jax.random.key(6))
+    compiled = value_and_grad(model, batch, jax.random.key(6))
+    chex.assert_trees_all_close(eager, compiled, rtol=1e-4, atol=1e-5)
+
+
+def test_examples_are_independent(data):
+    """Each example's bound is that of the example alone, given its noise."""
+    model = make_model(loss="elbo")
+    noise = {m: jax.random.laplace(jax.random.key(i), (3, 8, 4)) for i, m in enumerate(DIMS)}
+    whole, _ = mm.value_and_grad(model, mm.Batch(data=data), noise=noise)
+    alone = [
+        mm.value_and_grad(
+            model,
+            rows(mm.Batch(data=data), slice(b, b + 1)),
+            noise={m: x[:, b : b + 1] for m, x in noise.items()},
+        )[0]["loss"]
+        for b in range(NUM_EXAMPLES)
+    ]
+    np.testing.assert_allclose(whole["loss"], np.mean(alone), rtol=1e-5)
+
+
+def test_integer_classes_equal_one_hot(data):
+    model, key = make_model(), jax.random.key(7)
+    integers = {**data, "c": data["c"].argmax(-1)}
+    chex.assert_trees_all_close(
+        value_and_grad(model, mm.Batch(data=integers), key),
+        value_and_grad(model, mm.Batch(data=data), key),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+class Noisy(nnx.Module):
+    """An encoder with dropout; `streams` says where its randomness comes from."""
+
+    def __init__(self, streams):
+        self.inner = SmallEncoder(DIMS["a"], 4, "a")
+        self.dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(3) if streams == "own" else None)
+
+    def __call__(self, x, rngs=None):
+        return self.inner(self.dropout(x, rngs=rngs))
+
+
+class NoisyOwn(Noisy):
+    def __call__(self, x):
+        return self.inner(self.dropout(x))
+
+
+ENCODERS = {"own": NoisyOwn, "call": Noisy}
+
+
+@pytest.mark.parametrize("streams", ["own", "call"])
+def test_dropout_draws_from_the_key(streams, data):
+    """Own streams and ``rngs=`` at call time: the key decides, the model stays as it is."""
+    config = make_model().config
+    model = mm.MMVAE(config, {"a": ENCODERS[streams](streams)}, rngs=nnx.Rngs(0))
+    batch = mm.Batch(data=data)
+    noise = {m: jnp.zeros((3, 8, 4)) for m in DIMS}
+    before = nnx.to_pure_dict(nnx.state(model))
+    losses = [
+        float(mm.value_and_grad(model, batch, jax.random.key(seed), noise=noise)[0]["loss"])
+        for seed in (0, 0, 1)
+    ]
+    assert losses[0] == losses[1] != losses[2]
+    chex.assert_trees_all_equal(nnx.to_pure_dict(nnx.state(model)), before)
+    model.eval()
+    quiet = [
+        float(mm.value_and_grad(model, batch, jax.random.key(seed), noise=noise)[0]["loss"])
+        for seed in (0, 1)
+    ]
+    assert quiet[0] == quiet[1] != losses[0]
+
+
+def test_batchnorm_is_refused_by_name():
+    class Normed(nnx.Module):
+        def __init__(self):
+            self.norm = nnx.BatchNorm(6, rngs=nnx.Rngs(0))
+
+    with pytest.raises(ValueError, match=r"encoders\['a'\] keeps the state 'norm.mean'.*LayerNorm"):
+        mm.MMVAE(make_model().config, {"a": Normed()}, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    ("networks", "message"),
+    [
+        ({"encoders": {"d": nnx.Linear(1, 1, rngs=nnx.Rngs(0))}}, r"encoders has the unknown.*'d'"),
+        (
+            {"encoders": {"a": nnx.Linear(6, 4, rngs=nnx.Rngs(0))}},
+            r"encoders\['a'\] returned shape \(8, 4\), expected a pair \(loc, log_var\)",
+        ),
+        (
+            {"encoders": {"a": SmallEncoder((6,), 5, "a")}},
+            r"encoders\['a'\] returned \(shape \(8, 5\), shape \(8, 5\)\), expected .*\(8, 4\)",
+        ),
+        (
+            {"decoders": {"b": SmallDecoder(4, (16,), "b")}},
+            r"decoders\['b'\] returned shape \(72, 16\), expected shape \(72, 4, 4, 1\)",
+        ),
+    ],
+)
+def test_wrong_networks(networks, message, data):
+    with pytest.raises(ValueError, match=message):
+        model = mm.MMVAE(make_model().config, **networks, rngs=nnx.Rngs(0))
+        mm.value_and_grad(model, mm.Batch(data=data), jax.random.key(0))
+
+
+def test_randomness_is_required(data):
+    with pytest.raises(ValueError, match="key and noise are both None"):
+        mm.value_and_grad(make_model(), mm.Batch(data=data))
+    noise = {m: jnp.zeros((2, 8, 4)) for m in DIMS}
+    with pytest.raises(ValueError, match=r"noise\['a'\] has shape \(2, 8, 4\), expected \(3, 8, 4\)"):
+        mm.value_and_grad(make_model(), mm.Batch(data=data), noise=noise)
+
+
+def test_prior_is_trained_only_if_asked(data):
+    fixed = make_model(learn_prior=False)
+    _, grads = value_and_grad(fixed, mm.Batch(data=data), jax.random.key(8))
+    assert "prior_log_var" not in nnx.to_pure_dict(grads)
+    _, grads = value_and_grad(make_model(), mm.Batch(data=data), jax.random.key(8))
+    assert grads["prior_log_var"][...].any()
+
+
+def test_default_networks_are_multivaes():
+    """MLPs of 512-512 and 512; a sigmoid for images under normal or laplace only."""
+    model = mm.MMVAE(make_model(decoders_dist={"a": "normal"}).config, rngs=nnx.Rngs(0))
+    encoder, decoder = model.encoders["b"], model.decoders["b"]
+    assert [layer.kernel.shape for layer in encoder.hidden] == [(16, 512), (512, 512)]
+    assert [layer.kernel.shape for layer in decoder.hidden] == [(4, 512)]
+    assert {m: model.decoders[m].sigmoid for m in DIMS} == {"a": False, "b": True, "c": False}
+    logits = mm.MMVAE(make_model().config, rngs=nnx.Rngs(0))
+    assert not logits.decoders["b"].sigmoid
