@@ -1,4 +1,4 @@
-"""MMVAE, the variational mixture-of-experts autoencoder for multi-modal data, in JAX and Flax NNX."""
+"""MMVAE, the variational mixture-of-experts autoencoder, in JAX and Flax NNX."""
 
 from mmvae_jax.batch import Batch
 from mmvae_jax.config import MMVAEConfig

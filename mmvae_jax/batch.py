@@ -7,13 +7,13 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Shaped
 
 from mmvae_jax.config import MMVAEConfig
 
 
-@flax.struct.dataclass
-class Batch:
+class Batch(flax.struct.PyTreeNode):
     """Data by modality and what of it is observed; a pytree.
 
     Attributes:
@@ -104,8 +104,7 @@ def check_names(
 
 def _check_array(config: MMVAEConfig, name: str, x: Array) -> None:
     dim = config.input_dims[name]
-    assert config.decoders_dist is not None
-    is_categorical = config.decoders_dist[name] == "categorical"
+    is_categorical = config.likelihood(name)[0] == "categorical"
     is_float = jnp.issubdtype(x.dtype, jnp.floating)
     if not is_float and not (is_categorical and jnp.issubdtype(x.dtype, jnp.integer)):
         raise ValueError(
@@ -139,7 +138,7 @@ def _checked_masks(
                 f"batch.mask[{name!r}] has shape {given.shape}, expected ({num_examples},): "
                 "one value per example"
             )
-        if name not in batch.data and not isinstance(given, jax.core.Tracer) and given.any():
+        if name not in batch.data and not isinstance(given, Tracer) and given.any():
             raise ValueError(
                 f"batch.mask[{name!r}] says that {name!r} is observed, but batch.data lacks it: "
                 f"add batch.data[{name!r}]"

@@ -28,7 +28,7 @@ class Bound(NamedTuple):
 
 
 def expert_bounds(log_w: Float[Array, "m k b"]) -> Float[Array, "m b"]:
-    """The K-sample bound of each expert: ``logsumexp_k log w - log K`` (Burda et al. 2016, eq. 8)."""
+    """The K-sample bound of each expert: ``logsumexp_k log w - log K`` (Burda et al. 2016)."""
     return jax.nn.logsumexp(log_w, axis=1) - jnp.log(log_w.shape[1])
 
 

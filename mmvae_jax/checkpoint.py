@@ -1,5 +1,6 @@
 """Checkpoints of a training run, kept by orbax: one folder per step, the settings beside them."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -94,7 +95,7 @@ class Checkpoints:
         self._check_arrays(step, expected)
         restore = ocp.args.Composite(state=ocp.args.StandardRestore(expected))
         restored = self._manager.restore(step, args=restore)["state"]
-        return jax.tree.map(_as_key, state, restored)
+        return dataclasses.replace(state, **jax.tree.map(_as_key, _arrays(state), restored))
 
     @functools.cached_property
     def _manager(self) -> ocp.CheckpointManager:
@@ -146,9 +147,13 @@ class Checkpoints:
             )
 
 
-def _raw(tree: PyTree) -> PyTree:
-    """The tree with the bits of PRNG keys in place of the keys, which files cannot hold."""
-    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+def _arrays(state: TrainState) -> dict[str, PyTree]:
+    return {name: getattr(state, name) for name in ("step", "params", "opt_state", "rest", "key")}
+
+
+def _raw(state: TrainState) -> dict[str, PyTree]:
+    """The state's arrays, with the bits of PRNG keys in place of keys, which files cannot hold."""
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, _arrays(state))
 
 
 def _as_key(like: jax.Array, x: jax.Array) -> jax.Array:

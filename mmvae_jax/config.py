@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, no_type_check
 
 
 class LossName(NamedTuple):
@@ -73,6 +73,7 @@ class FrozenDict(Mapping[str, Any]):
         return hash(tuple(self.items()))
 
 
+@no_type_check  # at run time: the checks here say more than an annotation would
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MMVAEConfig:
     """Settings of an MMVAE, with the names and defaults of MultiVae's ``MMVAEConfig``.
@@ -188,6 +189,12 @@ class MMVAEConfig:
     def modalities(self) -> tuple[str, ...]:
         """Names of the modalities, in the order of the experts."""
         return tuple(self.input_dims)
+
+    def likelihood(self, name: str) -> tuple[str | LikelihoodFn, Mapping[str, Any]]:
+        """The modality's likelihood and its keyword parameters, defaults filled in."""
+        assert self.decoders_dist is not None, "filled in by __post_init__"
+        assert self.decoder_dist_params is not None, "filled in by __post_init__"
+        return self.decoders_dist[name], self.decoder_dist_params[name]
 
     @property
     def likelihood_factors(self) -> FrozenDict:

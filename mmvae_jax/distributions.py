@@ -28,7 +28,7 @@ class Family(NamedTuple):
 
 
 def _softmax_scale(log_var: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
-    """``softmax(raw) d + 1e-6``: the scales of a point sum to d (Shi et al. 2019, released code)."""
+    """``softmax(raw) d + 1e-6``: the scales of a point sum to d (Shi et al. 2019, code)."""
     return jax.nn.softmax(log_var, axis=-1) * log_var.shape[-1] + MIN_SOFTMAX_SCALE
 
 
@@ -58,9 +58,7 @@ def prior_log_prob(
     return family.log_prob(z, jnp.zeros_like(scale), scale)
 
 
-def mixture_log_prob(
-    log_q: Float[Array, "j *n"], mask: Bool[Array, "j *n"]
-) -> Float[Array, "*n"]:
+def mixture_log_prob(log_q: Float[Array, "j *n"], mask: Bool[Array, "j *n"]) -> Float[Array, "*n"]:
     """Log density of the mixture of the observed experts.
 
     ``log q_mix(z|X) = logsumexp_{j in S} log q_j(z|x_j) - log |S|`` (Shi et al. 2019, eq. 2).

@@ -1,4 +1,4 @@
-"""A bound whose derivative is that of a chosen estimator: pure, and differentiable by `jax.grad`."""
+"""A bound whose derivative is that of a chosen estimator, for `jax.grad` to find."""
 
 from collections.abc import Callable
 from functools import partial
@@ -86,7 +86,8 @@ def bound(
       inputs: data, mask and noise.
 
     Returns:
-      The bound ``[b]``, and the log weights and their terms ``[m k b]`` (likelihoods ``[j m k b]``).
+      The bound ``[b]``, and the log weights and their terms ``[m k b]``, likelihoods
+      ``[j m k b]``.
     """
     flat = _log_weights(objective, theta, experts, _draw(experts, inputs), inputs)
     terms = _unflatten(flat, inputs)

@@ -10,6 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from mmvae_jax.batch import Batch, Observed, observe
@@ -91,7 +92,7 @@ def decode(
             f"{config.latent_dim}"
         )
     _check_sampling(config, names, key, sample)
-    return _decode(*evaluation(model), z, names, key, sample)
+    return _decode(*evaluation(model), z, names, key if sample else None)
 
 
 def predict(
@@ -119,7 +120,11 @@ def predict(
         model, batch, encode_key, cond_mod=cond_mod, N=N, return_mean=return_mean, flatten=flatten
     )
     return decode(
-        model, z, modalities=modality_names("gen_mod", gen_mod, model.config), key=sample_key, sample=sample
+        model,
+        z,
+        modalities=modality_names("gen_mod", gen_mod, model.config),
+        key=sample_key,
+        sample=sample,
     )
 
 
@@ -198,9 +203,7 @@ def draw_mixture(
     return jnp.where(available.any(0)[:, None, None], z, jnp.nan)
 
 
-def mixture_mean(
-    experts: Experts, available: Bool[Array, "m b"]
-) -> Float[Array, "b d"]:
+def mixture_mean(experts: Experts, available: Bool[Array, "m b"]) -> Float[Array, "b d"]:
     """Average of the available experts' locations, NaN where there are none."""
     total = jnp.where(available[..., None], experts.loc, 0).sum(0)
     return total / available.sum(0).astype(total.dtype)[:, None]
@@ -216,15 +219,15 @@ def _encode(graphdef, state, observed: Observed, available, key, N, return_mean)
     return draw_mixture(model.config, experts, available, key, N)
 
 
-@partial(jax.jit, static_argnames=("graphdef", "names", "sample"))
-def _decode(graphdef, state, z, names, key, sample):
+@partial(jax.jit, static_argnames=("graphdef", "names"))
+def _decode(graphdef, state, z, names, sample_key):
     model = nnx.merge(graphdef, state, copy=True)
     flat = z.reshape(-1, z.shape[-1])
     decoded = {}
     for index, name in enumerate(names):
         x = decode_modality(model.config, model.decoders, name, flat)
-        if sample:
-            x = _sample(model.config, name, x, jax.random.fold_in(key, index))
+        if sample_key is not None:
+            x = _sample(model.config, name, x, jax.random.fold_in(sample_key, index))
         decoded[name] = x.reshape(*z.shape[:-1], *x.shape[1:])
     return decoded
 
@@ -236,18 +239,18 @@ def _reconstruct(graphdef, state, observed: Observed, key, N, return_mean, sampl
     loc = jnp.where(observed.mask[..., None], experts.loc, jnp.nan)[:, :, None]
     z = jnp.broadcast_to(loc, (*loc.shape[:2], N, loc.shape[3]))
     noise_key, sample_key = (None, None) if key is None else jax.random.split(key)
-    if not return_mean:
+    if noise_key is not None and not return_mean:
         family = FAMILIES[model.config.prior_and_posterior_dist]
         z += experts.scale[:, :, None] * family.standard(noise_key, z.shape, z.dtype)
-    return _decode(graphdef, state, z, model.config.modalities, sample_key, sample)
+    return _decode(graphdef, state, z, model.config.modalities, sample_key if sample else None)
 
 
 def _sample(
     config: MMVAEConfig, name: str, decoded: Float[Array, "n *dim"], key: PRNGKeyArray
 ) -> Float[Array, "n *dim"]:
-    assert config.decoders_dist is not None and config.decoder_dist_params is not None
-    sampler = SAMPLERS[config.decoders_dist[name]]
-    return sampler(key, decoded, **config.decoder_dist_params[name])
+    likelihood, params = config.likelihood(name)
+    assert isinstance(likelihood, str), "functions are refused by _check_sampling"
+    return SAMPLERS[likelihood](key, decoded, **params)
 
 
 def modality_names(field: str, selection: Selection, config: MMVAEConfig) -> tuple[str, ...]:
@@ -275,7 +278,7 @@ def check_count(field: str, value: int) -> None:
 
 
 def _check_available(available: Bool[Array, "m b"], cond_mod: Selection) -> None:
-    if isinstance(available, jax.core.Tracer):
+    if isinstance(available, Tracer):
         return
     without = jnp.flatnonzero(~available.any(0)).tolist()
     if without:
@@ -292,8 +295,7 @@ def _check_sampling(
         return
     if key is None:
         raise ValueError("sample is True and key is None: give key=jax.random.key(...)")
-    likelihoods = config.decoders_dist or {}
-    functions = [name for name in names if callable(likelihoods[name])]
+    functions = [name for name in names if callable(config.likelihood(name)[0])]
     if functions:
         raise ValueError(
             f"sample is True, but the likelihoods of {functions} are functions, which give "

@@ -99,7 +99,8 @@ def decode_modality(
     key: PRNGKeyArray | None = None,
 ) -> Float[Array, "n ..."]:
     """Decode z into one modality, ``[n, *input_dim]``; the shape is checked."""
-    decoded = call(decoders[name], z, key, config.modalities.index(name))
+    index = len(config.modalities) + config.modalities.index(name)  # past those of the encoders
+    decoded = call(decoders[name], z, key, index)
     expected = (z.shape[0], *config.input_dims[name])
     if getattr(decoded, "shape", None) != expected:
         raise ValueError(
@@ -129,9 +130,8 @@ def reseeded(model: nnx.Module, key: PRNGKeyArray | None) -> Any:
 
 
 def _default_decoder(config: MMVAEConfig, name: str, rngs: nnx.Rngs) -> MLPDecoder:
-    assert config.decoders_dist is not None
     dim = config.input_dims[name]
-    is_intensity = len(dim) == 3 and config.decoders_dist[name] in ("normal", "laplace")
+    is_intensity = len(dim) == 3 and config.likelihood(name)[0] in ("normal", "laplace")
     return MLPDecoder(config.latent_dim, dim, sigmoid=is_intensity, rngs=rngs)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -93,15 +93,15 @@ def bound_of_batch(
 ) -> tuple[Float[Array, " b"], LogWeights]:
     """The bound of each example, differentiable, and the terms of its log weights."""
     config = model.config
-    if key is None and noise is None:
-        raise ValueError("key and noise are both None: give key=jax.random.key(...), or noise")
     noise_key, stream_key, call_key = (None,) * 3 if key is None else jax.random.split(key, 3)
     model = reseeded(model, stream_key)
     experts = model.experts(observed.data, key=call_key)
-    if noise is None:
+    if noise is not None:
+        draws = _checked_noise(config, noise, experts.loc.shape[1:])
+    elif noise_key is not None:
         draws = _draw_noise(config, noise_key, experts.loc)
     else:
-        draws = _checked_noise(config, noise, experts.loc.shape[1:])
+        raise ValueError("key and noise are both None: give key=jax.random.key(...), or noise")
     graphdef, decoders, rest = nnx.split(model.decoders, nnx.Param, ...)
     return gradients.bound(
         _objective(config, graphdef),
@@ -151,11 +151,9 @@ def log_likelihoods(
     key: PRNGKeyArray | None = None,
 ) -> Float[Array, "j n"]:
     """log p(x_j|z), row by row, of the modalities that `rows` names, in the config's order."""
-    likelihoods, params = config.decoders_dist, config.decoder_dist_params
-    assert likelihoods is not None and params is not None
     return jnp.stack(
         [
-            log_likelihood(likelihoods[name], params[name])(
+            log_likelihood(*config.likelihood(name))(
                 decode_modality(config, decoders, name, z, key=key), rows[name]
             )
             for name in config.modalities

@@ -29,8 +29,7 @@ class _Static:
         return self is other or (isinstance(other, _Static) and self.value == other.value)
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """Everything that a training run consists of; a pytree.
 
     Attributes:

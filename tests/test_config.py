@@ -30,9 +30,10 @@ def test_every_choice_is_implemented():
     assert set(POSTERIORS) == set(FAMILIES)
     assert {name.bound for name in LOSSES.values()} == set(BOUNDS)
     assert {name.estimator for name in LOSSES.values()} == set(ESTIMATORS)
-    config = mm.MMVAEConfig(input_dims=dict.fromkeys(LIKELIHOODS, (3,)), decoders_dist={
-        name: name for name in LIKELIHOODS
-    })
+    config = mm.MMVAEConfig(
+        input_dims=dict.fromkeys(LIKELIHOODS, (3,)),
+        decoders_dist={name: name for name in LIKELIHOODS},
+    )
     assert set(config.decoders_dist.values()) == set(LIKELIHOODS)
 
 
@@ -128,7 +129,10 @@ def test_rescale_factors():
         ({"beta": "1"}, "beta is '1': give a finite number"),
         ({"learn_prior": 1}, "learn_prior is 1: give True or False"),
         ({"loss": "dreg_tight"}, "loss is 'dreg_tight': choose one of .*'dreg_looser'"),
-        ({"prior_and_posterior_dist": "laplace"}, "'laplace': choose one of .*laplace_with_softmax"),
+        (
+            {"prior_and_posterior_dist": "laplace"},
+            "'laplace': choose one of .*laplace_with_softmax",
+        ),
         ({"decoders_dist": {"sound": "normal"}}, r"decoders_dist names.*\['sound'\]: known are"),
         ({"decoders_dist": {"word": "gauss"}}, r"decoders_dist\['word'\] is 'gauss': choose one"),
         ({"decoders_dist": "normal"}, "decoders_dist is 'normal': give a dict"),

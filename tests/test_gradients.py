@@ -166,7 +166,9 @@ def test_reparam_is_plain_autodiff(x64):
         return BOUNDS["tight"].value(log_w, mask).sum()
 
     def ours(experts):
-        return bound(objective(name="tight"), jnp.ones(2), experts, Inputs((), mask, noise))[0].sum()
+        return bound(objective(name="tight"), jnp.ones(2), experts, Inputs((), mask, noise))[
+            0
+        ].sum()
 
     chex.assert_trees_all_close(ours(experts), plain(experts), rtol=1e-12)
     chex.assert_trees_all_close(jax.grad(ours)(experts), jax.grad(plain)(experts), rtol=1e-9)
@@ -176,9 +178,7 @@ def test_reparam_is_plain_autodiff(x64):
 def test_limit_of_many_particles(x64, name):
     """As K grows, tight reaches log p(x); looser the mean over experts of log E_{q_m}[w]."""
     z, step = jnp.linspace(-12, 12, 4001, retstep=True)
-    log_q = FAMILIES["normal"].log_prob(
-        z[None, :, None], LOC[:, None, None], SCALE[:, None, None]
-    )
+    log_q = FAMILIES["normal"].log_prob(z[None, :, None], LOC[:, None, None], SCALE[:, None, None])
     log_joint = likelihoods(z, jnp.ones(2)).sum(0) + log_prior(z)
     log_w = log_joint - mixture_log_prob(log_q, jnp.ones(log_q.shape, bool))
     per_expert = jnp.log((jnp.exp(log_q + log_w[None]) * step).sum(-1))

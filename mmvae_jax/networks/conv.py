@@ -201,7 +201,9 @@ class Window(NamedTuple):
         return height, width
 
 
-def _derivative(name: str, window: Window, known: Arrays) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1))
+def derivative(name: str, window: Window, known: Arrays) -> Array:
     """T's derivative with respect to one of x, w and y, given the other two."""
     return lax.platform_dependent(
         known, cpu=partial(_in_chunks, name, window), default=partial(_native, name, window)
@@ -217,7 +219,6 @@ def _gradients(name: str, window: Window, known: Arrays, cotangent: Array) -> tu
     return ({name: gradient(name) for name in known},)
 
 
-derivative = jax.custom_vjp(jax.jit(_derivative, static_argnums=(0, 1)), nondiff_argnums=(0, 1))
 derivative.defvjp(lambda *args: (derivative(*args), args[-1]), _gradients)
 
 
@@ -321,42 +322,41 @@ def _in_chunks(name: str, window: Window, known: Arrays) -> Array:
     Chunk i holds every num_chunks-th example from the i-th on, and so an equal part of each
     device's examples when the batch is sharded.
     """
-    batched = {n: x for n, x in known.items() if n != "w"}
-    kernel = {n: x for n, x in known.items() if n == "w"}
-    num_examples, dtype = len(batched[min(batched)]), batched[min(batched)].dtype
-    num_chunks = _num_chunks(window, known, num_examples)
-    chunks = {n: _split(x, num_chunks) for n, x in batched.items()}
+    images = known["x" if "x" in known else "y"]
+    dtype, num_chunks = images.dtype, _num_chunks(window, known)
+    chunks = {n: _split(array, num_chunks) for n, array in known.items() if n != "w"}
 
     def product(i: Array | int) -> Array:
         chunk = {n: lax.dynamic_index_in_dim(x, i, 1, keepdims=False) for n, x in chunks.items()}
-        return MATRIX_PRODUCTS[name](window, **chunk, **kernel)
+        return MATRIX_PRODUCTS[name](window, **(known | chunk))
 
-    like = product(0)  # the result, or else just its type
+    like = product(0)  # the result of a single chunk; of several, what each one's is like
     if num_chunks == 1:
         return like.astype(dtype)
     if name == "w":
-        step, result = lambda i, total: total + product(i), jnp.zeros_like(like)
-        return lax.fori_loop(0, num_chunks, step, result).astype(dtype)
-    result = jnp.zeros_like(like, dtype, shape=(len(like), num_chunks, *like.shape[1:]))
+        step, total = lambda i, total: total + product(i), jnp.zeros_like(like)
+        return lax.fori_loop(0, num_chunks, step, total).astype(dtype)
+    stack = jnp.zeros_like(like, dtype, shape=(len(like), num_chunks, *like.shape[1:]))
 
-    def stack(i: Array, result: Array) -> Array:
-        return lax.dynamic_update_index_in_dim(result, product(i).astype(dtype), i, 1)
+    def place(i: Array, stack: Array) -> Array:
+        return lax.dynamic_update_index_in_dim(stack, product(i).astype(dtype), i, 1)
 
-    result = lax.fori_loop(0, num_chunks, stack, result)
-    return result.reshape(-1, *like.shape[1:])[:num_examples]
+    stack = lax.fori_loop(0, num_chunks, place, stack)
+    return stack.reshape(-1, *like.shape[1:])[: len(images)]
 
 
 def _split(x: Array, num_chunks: int) -> Array:
-    """``[n, ...] -> [n / num_chunks, num_chunks, ...]``, padded with zeros where n is no multiple."""
+    """``[n, ...] -> [n / num_chunks, num_chunks, ...]``, zeros added if n is no multiple."""
     x = jnp.pad(x, ((0, -len(x) % num_chunks), *((0, 0),) * (x.ndim - 1)))
     return x.reshape(-1, num_chunks, *x.shape[1:])
 
 
-def _num_chunks(window: Window, known: Arrays, num_examples: int) -> int:
-    """How many chunks have patches of `CHUNK_BYTES` or less; one that divides n where possible."""
+def _num_chunks(window: Window, known: Arrays) -> int:
+    """How many chunks bring patches below `CHUNK_BYTES`; a divisor of n if one is near."""
+    images = known["x" if "x" in known else "y"]
     channels = known["x"].shape[3] if "x" in known else known["w"].shape[2]
-    itemsize = max(x.dtype.itemsize for x in known.values())
-    size = math.prod(window.places) * math.prod(window.kernel) * channels * itemsize
-    wanted = max(1, min(num_examples, -(-num_examples * size // CHUNK_BYTES)))
-    divisors = (num for num in range(wanted, 2 * wanted) if num_examples % num == 0)
+    num_values = len(images) * math.prod(window.places) * math.prod(window.kernel) * channels
+    num_bytes = num_values * images.dtype.itemsize
+    wanted = max(1, min(len(images), -(-num_bytes // CHUNK_BYTES)))
+    divisors = (num for num in range(wanted, 2 * wanted) if len(images) % num == 0)
     return next(divisors, wanted)
