@@ -1,7 +1,10 @@
 """MMVAE, the variational mixture-of-experts autoencoder, in JAX and Flax NNX."""
 
+from mmvae_jax.backward import Backward
 from mmvae_jax.batch import Batch
 from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.data.arrays import MultimodalArrays
+from mmvae_jax.data.incomplete import incomplete_batch, missing_at_random, missing_by_label
 from mmvae_jax.evidence import (
     Diagnostics,
     compute_cond_nll,
@@ -24,9 +27,11 @@ from mmvae_jax.training import TrainState, create_train_state, eval_step, train_
 
 __all__ = [
     "MMVAE",
+    "Backward",
     "Batch",
     "Diagnostics",
     "MMVAEConfig",
+    "MultimodalArrays",
     "TrainState",
     "compute_cond_nll",
     "compute_cond_nll_ratio",
@@ -39,7 +44,10 @@ __all__ = [
     "eval_step",
     "generate",
     "generate_from_prior",
+    "incomplete_batch",
     "loss",
+    "missing_at_random",
+    "missing_by_label",
     "predict",
     "reconstruct",
     "train_step",

@@ -20,11 +20,13 @@ class Bound(NamedTuple):
       value: ``(log_w [m k b], mask [m b]) -> [b]``.
       normalise: ``(log_w, mask) -> w~ [m k b]``, zero for the particles of missing experts.
       share: ``mask [m b] -> [m b]``, the weight of the group that the expert's particles are in.
+      joint: whether all particles of an example are one group, instead of those of each expert.
     """
 
     value: Callable[[Array, Array], Array]
     normalise: Callable[[Array, Array], Array]
     share: Callable[[Array], Array]
+    joint: bool = False
 
 
 def expert_bounds(log_w: Float[Array, "m k b"]) -> Float[Array, "m b"]:
@@ -89,6 +91,6 @@ def _one_over_observed(mask: Bool[Array, "m b"]) -> Float[Array, "m b"]:
 
 BOUNDS: dict[str, Bound] = {
     "looser": Bound(looser, normalised_per_expert, _one_over_observed),
-    "tight": Bound(tight, _normalised_jointly, lambda mask: jnp.asarray(mask, float)),
+    "tight": Bound(tight, _normalised_jointly, lambda mask: jnp.asarray(mask, float), joint=True),
     "elbo": Bound(elbo, _uniform, _one_over_observed),
 }

@@ -250,19 +250,22 @@ def _sample(
 ) -> Float[Array, "n *dim"]:
     likelihood, params = config.likelihood(name)
     assert isinstance(likelihood, str), "functions are refused by _check_sampling"
-    return SAMPLERS[likelihood](key, decoded, **params)
+    # DistraX itself promotes ranks when it samples, which a strict JAX refuses.
+    with jax.numpy_rank_promotion("allow"):
+        return SAMPLERS[likelihood](key, decoded, **params)
 
 
 def modality_names(field: str, selection: Selection, config: MMVAEConfig) -> tuple[str, ...]:
     """The modalities that "all", one name or several names stand for, in the config's order."""
     if isinstance(selection, str):
-        selection = config.modalities if selection == "all" else (selection,)
-    unknown = [name for name in selection if name not in config.modalities]
-    if unknown or not selection:
+        names = config.modalities if selection == "all" else (selection,)
+    else:
+        names = tuple(selection)
+    if not names or any(name not in config.modalities for name in names):
         raise ValueError(
             f"{field} is {selection!r}: give 'all', or names among {list(config.modalities)}"
         )
-    return tuple(name for name in config.modalities if name in selection)
+    return tuple(name for name in config.modalities if name in names)
 
 
 def modality_mask(field: str, selection: Selection, config: MMVAEConfig) -> Bool[Array, "m 1"]:

@@ -118,6 +118,16 @@ def call(module: Any, x: Array, key: PRNGKeyArray | None, index: int) -> Any:
     return module(x, rngs=nnx.Rngs(jax.random.fold_in(key, index)))
 
 
+def draws_numbers(networks: nnx.Module) -> bool:
+    """Whether any of the networks may draw random numbers when called."""
+    modules = [module for _, module in nnx.iter_graph(networks)]
+    return any(
+        isinstance(module, nnx.RngStream)
+        or (isinstance(module, nnx.Dropout) and not module.deterministic)
+        for module in modules
+    )
+
+
 def reseeded(model: nnx.Module, key: PRNGKeyArray | None) -> Any:
     """A copy whose random streams start from the key (from where they stand without one)."""
     copy = nnx.clone(model)

@@ -12,14 +12,18 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from mmvae_jax import gradients
+from mmvae_jax.backward import Backward
 from mmvae_jax.batch import Batch, Observed, observe
 from mmvae_jax.bounds import BOUNDS, expert_bounds, normalised_per_expert
 from mmvae_jax.config import LOSSES, MMVAEConfig
 from mmvae_jax.distributions import FAMILIES, prior_log_prob
 from mmvae_jax.estimators import ESTIMATORS
 from mmvae_jax.likelihoods import log_likelihood
-from mmvae_jax.model import MMVAE, Modules, decode_modality, reseeded
+from mmvae_jax.model import MMVAE, Modules, decode_modality, draws_numbers, reseeded
+from mmvae_jax.particles import Inputs
 from mmvae_jax.weights import LogWeights, effective_sample_size
+
+AUTO, DENSE = Backward(), Backward("dense")
 
 Metrics = dict[str, Float[Array, ""]]
 Noise = Mapping[str, ArrayLike]
@@ -33,7 +37,12 @@ class Theta(NamedTuple):
 
 
 def value_and_grad(
-    model: MMVAE, batch: Batch, key: PRNGKeyArray | None = None, *, noise: Noise | None = None
+    model: MMVAE,
+    batch: Batch,
+    key: PRNGKeyArray | None = None,
+    *,
+    noise: Noise | None = None,
+    backward: Backward = AUTO,
 ) -> tuple[Metrics, nnx.State]:
     """The mean loss of a batch with other metrics, and its gradient.
 
@@ -47,6 +56,7 @@ def value_and_grad(
       key: randomness of the particles and of random layers.
       noise: ``{modality: [K, b, d]}`` standard draws of the posterior family, in place of the
         key's: ``z = loc + scale noise``.
+      backward: which particles the gradient is computed from; static under `jax.jit`.
 
     Returns:
       metrics: those of `eval_step`, and ``grad_norm``, the gradient's global norm.
@@ -59,29 +69,39 @@ def value_and_grad(
 
     def loss_of(params):
         merged = nnx.merge(graphdef, params, rest, copy=True)
-        return loss_and_metrics(merged, batch, key, noise=noise)
+        return loss_and_metrics(merged, batch, key, noise=noise, backward=backward)
 
     (_, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
     return {**metrics, "grad_norm": optax.tree.norm(grads)}, grads
 
 
 def loss(
-    model: MMVAE, batch: Batch, key: PRNGKeyArray | None = None, *, noise: Noise | None = None
+    model: MMVAE,
+    batch: Batch,
+    key: PRNGKeyArray | None = None,
+    *,
+    noise: Noise | None = None,
+    backward: Backward = AUTO,
 ) -> Float[Array, ""]:
     """The loss of `value_and_grad` alone, to differentiate as a term of a loss of one's own.
 
     `jax.grad` and `nnx.grad` of it give the estimator's gradient. The data are constants as
     targets of the likelihoods: no gradient flows into them.
     """
-    return loss_and_metrics(model, batch, key, noise=noise)[0]
+    return loss_and_metrics(model, batch, key, noise=noise, backward=backward)[0]
 
 
 def loss_and_metrics(
-    model: MMVAE, batch: Batch, key: PRNGKeyArray | None = None, *, noise: Noise | None = None
+    model: MMVAE,
+    batch: Batch,
+    key: PRNGKeyArray | None = None,
+    *,
+    noise: Noise | None = None,
+    backward: Backward = AUTO,
 ) -> tuple[Float[Array, ""], Metrics]:
     """The mean loss and the metrics of a batch; arguments as in `value_and_grad`."""
     observed = observe(model.config, batch)
-    bound, terms = bound_of_batch(model, observed, key, noise)
+    bound, terms = bound_of_batch(model, observed, key, noise, backward)
     any_observed = observed.mask.any(0)
     mean_loss = -_mean(bound, any_observed)
     metrics = _metrics(model.config, jax.lax.stop_gradient(terms), observed.mask)
@@ -89,29 +109,36 @@ def loss_and_metrics(
 
 
 def bound_of_batch(
-    model: MMVAE, observed: Observed, key: PRNGKeyArray | None, noise: Noise | None
+    model: MMVAE,
+    observed: Observed,
+    key: PRNGKeyArray | None,
+    noise: Noise | None,
+    backward: Backward = DENSE,
 ) -> tuple[Float[Array, " b"], LogWeights]:
     """The bound of each example, differentiable, and the terms of its log weights."""
     config = model.config
-    noise_key, stream_key, call_key = (None,) * 3 if key is None else jax.random.split(key, 3)
+    keys = (None,) * 4 if key is None else jax.random.split(key, 4)
+    noise_key, stream_key, call_key, backward_key = keys
     model = reseeded(model, stream_key)
     experts = model.experts(observed.data, key=call_key)
-    if noise is not None:
-        draws = _checked_noise(config, noise, experts.loc.shape[1:])
-    elif noise_key is not None:
-        draws = _draw_noise(config, noise_key, experts.loc)
-    else:
+    draws = noise_key if noise is None else _checked_noise(config, noise, experts.loc.shape[1:])
+    if draws is None:
         raise ValueError("key and noise are both None: give key=jax.random.key(...), or noise")
     graphdef, decoders, rest = nnx.split(model.decoders, nnx.Param, ...)
+    resolved = backward.resolve(
+        len(config.modalities), config.K, is_random=draws_numbers(model.decoders)
+    )
     return gradients.bound(
-        _objective(config, graphdef),
+        _objective(config, graphdef, resolved),
         Theta(decoders, model.prior_log_var[...]),
         experts,
-        gradients.Inputs(observed.data, observed.mask, draws, state=(rest, call_key)),
+        Inputs(observed.data, observed.mask, draws, state=(rest, call_key), key=backward_key),
     )
 
 
-def _objective(config: MMVAEConfig, graphdef: nnx.GraphDef) -> gradients.Objective:
+def _objective(
+    config: MMVAEConfig, graphdef: nnx.GraphDef, backward: Backward
+) -> gradients.Objective:
     family = FAMILIES[config.prior_and_posterior_dist]
     names = LOSSES[config.loss]
 
@@ -126,6 +153,8 @@ def _objective(config: MMVAEConfig, graphdef: nnx.GraphDef) -> gradients.Objecti
         estimator=ESTIMATORS[names.estimator],
         factors=tuple(config.likelihood_factors.values()),
         beta=config.beta,
+        num_particles=config.K,
+        backward=backward,
     )
 
 
@@ -160,14 +189,6 @@ def log_likelihoods(
             if name in rows
         ]
     )
-
-
-def _draw_noise(
-    config: MMVAEConfig, key: PRNGKeyArray, loc: Float[Array, "m b d"]
-) -> Float[Array, "m k b d"]:
-    num_experts, num_examples, dim = loc.shape
-    shape = (num_experts, config.K, num_examples, dim)
-    return FAMILIES[config.prior_and_posterior_dist].standard(key, shape, loc.dtype)
 
 
 def _checked_noise(

@@ -9,9 +9,10 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
+from mmvae_jax.backward import Backward
 from mmvae_jax.batch import Batch
 from mmvae_jax.model import MMVAE
-from mmvae_jax.objective import Metrics, loss_and_metrics
+from mmvae_jax.objective import AUTO, Metrics, loss_and_metrics
 from mmvae_jax.objective import value_and_grad as objective_value_and_grad
 
 
@@ -80,12 +81,15 @@ def create_train_state(
     )
 
 
-def _train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+def _train_step(
+    state: TrainState, batch: Batch, *, backward: Backward = AUTO
+) -> tuple[TrainState, Metrics]:
     """One update of the parameters; the given state is donated and must not be used again.
 
     Args:
       state: of `create_train_state`.
       batch: data and mask.
+      backward: which particles the gradient is computed from.
 
     Returns:
       The next state, and the metrics of `eval_step` and ``grad_norm``.
@@ -94,7 +98,7 @@ def _train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
       ValueError: at trace time, if the batch does not fit the model's config.
     """
     key = jax.random.fold_in(state.key, state.step)
-    metrics, grads = objective_value_and_grad(state.view(), batch, key)
+    metrics, grads = objective_value_and_grad(state.view(), batch, key, backward=backward)
     grads = nnx.to_pure_dict(grads)
     updates, opt_state = state.tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -125,7 +129,7 @@ def _eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray | None = None)
     return loss_and_metrics(model, batch, key)[1]
 
 
-train_step = jax.jit(_train_step, donate_argnums=0)
+train_step = jax.jit(_train_step, donate_argnums=0, static_argnames="backward")
 eval_step = jax.jit(_eval_step)
 
 

@@ -8,53 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from small_model import (
+    DIMS,
+    NUM_EXAMPLES,
+    SmallDecoder,
+    SmallEncoder,
+    every_mask,
+    make_data,
+    make_model,
+)
 
 import mmvae_jax as mm
 from mmvae_jax.config import LOSSES, POSTERIORS
-
-DIMS = {"a": (6,), "b": (4, 4, 1), "c": (3, 5)}
-LIKELIHOOD = {"a": "normal", "b": "bernoulli", "c": "categorical"}
-NUM_EXAMPLES = 8
-
-
-def make_model(**fields):
-    settings = {"input_dims": DIMS, "decoders_dist": LIKELIHOOD, "latent_dim": 4, "K": 3}
-    config = mm.MMVAEConfig(**{**settings, **fields})
-    networks = {
-        "encoders": {m: SmallEncoder(dim, 4, m) for m, dim in DIMS.items()},
-        "decoders": {m: SmallDecoder(4, dim, m) for m, dim in DIMS.items()},
-    }
-    return mm.MMVAE(config, **networks, rngs=nnx.Rngs(0))
-
-
-class SmallEncoder(nnx.Module):
-    def __init__(self, dim, latent_dim, name):
-        rngs = nnx.Rngs(sum(map(ord, name)))
-        self.hidden = nnx.Linear(int(np.prod(dim)), 8, rngs=rngs)
-        self.loc = nnx.Linear(8, latent_dim, rngs=rngs)
-        self.log_var = nnx.Linear(8, latent_dim, rngs=rngs)
-
-    def __call__(self, x):
-        h = jnp.tanh(self.hidden(x.reshape(len(x), -1)))
-        return self.loc(h), self.log_var(h)
-
-
-class SmallDecoder(nnx.Module):
-    def __init__(self, latent_dim, dim, name):
-        self.out = nnx.Linear(latent_dim, int(np.prod(dim)), rngs=nnx.Rngs(sum(map(ord, name)) + 1))
-        self.dim = dim
-
-    def __call__(self, z):
-        return self.out(z).reshape(len(z), *self.dim)
-
-
-def make_data():
-    a, b, c = jax.random.split(jax.random.key(5), 3)
-    return {
-        "a": jax.random.normal(a, (NUM_EXAMPLES, *DIMS["a"])),
-        "b": jax.random.bernoulli(b, 0.5, (NUM_EXAMPLES, *DIMS["b"])).astype(jnp.float32),
-        "c": jax.nn.one_hot(jax.random.randint(c, (NUM_EXAMPLES, 3), 0, 5), 5),
-    }
 
 
 @pytest.fixture
@@ -64,9 +29,7 @@ def data():
 
 @pytest.fixture
 def mask():
-    """Every pattern of three modalities once: one example has everything, one has nothing."""
-    patterns = np.array([[i & 1, i & 2, i & 4] for i in range(NUM_EXAMPLES)], bool)
-    return dict(zip(DIMS, patterns.T, strict=True))
+    return every_mask()
 
 
 value_and_grad = jax.jit(mm.value_and_grad)

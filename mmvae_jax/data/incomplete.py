@@ -70,8 +70,7 @@ def _filled(
     mask = np.array([array is not None for array in arrays], bool)
     given = [array for array in arrays if array is not None]
     dim = config.input_dims[name]
-    assert config.decoders_dist is not None
-    are_classes = config.decoders_dist[name] == "categorical" and all(
+    are_classes = config.likelihood(name)[0] == "categorical" and all(
         np.issubdtype(array.dtype, np.integer) for array in given
     )
     expected = dim[:-1] if given and are_classes else dim

@@ -12,8 +12,8 @@ any order stays within the three. Forward mode (``jax.jvp``, ``jax.jacfwd``) is 
 
 import math
 from collections.abc import Sequence
-from functools import partial
-from typing import NamedTuple
+from functools import partial, reduce
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -111,16 +111,18 @@ class Conv(_Convolution):
     """
 
     def _convolve(self, images: Array, kernel: Array) -> Array:
-        size = images.shape[1:3]
+        _, height, width, _ = images.shape
         pads = self.padding
         if isinstance(pads, str):
-            pads = tuple(lax.padtype_to_pads(size, self.kernel_size, self.strides, pads))
-        window = Window(self.kernel_size, self.strides, pads, size)
+            size = (height, width)
+            vertical, horizontal = lax.padtype_to_pads(size, self.kernel_size, self.strides, pads)
+            pads = (vertical, horizontal)
+        window = Window(self.kernel_size, self.strides, pads, (height, width))
         if min(window.places) < 1:
             raise ValueError(
-                f"inputs are {size[0]} x {size[1]} pixels, fewer than kernel_size="
-                f"{self.kernel_size} covers with padding={self.padding!r}: use larger images or "
-                "padding, or a smaller kernel"
+                f"inputs are {height} x {width} pixels, too few for kernel_size="
+                f"{self.kernel_size} with padding={self.padding!r}: use larger images or padding, "
+                "or a smaller kernel"
             )
         return derivative("y", window, {"x": images, "w": kernel})
 
@@ -156,32 +158,38 @@ class ConvTranspose(_Convolution):
     def _crop(self, axis: int) -> Pair:
         """What to leave out at both ends of all the pixels that the input reaches."""
         k, s = self.kernel_size[axis], self.strides[axis]
-        if self.padding == "SAME":
-            low = max(k - s, 0) // 2
-            return (low, k - s - low)
+        if isinstance(self.padding, tuple):
+            low, high = self.padding[axis]
+            return (k - 1 - low, k - 1 - high)
         if self.padding == "VALID":
             return (0, min(k - s, 0))
-        low, high = self.padding[axis]
-        return (k - 1 - low, k - 1 - high)
+        low = max(k - s, 0) // 2
+        return (low, k - s - low)
 
 
 def _sizes(name: str, value: Sequence[int]) -> Pair:
-    if isinstance(value, Sequence) and len(value) == 2 and min(value) >= 1:
-        return (value[0], value[1])
+    match value:
+        case (int(height), int(width)) if min(height, width) >= 1:
+            return (height, width)
     raise ValueError(f"{name} is {value!r}, expected two positive integers, (height, width)")
 
 
-def _checked_padding(padding: Padding) -> str | Pads:
-    if padding in ("SAME", "VALID"):
-        return padding
-    axes = (padding,) * 2 if isinstance(padding, int) else padding
-    pads = [(axis,) * 2 if isinstance(axis, int) else tuple(axis) for axis in axes]
-    if [len(pad) for pad in pads] != [2, 2]:
-        raise ValueError(
-            f"padding is {padding!r}, expected 'SAME', 'VALID', an integer, or for height and "
-            "width each an integer or a pair (before, after)"
-        )
-    return (pads[0], pads[1])
+def _checked_padding(padding: Padding) -> Literal["SAME", "VALID"] | Pads:
+    match padding:
+        case "SAME" | "VALID":
+            return padding
+        case int():
+            return ((padding, padding), (padding, padding))
+        case (int() | (int(), int()) as height, int() | (int(), int()) as width):
+            return (_pair(height), _pair(width))
+    raise ValueError(
+        f"padding is {padding!r}, expected 'SAME', 'VALID', an integer, or for height and width "
+        "each an integer or a pair (before, after)"
+    )
+
+
+def _pair(value: int | Sequence[int]) -> Pair:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 class Window(NamedTuple):
@@ -275,16 +283,20 @@ def _spread(window: Window, y: Array, w: Array) -> Array:
     w = jnp.pad(w, ((0, bh * sh - kh), (0, bw * sw - kw), (0, 0), (0, 0)))
     w = w.reshape(bh, sh, bw, sw, c, f).transpose(5, 0, 2, 1, 3, 4).reshape(f, -1)
     shifts = [(i, j) for i in range(bh) for j in range(bw)]
-    blocks = sum(
-        _pad(block, (i, bh - 1 - i), (j, bw - 1 - j))
-        for block, (i, j) in zip(jnp.split(_dot(y, w, 1), len(shifts), -1), shifts, strict=True)
+    products = jnp.split(_dot(y, w, 1), len(shifts), axis=-1)
+    blocks = reduce(
+        jnp.add,
+        (
+            _pad(product, (i, bh - 1 - i), (j, bw - 1 - j))
+            for product, (i, j) in zip(products, shifts, strict=True)
+        ),
     )
-    _, rows, columns, _ = blocks.shape
-    pixels = blocks.reshape(-1, rows, columns, sh, sw, c).transpose(0, 1, 3, 2, 4, 5)
+    n, rows, columns, _ = blocks.shape
+    pixels = blocks.reshape(n, rows, columns, sh, sw, c).transpose(0, 1, 3, 2, 4, 5)
     (top, _), (left, _) = window.padding
     height, width = window.image
     return _pad(
-        pixels.reshape(-1, rows * sh, columns * sw, c),
+        pixels.reshape(n, rows * sh, columns * sw, c),
         (-top, height + top - rows * sh),
         (-left, width + left - columns * sw),
     )
@@ -342,13 +354,13 @@ def _in_chunks(name: str, window: Window, known: Arrays) -> Array:
         return lax.dynamic_update_index_in_dim(stack, product(i).astype(dtype), i, 1)
 
     stack = lax.fori_loop(0, num_chunks, place, stack)
-    return stack.reshape(-1, *like.shape[1:])[: len(images)]
+    return stack.reshape(len(like) * num_chunks, *like.shape[1:])[: len(images)]
 
 
 def _split(x: Array, num_chunks: int) -> Array:
     """``[n, ...] -> [n / num_chunks, num_chunks, ...]``, zeros added if n is no multiple."""
     x = jnp.pad(x, ((0, -len(x) % num_chunks), *((0, 0),) * (x.ndim - 1)))
-    return x.reshape(-1, num_chunks, *x.shape[1:])
+    return x.reshape(len(x) // num_chunks, num_chunks, *x.shape[1:])
 
 
 def _num_chunks(window: Window, known: Arrays) -> int:

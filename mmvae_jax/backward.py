@@ -1,0 +1,142 @@
+"""Which particles a gradient is computed from.
+
+Every term of every estimator's gradient carries a factor ``w~``, and few particles carry most of
+it. A backward pass other than the dense one gives each particle a coefficient in place of ``w~``,
+zero for most, and visits the others alone.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+KINDS = ("auto", "dense", "sparse", "sampled", "residual")
+
+
+@dataclasses.dataclass(frozen=True)
+class Backward:
+    """How the gradient of a bound is computed; static.
+
+    Args:
+      kind: one of
+
+        - ``dense``: one pass forward and one backward over all particles. Memory grows with M^2 K.
+        - ``sparse``: forward over all particles in chunks that keep nothing, then forward and
+          backward over the smallest set of each group's particles that holds ``1 - tolerance`` of
+          its weight (a group: the particles of an expert, all of an example for a tight bound).
+        - ``sampled``: backward over ``num_backward`` particles of each group, drawn with
+          probability ``w~``. Unbiased for the dense gradient, and noisier (Burda et al. 2016 draw
+          one).
+        - ``residual``: the set of ``sparse``, and one particle drawn from the rest of the group,
+          which stands for all of it. Unbiased for the dense gradient.
+        - ``auto``: ``sparse`` on CPU from 3 particles on, and on other devices, where a loop over
+          chunks costs more than it saves on small problems, from M K = 64 on; else ``dense``.
+          Always ``dense`` for decoders that draw random numbers, which other kinds refuse.
+
+      tolerance: weight that ``sparse`` may drop from each group.
+      chunk: particles per decoder call of the kinds other than dense; by default 128 on CPU, whose
+        caches it fits, and 4096 elsewhere.
+      num_backward: draws of ``sampled``.
+
+    Raises:
+      ValueError: naming the field, its value and the fix.
+    """
+
+    kind: str = "auto"
+    tolerance: float = 1e-4
+    chunk: int | None = None
+    num_backward: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"backward is {self.kind!r}: choose one of {list(KINDS)}")
+        if not 0 <= self.tolerance < 1:
+            raise ValueError(f"tolerance is {self.tolerance!r}: give a share from 0 to below 1")
+        for field in ("chunk", "num_backward"):
+            value = getattr(self, field)
+            is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            if not is_count and not (field == "chunk" and value is None):
+                raise ValueError(f"{field} is {value!r}: give an integer of at least 1")
+
+    def resolve(self, num_experts: int, num_particles: int, *, is_random: bool) -> "Backward":
+        """The settings with every choice made, for M experts, K particles and this platform.
+
+        Args:
+          num_experts: M.
+          num_particles: K.
+          is_random: whether the decoders draw random numbers.
+        """
+        on_cpu = jax.default_backend() == "cpu"
+        kind = self.kind
+        if kind == "auto":
+            is_large = num_particles >= 3 if on_cpu else num_experts * num_particles >= 64
+            kind = "sparse" if is_large and not is_random else "dense"
+        if kind != "dense" and is_random:
+            raise ValueError(
+                f"backward is {kind!r}, but the decoders draw random numbers, which differ between "
+                "a pass forward and a pass backward: use backward='dense' or 'auto'"
+            )
+        chunk = (128 if on_cpu else 4096) if self.chunk is None else self.chunk
+        return dataclasses.replace(self, kind=kind, chunk=chunk)
+
+
+def coefficients(
+    backward: Backward, w: Float[Array, "m k b"], key: PRNGKeyArray | None, *, joint: bool
+) -> Float[Array, "m k b"]:
+    """The coefficient of each particle in place of its weight.
+
+    Args:
+      backward: resolved settings.
+      w: normalised weights.
+      key: randomness of ``sampled`` and ``residual``.
+      joint: whether all particles of an example are one group, as in a tight bound.
+    """
+    grouped = w.reshape(1, -1, w.shape[-1]) if joint else w
+    return SELECT[backward.kind](backward, grouped, key).reshape(w.shape)
+
+
+def _dense(backward: Backward, w: Array, key: PRNGKeyArray | None) -> Array:
+    return w
+
+
+def _sparse(backward: Backward, w: Array, key: PRNGKeyArray | None) -> Float[Array, "g k b"]:
+    """The largest weights of each group; the rest, at most ``tolerance`` together, dropped."""
+    order = jnp.argsort(w, axis=1)
+    cumulative = jnp.cumsum(jnp.take_along_axis(w, order, axis=1), axis=1)
+    is_dropped = jnp.zeros(w.shape, bool)
+    is_dropped = jnp.put_along_axis(
+        is_dropped, order, cumulative <= backward.tolerance, axis=1, inplace=False
+    )
+    return jnp.where(is_dropped, 0, w)
+
+
+def _sampled(backward: Backward, w: Array, key: PRNGKeyArray | None) -> Float[Array, "g k b"]:
+    return _draws(w, key, backward.num_backward)
+
+
+def _residual(backward: Backward, w: Array, key: PRNGKeyArray | None) -> Float[Array, "g k b"]:
+    kept = _sparse(backward, w, key)
+    rest = w - kept
+    return kept + _draws(rest, key, 1) * rest.sum(1, keepdims=True)
+
+
+def _draws(w: Float[Array, "g k b"], key: PRNGKeyArray | None, num: int) -> Float[Array, "g k b"]:
+    """Share of `num` draws with probability ``w`` that each particle gets; 0 where w is 0."""
+    if key is None:
+        raise ValueError("key is None: backward='sampled' and 'residual' draw particles from it")
+    shape = (num, w.shape[0], w.shape[2])
+    picked = jax.random.categorical(key, jnp.log(w)[None], axis=2, shape=shape)
+    counts = jnp.zeros_like(w)
+    group, example = jnp.ogrid[: w.shape[0], : w.shape[2]]
+    counts = counts.at[group[None], picked, example[None]].add(1 / num)
+    return jnp.where(w > 0, counts, 0)
+
+
+SELECT: dict[str, Callable[[Backward, Array, PRNGKeyArray | None], Array]] = {
+    "dense": _dense,
+    "sparse": _sparse,
+    "sampled": _sampled,
+    "residual": _residual,
+}

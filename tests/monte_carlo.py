@@ -1,0 +1,29 @@
+"""Comparisons of random estimates with exact values."""
+
+import jax
+import numpy as np
+
+NUM_SIGMA = 4  # standard errors that an estimate may be away
+
+
+def relative_error(diagnostics, K):
+    """Standard error of the log of a mean of K weights (delta method)."""
+    return np.sqrt(np.maximum(1 / np.asarray(diagnostics.ess) - 1 / K, 1e-12))
+
+
+def assert_within(estimate, exact, standard_error):
+    """Equal up to the Monte-Carlo error, and undefined in the same places."""
+    exact = np.broadcast_to(exact, estimate.shape)
+    np.testing.assert_array_equal(np.isnan(estimate), np.isnan(exact))
+    z = np.abs(estimate - exact) / standard_error
+    assert np.nanmax(z) < NUM_SIGMA, f"{np.nanmax(z):.1f} standard errors away"
+
+
+def rms(errors):
+    return np.sqrt(np.nanmean(np.square(errors)))
+
+
+def over_keys(estimate, num_keys, seed=0):
+    """Mean and standard error of an estimate over independent keys."""
+    values = np.asarray(jax.vmap(estimate)(jax.random.split(jax.random.key(seed), num_keys)))
+    return values.mean(0), values.std(0, ddof=1) / np.sqrt(num_keys), values

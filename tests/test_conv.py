@@ -1,0 +1,258 @@
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.test_util import check_grads
+
+from mmvae_jax.networks import conv
+
+both = pytest.mark.parametrize(
+    ("ours", "flax"),
+    [(conv.Conv, nnx.Conv), (conv.ConvTranspose, nnx.ConvTranspose)],
+    ids=["Conv", "ConvTranspose"],
+)
+
+# Equal sums in another order, of at most a few thousand products.
+DOUBLE = {"rtol": 1e-10, "atol": 1e-11}
+SINGLE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+def split_layer(cls, *args, **options):
+    """Graph definition and parameters of a layer whose bias is not zero."""
+    return nnx.split(cls(*args, bias_init=nnx.initializers.normal(), rngs=nnx.Rngs(0), **options))
+
+
+def images(*shape, dtype=float):
+    return jax.random.normal(jax.random.key(1), shape, dtype)
+
+
+def pullback(graphdef):
+    """``(params, x) -> (y, grads, dx)``: outputs, and the gradients of the sum of sin(y)."""
+
+    def run(params, x):
+        y, vjp = jax.vjp(lambda params, x: nnx.merge(graphdef, params)(x), params, x)
+        return y, *vjp(jnp.cos(y))
+
+    return run
+
+
+def assert_same(ours, flax, x, *args, **options):
+    graphdef, params = split_layer(ours, *args, **options)
+    flax_graphdef, _ = split_layer(flax, *args, **options)
+    # Compiling is what takes the time here, half as much of it without optimisation.
+    run = [
+        jax.jit(pullback(g), compiler_options={"xla_backend_optimization_level": 0})
+        for g in (graphdef, flax_graphdef)
+    ]
+    chex.assert_trees_all_close(run[0](params, x), run[1](params, x), **DOUBLE)
+
+
+@both
+@pytest.mark.parametrize("padding", ["SAME", "VALID", (1, (-1, 2))])
+@pytest.mark.parametrize("strides", [1, 2, 3])
+@pytest.mark.parametrize("kernel_size", [(1, 4), (5, 2), (3, 3)])
+def test_values_and_gradients_are_those_of_flax(ours, flax, kernel_size, strides, padding, x64):
+    x = images(2, 7, 6, 2) if padding == "SAME" else images(2, 8, 9, 2)
+    args = (2, 3, kernel_size, strides)
+    assert_same(ours, flax, x, *args, padding=padding, param_dtype=float)
+
+
+@both
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 1), (1, 1))])
+def test_unequal_strides(ours, flax, padding, x64):
+    args, options = (2, 3, (2, 4), (2, 3)), {"padding": padding, "param_dtype": float}
+    graphdef, params = split_layer(ours, *args, **options)
+    reference, _ = split_layer(flax, *args, **options)
+    x = images(2, 8, 9, 2)
+    chex.assert_trees_all_close(
+        nnx.merge(graphdef, params)(x), nnx.merge(reference, params)(x), **DOUBLE
+    )
+    # Not Flax's gradients: XLA for CPU aborts on those of some convolutions with unequal strides.
+    run = jax.jit(lambda params, x: nnx.merge(graphdef, params)(x))
+    check_grads(run, (params, x), order=1, modes=["rev"])
+
+
+@both
+@pytest.mark.parametrize("num_examples", [101, 120])  # prime, which takes padding, and not
+def test_a_batch_in_chunks_is_the_batch(ours, flax, num_examples, x64):
+    args, x = (8, 8, (4, 3), 2), images(num_examples, 16, 15, 8)
+    assert_same(ours, flax, x, *args, param_dtype=float)
+    layer = ours(*args, param_dtype=float, rngs=nnx.Rngs(0))
+    assert "scan[" in str(jax.make_jaxpr(layer)(x))
+
+
+@both
+def test_second_derivatives_are_those_of_flax(ours, flax, x64):
+    args, x = (2, 3, (3, 3), 2), images(2, 5, 4, 2)
+
+    def curvature(cls):
+        graphdef, params = split_layer(cls, *args, param_dtype=float)
+
+        def norm(params, x):
+            _, grads, dx = pullback(graphdef)(params, x)
+            return sum(jnp.sum(g**3) for g in jax.tree.leaves((grads, dx)))
+
+        return jax.jit(jax.grad(norm, argnums=(0, 1)))(params, x)
+
+    chex.assert_trees_all_close(curvature(ours), curvature(flax), **DOUBLE)
+
+
+@both
+def test_half_precision_is_that_of_flax(ours, flax):
+    x = images(4, 6, 6, 8, dtype=jnp.bfloat16)
+    graphdef, params = split_layer(ours, 8, 8, (4, 4), 2, dtype=jnp.bfloat16)
+    flax_graphdef, _ = split_layer(flax, 8, 8, (4, 4), 2, dtype=jnp.bfloat16)
+    y, grads, dx = jax.jit(pullback(graphdef))(params, x)
+    expected = jax.jit(pullback(flax_graphdef))(params, x)
+    assert (y.dtype, dx.dtype) == (jnp.bfloat16, jnp.bfloat16)
+    # Two rounded numbers are a unit in the last place apart, 2**-7, and sums of them a few.
+    chex.assert_trees_all_close((y, grads, dx), expected, rtol=2**-5, atol=2**-5)
+
+
+@both
+def test_parameters_go_either_way(ours, flax):
+    args = (2, 3, (4, 3))
+    mine, theirs = ours(*args, rngs=nnx.Rngs(0)), flax(*args, rngs=nnx.Rngs(0))
+    chex.assert_trees_all_equal(
+        nnx.to_pure_dict(nnx.state(mine)), nnx.to_pure_dict(nnx.state(theirs))
+    )
+    assert set(nnx.to_pure_dict(nnx.state(mine))) == {"kernel", "bias"}
+
+    other, x = flax(*args, rngs=nnx.Rngs(1)), images(2, 5, 5, 2)
+    nnx.update(mine, nnx.state(other))
+    chex.assert_trees_all_close(mine(x), other(x), **SINGLE)
+    nnx.update(theirs, nnx.state(mine))
+    chex.assert_trees_all_equal(theirs(x), other(x))
+
+
+@both
+def test_without_bias(ours, flax):
+    layer = ours(2, 3, (3, 3), use_bias=False, rngs=nnx.Rngs(0))
+    reference = flax(2, 3, (3, 3), use_bias=False, rngs=nnx.Rngs(0))
+    assert set(nnx.to_pure_dict(nnx.state(layer))) == {"kernel"}
+    chex.assert_trees_all_close(layer(images(2, 5, 5, 2)), reference(images(2, 5, 5, 2)), **SINGLE)
+
+
+@both
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+def test_any_number_of_batch_axes(ours, flax, batch):
+    layer, reference = (cls(2, 3, (3, 3), 2, rngs=nnx.Rngs(0)) for cls in (ours, flax))
+    x = images(*batch, 5, 4, 2)
+    chex.assert_trees_all_close(layer(x), reference(x), **SINGLE)
+
+
+@both
+def test_an_empty_batch_gives_an_empty_batch(ours, flax):
+    graphdef, params = split_layer(ours, 2, 3, (3, 3), 2)
+    y, grads, _ = pullback(graphdef)(params, images(0, 5, 4, 2))
+    assert y.shape[0] == 0
+    chex.assert_trees_all_equal(grads, jax.tree.map(jnp.zeros_like, grads))
+
+
+@both
+@pytest.mark.parametrize("num_examples", [3, 200])  # whole, and in chunks
+def test_stacked_parameters_equal_one_by_one(ours, flax, num_examples):
+    x = images(2, num_examples, 8, 8, 8)
+    graphdef, first = split_layer(ours, 8, 8, (4, 4), 2)
+    params = [first, jax.tree.map(lambda p: 1 - p, first)]
+    stacked = jax.tree.map(lambda *p: jnp.stack(p), *params)
+    run = jax.jit(pullback(graphdef))
+    one_by_one = [run(p, x[m]) for m, p in enumerate(params)]
+    together = jax.jit(jax.vmap(pullback(graphdef)))(stacked, x)
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
+    chex.assert_trees_all_close(together, expected, rtol=1e-4, atol=1e-3)
+
+
+@both
+def test_cpu_runs_no_convolution_and_others_nothing_else(ours, flax):
+    graphdef, params = split_layer(ours, 8, 8, (4, 4), 2)
+    args = (params, images(200, 8, 8, 8))
+    compiled = jax.jit(pullback(graphdef)).lower(*args).compile().as_text()
+    assert "dot(" in compiled  # and so an instruction is looked for as it is written
+    assert "convolution(" not in compiled
+    for platform in ("cuda", "tpu"):
+        exported = jax.export.export(jax.jit(pullback(graphdef)), platforms=[platform])(*args)
+        lowered = exported.mlir_module()
+        assert lowered.count("stablehlo.convolution") == 3  # outputs and two gradients
+        assert "dot_general" not in lowered
+        assert "while" not in lowered
+
+
+@pytest.mark.parametrize("name", ["x", "w", "y"])
+def test_native_derivatives_equal_matrix_products(name, x64):
+    window = conv.Window((3, 2), (2, 2), ((1, 2), (0, -1)), (9, 8))
+    arrays = {"x": images(3, 9, 8, 2), "w": images(3, 2, 2, 4), "y": images(3, *window.places, 4)}
+    known = {n: array for n, array in arrays.items() if n != name}
+    native = conv._native(name, window, known)
+    chex.assert_trees_all_close(conv.derivative(name, window, known), native, **DOUBLE)
+
+
+@pytest.fixture
+def mesh():
+    return jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+
+
+@both
+def test_a_sharded_batch_stays_on_its_devices(ours, flax, mesh):
+    graphdef, params = split_layer(ours, 8, 8, (4, 4), 2)
+    x = images(512, 8, 8, 8)
+    expected = jax.jit(pullback(graphdef))(params, x)
+    run = jax.jit(pullback(graphdef))
+    sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+    params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+    compiled = run.lower(params, sharded).compile().as_text()
+    assert "while" in compiled
+    assert "all-reduce" in compiled
+    assert "all-gather" not in compiled
+    chex.assert_trees_all_close(run(params, sharded), expected, rtol=1e-4, atol=1e-3)
+
+
+@both
+def test_shard_map_adds_up_kernel_gradients(ours, flax, mesh):
+    graphdef, params = split_layer(ours, 8, 8, (4, 4), 2)
+    x = images(8, 6, 6, 8)
+    data, everywhere = PartitionSpec("data"), PartitionSpec()
+    run = jax.shard_map(
+        pullback(graphdef),
+        mesh=mesh,
+        in_specs=(everywhere, data),
+        out_specs=(data, everywhere, data),
+    )
+    chex.assert_trees_all_close(
+        jax.jit(run)(params, x), jax.jit(pullback(graphdef))(params, x), **SINGLE
+    )
+
+
+@both
+@pytest.mark.parametrize(
+    ("kernel_size", "options", "message"),
+    [
+        ((3, 0), {}, r"kernel_size is \(3, 0\), expected two positive integers"),
+        ((3, 3, 3), {}, r"kernel_size is \(3, 3, 3\)"),
+        ((3, 3), {"strides": (1, 1, 1)}, r"strides is \(1, 1, 1\)"),
+        ((3, 3), {"strides": 0}, r"strides is \(0, 0\)"),
+        ((3, 3), {"padding": "CIRCULAR"}, "padding is 'CIRCULAR', expected 'SAME', 'VALID'"),
+        ((3, 3), {"padding": ((1, 1),)}, "padding is"),
+        ((3, 3), {"padding": ((1, 1, 1), 1)}, "padding is"),
+    ],
+)
+def test_constructor_refuses(ours, flax, kernel_size, options, message):
+    with pytest.raises(ValueError, match=message):
+        ours(2, 3, kernel_size, rngs=nnx.Rngs(0), **options)
+
+
+@both
+def test_inputs_must_have_the_channels(ours, flax):
+    with pytest.raises(ValueError, match=r"inputs has shape \(1, 5, 5, 3\), .* in_features=2"):
+        ours(2, 3, (3, 3), rngs=nnx.Rngs(0))(images(1, 5, 5, 3))
+
+
+def test_images_must_cover_the_kernel():
+    layer = conv.Conv(2, 3, (3, 3), padding="VALID", rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="inputs are 2 x 5 pixels, too few for kernel_size"):
+        layer(images(1, 2, 5, 2))
+    layer = conv.ConvTranspose(2, 3, (3, 3), padding=0, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="outputs would be 0 x 3 pixels"):
+        layer(images(1, 2, 5, 2))
