@@ -82,9 +82,9 @@ def draw(
     """``z = loc_m + scale_m noise`` of the particles."""
     loc, scale = observed_experts(experts, inputs.mask)
     num_experts, num_examples, dim = loc.shape
-    noise = _noise(family, inputs, (num_experts, num_particles, *loc.shape[1:]), loc.dtype, index)
+    shape = (num_experts, num_particles, num_examples, dim)
+    noise = _noise(family, inputs, shape, loc.dtype, index)
     if index is None:
-        shape = (num_experts, num_particles, num_examples, dim)
         return (loc[:, None] + scale[:, None] * noise.reshape(shape)).reshape(-1, dim)
     source, example = index // (num_particles * num_examples), index % num_examples
     return loc[source, example] + scale[source, example] * noise

@@ -6,12 +6,24 @@ import numpy as np
 NUM_SIGMA = 4  # standard errors that an estimate may be away
 
 
+def on_keys(estimate, num_keys, seed=0):
+    """Results of ``estimate(key)`` for independent keys, stacked."""
+    keys = jax.random.split(jax.random.key(seed), num_keys)
+    results = [jax.device_get(estimate(key)) for key in keys]
+    return jax.tree.map(lambda *values: np.stack(values), *results)
+
+
+def mean_and_error(values):
+    """Mean over independent keys, and its standard error."""
+    return values.mean(0), values.std(0, ddof=1) / np.sqrt(len(values))
+
+
 def relative_error(diagnostics, K):
     """Standard error of the log of a mean of K weights (delta method)."""
-    return np.sqrt(np.maximum(1 / np.asarray(diagnostics.ess) - 1 / K, 1e-12))
+    return np.sqrt(np.maximum(1 / diagnostics.ess - 1 / K, 1e-12))
 
 
-def assert_within(estimate, exact, standard_error):
+def assert_within(estimate, standard_error, exact):
     """Equal up to the Monte-Carlo error, and undefined in the same places."""
     exact = np.broadcast_to(exact, estimate.shape)
     np.testing.assert_array_equal(np.isnan(estimate), np.isnan(exact))
@@ -21,9 +33,3 @@ def assert_within(estimate, exact, standard_error):
 
 def rms(errors):
     return np.sqrt(np.nanmean(np.square(errors)))
-
-
-def over_keys(estimate, num_keys, seed=0):
-    """Mean and standard error of an estimate over independent keys."""
-    values = np.asarray(jax.vmap(estimate)(jax.random.split(jax.random.key(seed), num_keys)))
-    return values.mean(0), values.std(0, ddof=1) / np.sqrt(num_keys), values

@@ -1,3 +1,5 @@
+import itertools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -13,10 +15,13 @@ both = pytest.mark.parametrize(
     [(conv.Conv, nnx.Conv), (conv.ConvTranspose, nnx.ConvTranspose)],
     ids=["Conv", "ConvTranspose"],
 )
+each = pytest.mark.parametrize("layer", [conv.Conv, conv.ConvTranspose])
 
-# Equal sums in another order, of at most a few thousand products.
+# The same products added up in another order: in double precision, in single precision, and in
+# single precision over a batch of hundreds, where gradients in parameters reach the hundreds.
 DOUBLE = {"rtol": 1e-10, "atol": 1e-11}
 SINGLE = {"rtol": 1e-4, "atol": 1e-4}
+SINGLE_BATCH = {"rtol": 1e-4, "atol": 1e-3}
 
 
 def split_layer(cls, *args, **options):
@@ -50,8 +55,10 @@ def assert_same(ours, flax, x, *args, **options):
 
 
 @both
-@pytest.mark.parametrize("padding", ["SAME", "VALID", (1, (-1, 2))])
-@pytest.mark.parametrize("strides", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("strides", "padding"),
+    [*itertools.product((1, 2, 3), ("SAME", "VALID")), (2, ((1, 1), (1, 1))), (3, (1, (-1, 2)))],
+)
 @pytest.mark.parametrize("kernel_size", [(1, 4), (5, 2), (3, 3)])
 def test_values_and_gradients_are_those_of_flax(ours, flax, kernel_size, strides, padding, x64):
     x = images(2, 7, 6, 2) if padding == "SAME" else images(2, 8, 9, 2)
@@ -60,7 +67,7 @@ def test_values_and_gradients_are_those_of_flax(ours, flax, kernel_size, strides
 
 
 @both
-@pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 1), (1, 1))])
+@pytest.mark.parametrize("padding", ["SAME", ((1, 1), (1, 1))])
 def test_unequal_strides(ours, flax, padding, x64):
     args, options = (2, 3, (2, 4), (2, 3)), {"padding": padding, "param_dtype": float}
     graphdef, params = split_layer(ours, *args, **options)
@@ -77,7 +84,7 @@ def test_unequal_strides(ours, flax, padding, x64):
 @both
 @pytest.mark.parametrize("num_examples", [101, 120])  # prime, which takes padding, and not
 def test_a_batch_in_chunks_is_the_batch(ours, flax, num_examples, x64):
-    args, x = (8, 8, (4, 3), 2), images(num_examples, 16, 15, 8)
+    args, x = (8, 1, (4, 3), 2), images(num_examples, 16, 15, 8)
     assert_same(ours, flax, x, *args, param_dtype=float)
     layer = ours(*args, param_dtype=float, rngs=nnx.Rngs(0))
     assert "scan[" in str(jax.make_jaxpr(layer)(x))
@@ -143,34 +150,34 @@ def test_any_number_of_batch_axes(ours, flax, batch):
     chex.assert_trees_all_close(layer(x), reference(x), **SINGLE)
 
 
-@both
-def test_an_empty_batch_gives_an_empty_batch(ours, flax):
-    graphdef, params = split_layer(ours, 2, 3, (3, 3), 2)
+@each
+def test_an_empty_batch_gives_an_empty_batch(layer):
+    graphdef, params = split_layer(layer, 2, 3, (3, 3), 2)
     y, grads, _ = pullback(graphdef)(params, images(0, 5, 4, 2))
     assert y.shape[0] == 0
     chex.assert_trees_all_equal(grads, jax.tree.map(jnp.zeros_like, grads))
 
 
-@both
+@each
 @pytest.mark.parametrize("num_examples", [3, 200])  # whole, and in chunks
-def test_stacked_parameters_equal_one_by_one(ours, flax, num_examples):
+def test_stacked_parameters_equal_one_by_one(layer, num_examples):
     x = images(2, num_examples, 8, 8, 8)
-    graphdef, first = split_layer(ours, 8, 8, (4, 4), 2)
+    graphdef, first = split_layer(layer, 8, 8, (4, 4), 2)
     params = [first, jax.tree.map(lambda p: 1 - p, first)]
     stacked = jax.tree.map(lambda *p: jnp.stack(p), *params)
     run = jax.jit(pullback(graphdef))
     one_by_one = [run(p, x[m]) for m, p in enumerate(params)]
     together = jax.jit(jax.vmap(pullback(graphdef)))(stacked, x)
     expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
-    chex.assert_trees_all_close(together, expected, rtol=1e-4, atol=1e-3)
+    chex.assert_trees_all_close(together, expected, **SINGLE_BATCH)
 
 
-@both
-def test_cpu_runs_no_convolution_and_others_nothing_else(ours, flax):
-    graphdef, params = split_layer(ours, 8, 8, (4, 4), 2)
+@each
+def test_cpu_runs_no_convolution_and_others_nothing_else(layer):
+    graphdef, params = split_layer(layer, 8, 8, (4, 4), 2)
     args = (params, images(200, 8, 8, 8))
     compiled = jax.jit(pullback(graphdef)).lower(*args).compile().as_text()
-    assert "dot(" in compiled  # and so an instruction is looked for as it is written
+    assert "dot(" in compiled
     assert "convolution(" not in compiled
     for platform in ("cuda", "tpu"):
         exported = jax.export.export(jax.jit(pullback(graphdef)), platforms=[platform])(*args)
@@ -194,9 +201,9 @@ def mesh():
     return jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 
 
-@both
-def test_a_sharded_batch_stays_on_its_devices(ours, flax, mesh):
-    graphdef, params = split_layer(ours, 8, 8, (4, 4), 2)
+@each
+def test_a_sharded_batch_stays_on_its_devices(layer, mesh):
+    graphdef, params = split_layer(layer, 8, 8, (4, 4), 2)
     x = images(512, 8, 8, 8)
     expected = jax.jit(pullback(graphdef))(params, x)
     run = jax.jit(pullback(graphdef))
@@ -206,12 +213,12 @@ def test_a_sharded_batch_stays_on_its_devices(ours, flax, mesh):
     assert "while" in compiled
     assert "all-reduce" in compiled
     assert "all-gather" not in compiled
-    chex.assert_trees_all_close(run(params, sharded), expected, rtol=1e-4, atol=1e-3)
+    chex.assert_trees_all_close(run(params, sharded), expected, **SINGLE_BATCH)
 
 
-@both
-def test_shard_map_adds_up_kernel_gradients(ours, flax, mesh):
-    graphdef, params = split_layer(ours, 8, 8, (4, 4), 2)
+@each
+def test_shard_map_adds_up_kernel_gradients(layer, mesh):
+    graphdef, params = split_layer(layer, 8, 8, (4, 4), 2)
     x = images(8, 6, 6, 8)
     data, everywhere = PartitionSpec("data"), PartitionSpec()
     run = jax.shard_map(
@@ -225,7 +232,7 @@ def test_shard_map_adds_up_kernel_gradients(ours, flax, mesh):
     )
 
 
-@both
+@each
 @pytest.mark.parametrize(
     ("kernel_size", "options", "message"),
     [
@@ -238,15 +245,15 @@ def test_shard_map_adds_up_kernel_gradients(ours, flax, mesh):
         ((3, 3), {"padding": ((1, 1, 1), 1)}, "padding is"),
     ],
 )
-def test_constructor_refuses(ours, flax, kernel_size, options, message):
+def test_constructor_refuses(layer, kernel_size, options, message):
     with pytest.raises(ValueError, match=message):
-        ours(2, 3, kernel_size, rngs=nnx.Rngs(0), **options)
+        layer(2, 3, kernel_size, rngs=nnx.Rngs(0), **options)
 
 
-@both
-def test_inputs_must_have_the_channels(ours, flax):
+@each
+def test_inputs_must_have_the_channels(layer):
     with pytest.raises(ValueError, match=r"inputs has shape \(1, 5, 5, 3\), .* in_features=2"):
-        ours(2, 3, (3, 3), rngs=nnx.Rngs(0))(images(1, 5, 5, 3))
+        layer(2, 3, (3, 3), rngs=nnx.Rngs(0))(images(1, 5, 5, 3))
 
 
 def test_images_must_cover_the_kernel():

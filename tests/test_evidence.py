@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from linear_gaussian import linear_gaussian, make_problem, masks
-from monte_carlo import NUM_SIGMA, assert_within, over_keys, relative_error, rms
+from monte_carlo import assert_within, mean_and_error, on_keys, relative_error, rms
 from scipy.special import logsumexp
 from scipy.stats import norm
 
@@ -38,13 +38,12 @@ def test_joint_converges_to_the_observed_likelihood(num_modalities):
     truth = exact(data, mask, case.log_prob)
 
     def errors(K):
-        keys = jax.random.split(jax.random.key(0), 4)
         estimate = partial(
             mm.compute_joint_nll, model, batch, K=K, batch_size_K=CHUNK, return_diagnostics=True
         )
-        nll, diagnostics = jax.device_get(jax.vmap(estimate)(keys))
+        nll, diagnostics = on_keys(estimate, 4)
         standard_error = relative_error(diagnostics, K)
-        assert_within(nll, truth, standard_error)
+        assert_within(nll, standard_error, truth)
         return rms(nll - truth), standard_error.max()
 
     (few, _), (many, standard_error) = errors(100), errors(10_000)
@@ -77,10 +76,9 @@ def marginal_errors(problem, name, cond_mod, K):
     truth = exact(data, mask, log_marginal)[None]
     estimate = partial(mm.compute_marginal_nll, model, batch, modality=name, cond_mod=cond_mod)
     estimate = partial(estimate, K=K, batch_size_K=CHUNK, return_diagnostics=True)
-    keys = jax.random.split(jax.random.key(0), 4)
-    nll, diagnostics = jax.device_get(jax.vmap(estimate)(keys))
+    nll, diagnostics = on_keys(estimate, 4)
     if K >= CHUNK:  # With fewer particles the delta method is too rough.
-        assert_within(nll, truth, relative_error(diagnostics, K))
+        assert_within(nll, relative_error(diagnostics, K), truth)
     return nll - truth
 
 
@@ -103,9 +101,8 @@ def test_ratio_converges_to_the_conditional_likelihood(num_modalities, given, ta
             model, batch, key, cond_mod=given, pred_mods=target, **counts
         )
 
-    mean, standard_error, many = over_keys(partial(estimate, **MANY), 16)
-    few = over_keys(partial(estimate, K=100), 16)[2]
-    assert_within(mean, truth, standard_error)
+    few, many = (on_keys(partial(estimate, **counts), 16) for counts in ({"K": 100}, MANY))
+    assert_within(*mean_and_error(many), truth)
     assert rms(many - truth) < rms(few - truth) / 5
 
 
@@ -117,12 +114,7 @@ def test_cond_converges_to_the_average_likelihood(given):
     def estimate(key, **counts):
         return mm.compute_cond_nll(model, batch, key, cond_mod=given, **counts)
 
-    few, many = (
-        jax.device_get(
-            jax.vmap(partial(estimate, **counts))(jax.random.split(jax.random.key(1), 16))
-        )
-        for counts in ({"K": 100}, MANY)
-    )
+    few, many = (on_keys(partial(estimate, **counts), 16) for counts in ({"K": 100}, MANY))
     assert tuple(many) == case.names
     allowed = case.names if given == "all" else given
     for target in case.names:
@@ -132,18 +124,16 @@ def test_cond_converges_to_the_average_likelihood(given):
             return case.log_average(row, target, givens) if target in seen and givens else None
 
         truth = exact(data, mask, log_average)
-        standard_error = np.std(many[target], 0, ddof=1) / 4
-        assert_within(np.mean(many[target], 0), truth, standard_error)
+        assert_within(*mean_and_error(many[target]), truth)
         assert rms(many[target] - truth) < rms(few[target] - truth) / 5
 
 
 def test_paper_converges_to_the_same_without_rescaling():
     case, model, data, mask, batch = make_problem(3)
-    estimate = partial(mm.compute_joint_nll_paper, model, batch, **MANY)
-    mean, standard_error, many = over_keys(estimate, 8)
+    many = on_keys(partial(mm.compute_joint_nll_paper, model, batch, **MANY), 16)
     truth = exact(data, mask, case.log_prob)
+    assert_within(*mean_and_error(many), truth)
     assert rms(many - truth) < 0.02
-    np.testing.assert_allclose(mean, truth, atol=NUM_SIGMA * np.max(standard_error))
 
 
 # Estimates recomputed from their own draws: particle k has the noise of fold_in(key, k).
