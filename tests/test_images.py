@@ -6,7 +6,9 @@ from flax import nnx
 
 from mmvae_jax.networks.images import ConvDecoder, ConvEncoder
 
-SMALL = {"hidden": 32, "rngs": nnx.Rngs(0)}
+
+def small(seed=0):
+    return {"hidden": 32, "rngs": nnx.Rngs(seed)}
 
 
 def normal(*shape):
@@ -39,7 +41,7 @@ def test_shapes(dim):
 
 @pytest.mark.parametrize("dim", [(8, 8, 3), (9, 14, 2)])
 def test_every_parameter_and_pixel_of_the_encoder_takes_part(dim):
-    encoder = ConvEncoder(dim, 5, features=(8, 16), **SMALL)
+    encoder = ConvEncoder(dim, 5, features=(8, 16), **small())
     grads, dx = gradients(encoder, normal(20, *dim))
     largest = jax.tree.map(lambda g: jnp.abs(g).max(), grads)
     assert all(value > 0 for value in jax.tree.leaves(largest)), largest
@@ -48,7 +50,7 @@ def test_every_parameter_and_pixel_of_the_encoder_takes_part(dim):
 
 @pytest.mark.parametrize("dim", [(8, 8, 3), (9, 14, 2)])
 def test_every_parameter_and_pixel_of_the_decoder_takes_part(dim):
-    decoder = ConvDecoder(5, dim, features=(16, 8), **SMALL)
+    decoder = ConvDecoder(5, dim, features=(16, 8), **small())
     z = normal(20, 5)
     grads, dz = gradients(decoder, z)
     largest = jax.tree.map(lambda g: jnp.abs(g).max(), grads)
@@ -69,12 +71,12 @@ def test_sigmoid_is_all_that_it_changes():
 
 
 def test_features_set_depth_and_channels():
-    encoder = ConvEncoder((15, 16, 3), 5, features=(8, 16, 32), **SMALL)
+    encoder = ConvEncoder((15, 16, 3), 5, features=(8, 16, 32), **small())
     shapes = [conv.kernel.shape for conv in encoder.convs]
     assert shapes == [(4, 4, 3, 8), (4, 4, 8, 16), (4, 4, 16, 32)]
     assert encoder.dense.kernel.shape == (2 * 2 * 32, 32)
 
-    decoder = ConvDecoder(5, (15, 16, 3), features=(32, 16, 8), **SMALL)
+    decoder = ConvDecoder(5, (15, 16, 3), features=(32, 16, 8), **small())
     shapes = [conv.kernel.shape for conv in decoder.convs]
     assert shapes == [(4, 4, 32, 16), (4, 4, 16, 8), (4, 4, 8, 3)]
     assert decoder.grid.kernel.shape == (32, 2 * 2 * 32)
@@ -82,7 +84,7 @@ def test_features_set_depth_and_channels():
 
 
 def test_stacked_parameters_equal_one_by_one():
-    networks = [ConvDecoder(5, (8, 9, 2), features=(8, 4), **SMALL) for _ in range(2)]
+    networks = [ConvDecoder(5, (8, 9, 2), features=(8, 4), **small(m)) for m in range(2)]
     graphdef, _ = nnx.split(networks[0])
     params = [nnx.state(network) for network in networks]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
@@ -103,6 +105,6 @@ def test_stacked_parameters_equal_one_by_one():
 )
 def test_refuses(dim, features, message):
     with pytest.raises(ValueError, match=f"input_dim is .*{message}"):
-        ConvEncoder(dim, 5, features=features, **SMALL)
+        ConvEncoder(dim, 5, features=features, **small())
     with pytest.raises(ValueError, match=f"output_dim is .*{message}"):
-        ConvDecoder(5, dim, features=features, **SMALL)
+        ConvDecoder(5, dim, features=features, **small())

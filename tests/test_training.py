@@ -49,7 +49,13 @@ def batch():
     return mm.Batch(data={m: x.astype(np.float32) for m, x in scaled.items()})
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    "loss",
+    [
+        pytest.param(loss, marks=() if loss in ("dreg_looser", "elbo") else pytest.mark.slow)
+        for loss in LOSSES
+    ],
+)
 def test_learns(loss, batch):
     """Every loss name trains: within 60 steps the loss falls to less than half."""
     state = make_state(CONFIG.replace(loss=loss), learning_rate=3e-3)
