@@ -318,12 +318,18 @@ def _pad(x: Array, height: Pair, width: Pair) -> Array:
 
 def _patches(window: Window, x: Array) -> Array:
     """What the kernel sees at each place: ``[n, h, w, c] -> [n, o, p, i * j * c]``."""
-    (sh, sw), (rows, columns) = window.strides, window.places
-    x = _pad(x, *window.padding)
+    (kh, kw), (sh, sw), (rows, columns) = window.kernel, window.strides, window.places
+    vertical, (left, _) = window.padding
+    width = (columns - 1) * sw + kw
+    x = _pad(x, vertical, (left, width - left - x.shape[2]))
+    # Columns that every place sees together or not at all are copied together.
+    group = math.gcd(kw, sw)
+    x = x.reshape(*x.shape[:2], width // group, group * x.shape[3])
+    kw, sw = kw // group, sw // group
     taps = [
         x[:, i : i + (rows - 1) * sh + 1 : sh, j : j + (columns - 1) * sw + 1 : sw]
-        for i in range(window.kernel[0])
-        for j in range(window.kernel[1])
+        for i in range(kh)
+        for j in range(kw)
     ]
     return jnp.concatenate(taps, axis=-1)
 

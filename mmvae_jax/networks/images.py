@@ -49,8 +49,7 @@ class ConvEncoder(nnx.Module):
         *_, (height, width) = _halvings("input_dim", input_dim, len(features))
         channels = (input_dim[2], *features)
         self.convs = nnx.List(
-            Conv(a, b, KERNEL, strides=2, rngs=rngs)
-            for a, b in itertools.pairwise(channels)
+            Conv(a, b, KERNEL, strides=2, rngs=rngs) for a, b in itertools.pairwise(channels)
         )
         self.dense = nnx.Linear(height * width * channels[-1], hidden, rngs=rngs)
         self.loc = nnx.Linear(hidden, latent_dim, rngs=rngs)
