@@ -12,7 +12,7 @@ def test_python_block_runs():
     (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     names = {}
     exec(compile(block, "README.md", "exec"), names)
-    assert names["words"].shape == (16, 5, 8, 71)
+    assert names["drawn"]["word"].shape == (16, 5, 8, 71)
     assert names["nll"].shape == (16,)
     assert np.isfinite(names["nll"]).all()
     assert np.isfinite(names["metrics"]["loss"])
