@@ -224,10 +224,12 @@ def _decode(graphdef, state, z, names, sample_key):
     model = nnx.merge(graphdef, state, copy=True)
     flat = z.reshape(-1, z.shape[-1])
     decoded = {}
-    for index, name in enumerate(names):
+    for name in names:
         x = decode_modality(model.config, model.decoders, name, flat)
         if sample_key is not None:
-            x = _sample(model.config, name, x, jax.random.fold_in(sample_key, index))
+            # Its own place, whatever else is decoded: a modality's draws depend on itself alone.
+            key = jax.random.fold_in(sample_key, model.config.modalities.index(name))
+            x = _sample(model.config, name, x, key)
         decoded[name] = x.reshape(*z.shape[:-1], *x.shape[1:])
     return decoded
 

@@ -30,8 +30,10 @@ def problem(loss):
     return model, mm.Batch(data=double(make_data()), mask=every_mask())
 
 
-@pytest.mark.parametrize("loss", ["iwae", "dreg_looser", "mixture_dreg", "elbo"])
-@pytest.mark.parametrize("chunk", [10, 1000])
+@pytest.mark.parametrize(
+    ("loss", "chunk"),
+    [("iwae", 10), ("dreg_looser", 1000), ("mixture_dreg", 10), ("elbo", 56)],
+)
 def test_sparse_without_tolerance_is_dense(x64, loss, chunk):
     """Same draws, same metrics, same gradient, in chunks that divide the particles or do not."""
     model, batch = problem(loss)

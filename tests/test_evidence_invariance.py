@@ -93,14 +93,6 @@ def test_jit_of_the_whole(name):
     chex.assert_trees_all_close(whole, estimate(name, model, batch), **ROUNDING)
 
 
-def test_without_jit():
-    _, model, _, _, batch = make_problem(3)
-    plain = estimate("joint", model, batch, K=5, batch_size_K=3)
-    with jax.disable_jit():
-        eager = estimate("joint", model, batch, K=5, batch_size_K=3)
-    chex.assert_trees_all_close(plain, eager, **ROUNDING)
-
-
 @pytest.mark.parametrize("name", ["joint", "cond"])
 def test_vmap_over_models(name):
     """A stack of models, an NNX module like any other, equals one by one."""
