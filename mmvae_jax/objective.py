@@ -42,7 +42,7 @@ def value_and_grad(
     key: PRNGKeyArray | None = None,
     *,
     noise: Noise | None = None,
-    backward: Backward = AUTO,
+    backward: Backward = DENSE,
 ) -> tuple[Metrics, nnx.State]:
     """The mean loss of a batch with other metrics, and its gradient.
 
@@ -81,7 +81,7 @@ def loss(
     key: PRNGKeyArray | None = None,
     *,
     noise: Noise | None = None,
-    backward: Backward = AUTO,
+    backward: Backward = DENSE,
 ) -> Float[Array, ""]:
     """The loss of `value_and_grad` alone, to differentiate as a term of a loss of one's own.
 
@@ -97,7 +97,7 @@ def loss_and_metrics(
     key: PRNGKeyArray | None = None,
     *,
     noise: Noise | None = None,
-    backward: Backward = AUTO,
+    backward: Backward = DENSE,
 ) -> tuple[Float[Array, ""], Metrics]:
     """The mean loss and the metrics of a batch; arguments as in `value_and_grad`."""
     observed = observe(model.config, batch)

@@ -126,7 +126,7 @@ def _eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray | None = None)
     model.eval()
     if key is None:
         key = jax.random.fold_in(state.key, state.step)
-    return loss_and_metrics(model, batch, key)[1]
+    return loss_and_metrics(model, batch, key, backward=AUTO)[1]
 
 
 train_step = jax.jit(_train_step, donate_argnums=0, static_argnames="backward")

@@ -196,6 +196,17 @@ def test_paper_equals_the_formula_on_its_own_draws(factors):
         np.testing.assert_allclose(nll[b], np.log(len(log_w)) - logsumexp(log_w), rtol=1e-10)
 
 
+def test_one_of_everything():
+    """One modality, example, particle and latent axis: every estimate is its one weight."""
+    case = linear_gaussian(1, latent_dim=1)
+    model, data = case.model(), case.sample(1)
+    log_w = weights_by_hand(case, data, ["a"], ["a"], noise_of(7, 1, dim=1), {"a": 1})
+    marginal = partial(mm.compute_marginal_nll, modality="a")
+    for estimate in (mm.compute_joint_nll, mm.compute_joint_nll_paper, marginal):
+        nll = estimate(model, mm.Batch(data), jax.random.key(7), K=1, batch_size_K=1)
+        np.testing.assert_allclose(nll, -log_w, rtol=1e-12)
+
+
 @pytest.mark.parametrize("K", [1, 2, 30])
 def test_diagnostics_are_within_their_bounds(K):
     """1 <= ess <= K, and ``1/ess <= max_weight <= 1/sqrt(ess)``; two weights are known from ess."""
