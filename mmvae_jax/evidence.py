@@ -2,9 +2,10 @@
 
 All estimators draw z from a mixture of experts, stratified over its components, and average
 weights in log space. Particles come in chunks of a `lax.scan` with a running logsumexp, so memory
-depends on the chunk and not on K. The standard draws are the same for every example of a batch
-(common random numbers): an example's answer depends on the key and on the example alone, neither
-on its neighbours nor on the chunk. Use another key for another batch, so that errors average out.
+depends on the chunk and not on K (under `jax.grad`, which stores every chunk, it does). The
+standard draws are the same for every example of a batch (common random numbers): an example's
+answer depends on the key and on the example alone, neither on its neighbours nor on the chunk. Use
+another key for another batch, so that errors average out.
 """
 
 from functools import partial
