@@ -131,7 +131,7 @@ class MMVAEConfig:
                 f"modalities {sorted(dims)}: leave n_modalities out, or make them agree"
             )
         for field in ("latent_dim", "K"):
-            _check_count(field, getattr(self, field))
+            check_count(field, getattr(self, field))
         for field in ("uses_likelihood_rescaling", "learn_prior"):
             if not isinstance(getattr(self, field), bool):
                 raise ValueError(f"{field} is {getattr(self, field)!r}: give True or False")
@@ -267,7 +267,7 @@ def _checked_dims(input_dims: Any) -> FrozenDict:
         if not isinstance(dim, tuple | list) or not dim:
             raise ValueError(f"input_dims[{name!r}] is {dim!r}: give a tuple of sizes, like (10,)")
         for size in dim:
-            _check_count(f"input_dims[{name!r}]", size)
+            check_count(f"input_dims[{name!r}]", size)
         dims[name] = tuple(int(size) for size in dim)
     return FrozenDict(dims)
 
@@ -290,7 +290,8 @@ def _named(field: str, given: Any, dims: Mapping[str, Any]) -> Mapping[str, Any]
     return given
 
 
-def _check_count(field: str, value: Any) -> None:
+def check_count(field: str, value: Any) -> None:
+    """Raise ValueError unless the value is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{field} is {value!r}: give an integer of at least 1")
 

@@ -17,10 +17,10 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from mmvae_jax.batch import Batch, Observed, observe
+from mmvae_jax.config import check_count
 from mmvae_jax.distributions import FAMILIES, mixture_log_prob, prior_log_prob
 from mmvae_jax.inference import (
     Selection,
-    check_count,
     evaluation,
     modality_mask,
     modality_names,

@@ -14,7 +14,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from mmvae_jax.batch import Batch, Observed, observe
-from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.config import MMVAEConfig, check_count
 from mmvae_jax.distributions import FAMILIES
 from mmvae_jax.likelihoods import SAMPLERS
 from mmvae_jax.model import MMVAE, decode_modality
@@ -274,12 +274,6 @@ def modality_mask(field: str, selection: Selection, config: MMVAEConfig) -> Bool
     """Which modalities are selected, in the config's order."""
     names = modality_names(field, selection, config)
     return jnp.array([[name in names] for name in config.modalities])
-
-
-def check_count(field: str, value: int) -> None:
-    """Raise ValueError unless the value is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{field} is {value!r}: give an integer of at least 1")
 
 
 def _check_available(available: Bool[Array, "m b"], cond_mod: Selection) -> None:
