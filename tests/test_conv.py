@@ -8,7 +8,7 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
-from mmvae_jax.networks import conv
+from mmvae_jax.networks import conv, trilinear
 
 both = pytest.mark.parametrize(
     ("ours", "flax"),
@@ -83,7 +83,8 @@ def test_unequal_strides(ours, flax, padding, x64):
 
 @both
 @pytest.mark.parametrize("num_examples", [101, 120])  # prime, which takes padding, and not
-def test_a_batch_in_chunks_is_the_batch(ours, flax, num_examples, x64):
+def test_a_batch_in_chunks_is_the_batch(ours, flax, num_examples, x64, monkeypatch):
+    monkeypatch.setattr(trilinear, "CHUNK_BYTES", 2**20)
     args, x = (8, 1, (4, 3), 2), images(num_examples, 16, 15, 8)
     assert_same(ours, flax, x, *args, param_dtype=float)
     layer = ours(*args, param_dtype=float, rngs=nnx.Rngs(0))
@@ -189,11 +190,11 @@ def test_cpu_runs_no_convolution_and_others_nothing_else(layer):
 
 @pytest.mark.parametrize("name", ["x", "w", "y"])
 def test_native_derivatives_equal_matrix_products(name, x64):
-    window = conv.Window((3, 2), (2, 2), ((1, 2), (0, -1)), (9, 8))
+    window = trilinear.Window((3, 2), (2, 2), ((1, 2), (0, -1)), (9, 8))
     arrays = {"x": images(3, 9, 8, 2), "w": images(3, 2, 2, 4), "y": images(3, *window.places, 4)}
     known = {n: array for n, array in arrays.items() if n != name}
-    native = conv._native(name, window, known)
-    chex.assert_trees_all_close(conv.derivative(name, window, known), native, **DOUBLE)
+    native = trilinear._native(name, window, known)
+    chex.assert_trees_all_close(trilinear.derivative(name, window, known), native, **DOUBLE)
 
 
 @pytest.fixture
@@ -202,7 +203,8 @@ def mesh():
 
 
 @each
-def test_a_sharded_batch_stays_on_its_devices(layer, mesh):
+def test_a_sharded_batch_stays_on_its_devices(layer, mesh, monkeypatch):
+    monkeypatch.setattr(trilinear, "CHUNK_BYTES", 2**21)
     graphdef, params = split_layer(layer, 8, 8, (4, 4), 2)
     x = images(512, 8, 8, 8)
     expected = jax.jit(pullback(graphdef))(params, x)

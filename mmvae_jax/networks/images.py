@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import jax
 from flax import nnx
+from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from mmvae_jax.networks.conv import Conv, ConvTranspose
@@ -31,6 +32,7 @@ class ConvEncoder(nnx.Module):
       latent_dim: size d of the latent.
       features: channels after each convolution.
       hidden: width of the dense layer.
+      dtype: type to compute in; by default that of the images and parameters.
       rngs: source of the initial parameters.
 
     Raises:
@@ -44,16 +46,18 @@ class ConvEncoder(nnx.Module):
         *,
         features: Sequence[int] = (32, 64),
         hidden: int = 256,
+        dtype: Dtype | None = None,
         rngs: nnx.Rngs,
     ):
         *_, (height, width) = _halvings("input_dim", input_dim, len(features))
         channels = (input_dim[2], *features)
         self.convs = nnx.List(
-            Conv(a, b, KERNEL, strides=2, rngs=rngs) for a, b in itertools.pairwise(channels)
+            Conv(a, b, KERNEL, strides=2, dtype=dtype, rngs=rngs)
+            for a, b in itertools.pairwise(channels)
         )
-        self.dense = nnx.Linear(height * width * channels[-1], hidden, rngs=rngs)
-        self.loc = nnx.Linear(hidden, latent_dim, rngs=rngs)
-        self.log_var = nnx.Linear(hidden, latent_dim, rngs=rngs)
+        self.dense = nnx.Linear(height * width * channels[-1], hidden, dtype=dtype, rngs=rngs)
+        self.loc = nnx.Linear(hidden, latent_dim, dtype=dtype, rngs=rngs)
+        self.log_var = nnx.Linear(hidden, latent_dim, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "n h w c"]) -> EncoderOutput:
         h = x
@@ -82,6 +86,7 @@ class ConvDecoder(nnx.Module):
       hidden: width of the first dense layer.
       sigmoid: squash the output into (0, 1), for intensities under a normal or Laplace
         likelihood; leave it off for logits and for unbounded data.
+      dtype: type to compute in; by default that of z and the parameters.
       rngs: source of the initial parameters.
 
     Raises:
@@ -96,6 +101,7 @@ class ConvDecoder(nnx.Module):
         features: Sequence[int] = (64, 32),
         hidden: int = 256,
         sigmoid: bool = False,
+        dtype: Dtype | None = None,
         rngs: nnx.Rngs,
     ):
         *sizes, (height, width) = _halvings("output_dim", output_dim, len(features))
@@ -103,10 +109,10 @@ class ConvDecoder(nnx.Module):
         self.sizes = tuple(reversed(sizes))
         self.start = (height, width, channels[0])
         self.sigmoid = sigmoid
-        self.dense = nnx.Linear(latent_dim, hidden, rngs=rngs)
-        self.grid = nnx.Linear(hidden, math.prod(self.start), rngs=rngs)
+        self.dense = nnx.Linear(latent_dim, hidden, dtype=dtype, rngs=rngs)
+        self.grid = nnx.Linear(hidden, math.prod(self.start), dtype=dtype, rngs=rngs)
         self.convs = nnx.List(
-            ConvTranspose(a, b, KERNEL, strides=2, rngs=rngs)
+            ConvTranspose(a, b, KERNEL, strides=2, dtype=dtype, rngs=rngs)
             for a, b in itertools.pairwise(channels)
         )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import jax
 from flax import nnx
+from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 EncoderOutput = tuple[Float[Array, "n d"], Float[Array, "n d"]]
@@ -18,6 +19,7 @@ class MLPEncoder(nnx.Module):
       input_dim: shape of one example.
       latent_dim: size d of the latent.
       hidden: widths of the hidden layers.
+      dtype: type to compute in; by default that of the input and parameters.
       rngs: source of the initial parameters.
     """
 
@@ -27,11 +29,12 @@ class MLPEncoder(nnx.Module):
         latent_dim: int,
         *,
         hidden: Sequence[int] = (512, 512),
+        dtype: Dtype | None = None,
         rngs: nnx.Rngs,
     ):
-        self.hidden = nnx.List(_layers((math.prod(input_dim), *hidden), rngs))
-        self.loc = nnx.Linear(hidden[-1], latent_dim, rngs=rngs)
-        self.log_var = nnx.Linear(hidden[-1], latent_dim, rngs=rngs)
+        self.hidden = nnx.List(_layers((math.prod(input_dim), *hidden), dtype, rngs))
+        self.loc = nnx.Linear(hidden[-1], latent_dim, dtype=dtype, rngs=rngs)
+        self.log_var = nnx.Linear(hidden[-1], latent_dim, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "n *dim"]) -> EncoderOutput:
         h = x.reshape(x.shape[0], -1)
@@ -49,6 +52,7 @@ class MLPDecoder(nnx.Module):
       hidden: widths of the hidden layers.
       sigmoid: squash the output into (0, 1), for intensities under a normal or Laplace
         likelihood; leave it off for logits and for unbounded data.
+      dtype: type to compute in; by default that of z and the parameters.
       rngs: source of the initial parameters.
     """
 
@@ -59,10 +63,11 @@ class MLPDecoder(nnx.Module):
         *,
         hidden: Sequence[int] = (512,),
         sigmoid: bool = False,
+        dtype: Dtype | None = None,
         rngs: nnx.Rngs,
     ):
-        self.hidden = nnx.List(_layers((latent_dim, *hidden), rngs))
-        self.out = nnx.Linear(hidden[-1], math.prod(output_dim), rngs=rngs)
+        self.hidden = nnx.List(_layers((latent_dim, *hidden), dtype, rngs))
+        self.out = nnx.Linear(hidden[-1], math.prod(output_dim), dtype=dtype, rngs=rngs)
         self.output_dim = tuple(output_dim)
         self.sigmoid = sigmoid
 
@@ -70,9 +75,10 @@ class MLPDecoder(nnx.Module):
         h = z
         for layer in self.hidden:
             h = jax.nn.relu(layer(h))
-        x = self.out(h).reshape(z.shape[0], *self.output_dim)
-        return jax.nn.sigmoid(x) if self.sigmoid else x
+        x = self.out(h)
+        x = jax.nn.sigmoid(x) if self.sigmoid else x
+        return x.reshape(z.shape[0], *self.output_dim)
 
 
-def _layers(widths: Sequence[int], rngs: nnx.Rngs) -> list[nnx.Linear]:
-    return [nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(widths)]
+def _layers(widths: Sequence[int], dtype: Dtype | None, rngs: nnx.Rngs) -> list[nnx.Linear]:
+    return [nnx.Linear(a, b, dtype=dtype, rngs=rngs) for a, b in itertools.pairwise(widths)]

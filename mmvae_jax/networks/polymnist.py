@@ -1,0 +1,75 @@
+"""The convolutional networks for PolyMNIST of Sutter et al. 2021 (arXiv 2105.02470)."""
+
+import itertools
+
+import jax
+from flax import nnx
+from flax.typing import Dtype
+from jaxtyping import Array, Float
+
+from mmvae_jax.networks.conv import Conv, ConvTranspose
+from mmvae_jax.networks.mlp import EncoderOutput
+
+FEATURES = (32, 64, 128)
+KERNEL = (3, 3)
+
+
+class PolyMNISTEncoder(nnx.Module):
+    """Three convolutions and two heads that see all that is left of the image.
+
+        Conv(3, 32, 3 x 3, stride 2), ReLU     28 x 28 x 3  -> 14 x 14 x 32
+        Conv(32, 64, 3 x 3, stride 2), ReLU    14 x 14 x 32 -> 7 x 7 x 64
+        Conv(64, 128, 3 x 3, stride 2), ReLU   7 x 7 x 64   -> 4 x 4 x 128
+        Conv(128, d, 4 x 4) for loc, Conv(128, d, 4 x 4) for log_var
+
+    Args:
+      latent_dim: size d of the latent.
+      dtype: type to compute in; by default that of the images and parameters.
+      rngs: source of the initial parameters.
+    """
+
+    def __init__(self, latent_dim: int, *, dtype: Dtype | None = None, rngs: nnx.Rngs):
+        self.convs = nnx.List(
+            Conv(a, b, KERNEL, strides=2, padding=1, dtype=dtype, rngs=rngs)
+            for a, b in itertools.pairwise((3, *FEATURES))
+        )
+        self.loc, self.log_var = (
+            Conv(FEATURES[-1], latent_dim, (4, 4), padding="VALID", dtype=dtype, rngs=rngs)
+            for _ in range(2)
+        )
+
+    def __call__(self, x: Float[Array, "n 28 28 3"]) -> EncoderOutput:
+        h = x
+        for conv in self.convs:
+            h = jax.nn.relu(conv(h))
+        return self.loc(h)[:, 0, 0], self.log_var(h)[:, 0, 0]
+
+
+class PolyMNISTDecoder(nnx.Module):
+    """A dense layer and three transposed convolutions; the output is not squashed.
+
+        Linear(d, 2048), ReLU                                        -> 4 x 4 x 128
+        ConvTranspose(128, 64, 3 x 3, stride 2), ReLU   4 x 4 x 128  -> 7 x 7 x 64
+        ConvTranspose(64, 32, 3 x 3, stride 2), ReLU    7 x 7 x 64   -> 14 x 14 x 32
+        ConvTranspose(32, 3, 3 x 3, stride 2)           14 x 14 x 32 -> 28 x 28 x 3
+
+    Args:
+      latent_dim: size d of the latent.
+      dtype: type to compute in; by default that of z and the parameters.
+      rngs: source of the initial parameters.
+    """
+
+    def __init__(self, latent_dim: int, *, dtype: Dtype | None = None, rngs: nnx.Rngs):
+        self.grid = nnx.Linear(latent_dim, 4 * 4 * FEATURES[-1], dtype=dtype, rngs=rngs)
+        channels = itertools.pairwise((*reversed(FEATURES), 3))
+        paddings = ((1, 1), (1, 2), (1, 2))  # the first leaves an odd side, 7
+        self.convs = nnx.List(
+            ConvTranspose(a, b, KERNEL, strides=2, padding=(p, p), dtype=dtype, rngs=rngs)
+            for (a, b), p in zip(channels, paddings, strict=True)
+        )
+
+    def __call__(self, z: Float[Array, "n d"]) -> Float[Array, "n 28 28 3"]:
+        h = self.grid(z).reshape(z.shape[0], 4, 4, FEATURES[-1])
+        for conv in self.convs:
+            h = conv(jax.nn.relu(h))
+        return h
