@@ -51,10 +51,10 @@ FAMILIES: dict[str, Family] = {
 
 
 def prior_log_prob(
-    family: Family, log_var: Float[Array, " d"], z: Float[Array, "n d"]
-) -> Float[Array, " n"]:
+    family: Family, log_var: Float[Array, " d"], z: Float[Array, "*n d"]
+) -> Float[Array, "*n"]:
     """log p(z) of the prior, which has location 0 and the raw scale `log_var`."""
-    scale = family.to_scale(log_var)[None]
+    scale = family.to_scale(log_var).reshape(*[1] * (z.ndim - 1), -1)
     return family.log_prob(z, jnp.zeros_like(scale), scale)
 
 

@@ -21,26 +21,26 @@ class Estimator(NamedTuple):
     """How log w is differentiated with respect to the encoder parameters.
 
     Attributes:
-      direct: ``own [j n] -> [j n]``: where parameters of q_j inside log q_mix are
+      direct: ``own [j *n] -> [j *n]``: where parameters of q_j inside log q_mix are
         differentiated; `own` is True where j is the expert that particle n was drawn from.
-      z_factor: ``(w~ [n], r_m [n], beta) -> [n]``: multiplies the z-path.
+      z_factor: ``(w~ [*n], r_m [*n], beta) -> [*n]``: multiplies the z-path.
       uses_responsibility: whether ``-beta w~ d(r_m)/dz`` is added to the z-path.
     """
 
-    direct: Callable[[Bool[Array, "j n"]], Bool[Array, "j n"]]
-    z_factor: Callable[[Array, Array, float], Float[Array, " n"]]
+    direct: Callable[[Bool[Array, "j *n"]], Bool[Array, "j *n"]]
+    z_factor: Callable[[Array, Array, float], Float[Array, "*n"]]
     uses_responsibility: bool = False
 
 
-def _everywhere(own: Bool[Array, "j n"]) -> Bool[Array, "j n"]:
+def _everywhere(own: Bool[Array, "j *n"]) -> Bool[Array, "j *n"]:
     return jnp.ones_like(own)
 
 
-def _nowhere(own: Bool[Array, "j n"]) -> Bool[Array, "j n"]:
+def _nowhere(own: Bool[Array, "j *n"]) -> Bool[Array, "j *n"]:
     return jnp.zeros_like(own)
 
 
-def _other_experts(own: Bool[Array, "j n"]) -> Bool[Array, "j n"]:
+def _other_experts(own: Bool[Array, "j *n"]) -> Bool[Array, "j *n"]:
     return ~own
 
 

@@ -1,9 +1,8 @@
 """A bound whose derivative is that of a chosen estimator, for `jax.grad` to find."""
 
-import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +12,14 @@ from mmvae_jax.backward import Backward, coefficients
 from mmvae_jax.bounds import Bound
 from mmvae_jax.distributions import Family
 from mmvae_jax.estimators import Estimator
-from mmvae_jax.particles import Index, Inputs, by_expert, draw, gather
+from mmvae_jax.particles import Draws, Examples, Inputs, draw, draws_at, examples_at
+from mmvae_jax.tiles import over_tiles
 from mmvae_jax.weights import (
     Experts,
     LogWeights,
     expert_log_probs,
     log_weights,
     mask_of_mixture,
-    observed_experts,
     own_responsibility,
 )
 
@@ -29,9 +28,9 @@ class Objective(NamedTuple):
     """What is bounded and how it is differentiated; static.
 
     Attributes:
-      log_likelihood: ``(theta, state, rows, z [n d]) -> log p(x_j|z) [j n]``, where `rows` are
-        the data of the example of each particle; its value where x_j is missing does not count.
-      log_prior: ``(theta, z [n d]) -> log p(z) [n]``.
+      log_likelihood: ``(theta, state, rows, z [g e d]) -> log p(x_j|z) [j g e]``, where `rows`
+        are the data ``[e ...]``; its value where x_j is missing does not count.
+      log_prior: ``(theta, z [g e d]) -> log p(z) [g e]``.
       family: of the experts.
       bound: how log w is reduced.
       estimator: how it is differentiated with respect to the experts.
@@ -52,14 +51,36 @@ class Objective(NamedTuple):
     backward: Backward = Backward("dense")
 
 
+class Report(NamedTuple):
+    """What there is to tell about a bound; no gradient flows through it.
+
+    Attributes:
+      log_w: log weights of all particles.
+      log_likelihood: log p(x_j|z), not rescaled, zero where x_j is missing; this and the next two
+        are means over the K particles of expert m.
+      log_prior: log p(z).
+      log_posterior: log q_mix(z|X).
+      backward_share: share of the observed experts' particles that the derivative is computed
+        from.
+      dropped_mass: share of the weight that the others have.
+    """
+
+    log_w: Float[Array, "m k b"]
+    log_likelihood: Float[Array, "j m b"]
+    log_prior: Float[Array, "m b"]
+    log_posterior: Float[Array, "m b"]
+    backward_share: Float[Array, ""]
+    dropped_mass: Float[Array, ""]
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def bound(
     objective: Objective, theta: PyTree, experts: Experts, inputs: Inputs
-) -> tuple[Float[Array, " b"], LogWeights]:
+) -> tuple[Float[Array, " b"], Report]:
     """The bound of each example, with the estimator's gradient for theta and the experts.
 
-    An example with nothing observed has bound 0 and no gradient. The log weights that come with
-    it are for reporting: no gradient flows through them, nor into the data and the noise.
+    An example with nothing observed has bound 0 and no gradient. No gradient flows into the data
+    and the noise.
 
     Args:
       objective: the model's densities, the bound and the estimator.
@@ -68,203 +89,211 @@ def bound(
       inputs: data, mask and noise.
 
     Returns:
-      The bound ``[b]``, and the log weights and their terms ``[m k b]``, likelihoods
-      ``[j m k b]``.
+      The bound ``[b]``, and a `Report`.
     """
-    terms = _forward(objective, theta, experts, inputs)
-    return objective.bound.value(terms.log_w, inputs.mask), terms
-
-
-def _forward(objective: Objective, theta: PyTree, experts: Experts, inputs: Inputs) -> LogWeights:
-    """Log weights ``[m k b]`` of all particles, a chunk at a time unless the backward is dense."""
-
-    def flat(index: Index) -> LogWeights:
-        z = draw(objective.family, experts, inputs, objective.num_particles, index)
-        return _log_weights(objective, theta, experts, z, inputs, index)
-
-    if objective.backward.kind == "dense":
-        return _unflatten(objective, flat(None), inputs)
-    size, chunk = _size(objective, inputs), _chunk(objective, inputs)
-    num_chunks = math.ceil(size / chunk)
-    index = jnp.minimum(jnp.arange(num_chunks * chunk), size - 1).reshape(num_chunks, chunk)
-    chunks = jax.lax.map(flat, index)  # [c ... n], the last chunk padded
-    joined = jax.tree.map(lambda a: jnp.moveaxis(a, 0, -2), chunks)
-    joined = jax.tree.map(lambda a: a.reshape(*a.shape[:-2], -1)[..., :size], joined)
-    return _unflatten(objective, joined, inputs)
+    return _bound_forward(objective, theta, experts, inputs)[0]
 
 
 def _bound_forward(objective: Objective, theta: PyTree, experts: Experts, inputs: Inputs):
-    if objective.backward.kind != "dense":
-        terms = _forward(objective, theta, experts, inputs)
-        pullback = None
+    if objective.backward.kind == "dense":
+        log_w, means, linear = _whole(objective, theta, experts, inputs)
     else:
-        z = draw(objective.family, experts, inputs, objective.num_particles, None)
-        pullback, flat = _pullback(objective, theta, experts, z, inputs, None)
-        terms = _unflatten(objective, flat, inputs)
-    value = objective.bound.value(terms.log_w, inputs.mask)
-    return (value, terms), (pullback, terms.log_w, theta, experts, inputs)
+        (log_w, means), linear = _in_tiles(objective, theta, experts, inputs), None
+    w = objective.bound.normalise(log_w, inputs.mask)
+    chosen = coefficients(objective.backward, w, inputs.key, joint=objective.bound.joint)
+    is_chosen = (chosen > 0) | (linear is not None)
+    is_chosen &= inputs.mask[:, None]
+    share = is_chosen.sum() / jnp.maximum(inputs.mask.sum() * objective.num_particles, 1)
+    dropped = jnp.where(is_chosen, 0, w).sum() / jnp.maximum(w.sum(), 1)
+    report = Report(log_w, means[0], means[1], means[2], share.astype(w.dtype), dropped)
+    value = objective.bound.value(log_w, inputs.mask)
+    if objective.backward.kind == "sparse":
+        w = chosen  # the same where it counts; one array of all particles less
+    return (value, report), (linear, w, chosen, theta, experts, inputs)
 
 
 def _bound_backward(objective: Objective, residuals, cotangents):
-    pullback, log_w, theta, experts, inputs = residuals
+    linear, w, chosen, theta, experts, inputs = residuals
     cotangent, _ = cotangents
-    w = objective.bound.normalise(log_w, inputs.mask)
-    share = objective.bound.share(inputs.mask).astype(w.dtype) * cotangent[None]
-    chosen = coefficients(objective.backward, w, inputs.key, joint=objective.bound.joint)
-    weighted = (share[:, None] * chosen).reshape(-1)
-    w = w.reshape(-1)
-    if pullback is not None:
-        gradient = _gradient(objective, experts, inputs, None, pullback, w, weighted)
-    else:
-        is_chosen = chosen.reshape(-1) > 0
-        gradient = _gradient_in_chunks(objective, theta, experts, inputs, w, weighted, is_chosen)
-    return *gradient, None
+    scale = objective.bound.share(inputs.mask).astype(w.dtype) * cotangent[None]
+    if linear is not None:
+        flat = (-1, w.shape[2])
+        weighted = (scale[:, None] * chosen).reshape(flat)
+        _, pull = jax.vjp(lambda experts: examples_at(experts, inputs, None).experts, experts)
+        d_theta, d_experts = _gradient(objective, linear, w.reshape(flat), weighted)
+        return d_theta, *pull(d_experts), None
+    return *_gradient_of_chosen(objective, theta, experts, inputs, w, chosen, scale), None
 
 
 bound.defvjp(_bound_forward, _bound_backward)
 
 
-def _gradient_in_chunks(
-    objective: Objective,
-    theta: PyTree,
-    experts: Experts,
-    inputs: Inputs,
-    w: Float[Array, " n"],
-    weighted: Float[Array, " n"],
-    is_chosen: Bool[Array, " n"],
-) -> tuple[PyTree, Experts]:
-    """Sum of the chosen particles' gradients; the device decides how many chunks that takes."""
-    size, chunk = len(w), _chunk(objective, inputs)
-    padding = -size % chunk
-    index = jnp.flatnonzero(is_chosen, size=size + padding, fill_value=size)
-    num_chosen = is_chosen.sum()
+class _Linear(NamedTuple):
+    """The log weights of a tile, linearised along their three paths.
 
-    def add(carry):
-        done, total = carry
-        part = jax.lax.dynamic_slice_in_dim(index, done, chunk)
-        counts = part < size
-        part = jnp.minimum(part, size - 1)
-        z = draw(objective.family, experts, inputs, objective.num_particles, part)
-        pullback, _ = _pullback(objective, theta, experts, z, inputs, part)
-        of_part = jnp.where(counts, weighted[part], 0)
-        gradient = _gradient(objective, experts, inputs, part, pullback, w[part], of_part)
-        return done + chunk, jax.tree.map(jnp.add, total, gradient)
+    Attributes:
+      examples: of the tile.
+      draws: of the tile.
+      z: its particles.
+      pull_log_w: cotangent of log w to those of theta, of the densities of the experts, and of z.
+      pull_z: cotangent of z to that of the experts.
+    """
 
-    zero = jax.tree.map(jnp.zeros_like, (theta, experts))
-    _, total = jax.lax.while_loop(lambda carry: carry[0] < num_chosen, add, (0, zero))
-    return total
+    examples: Examples
+    draws: Draws
+    z: Float[Array, "g e d"]
+    pull_log_w: Callable
+    pull_z: Callable
 
 
-def _pullback(
-    objective: Objective,
-    theta: PyTree,
-    experts: Experts,
-    z: Float[Array, "n d"],
-    inputs: Inputs,
-    index: Index,
-):
-    """The derivative of log w along its three paths: theta, the densities of the experts, z."""
-
+def _linearise(
+    objective: Objective, theta: PyTree, state: Any, examples: Examples, draws: Draws
+) -> tuple[LogWeights, _Linear]:
     def log_w(theta, experts, z):
-        terms = _log_weights(objective, theta, experts, z, inputs, index)
+        at = examples._replace(experts=experts)
+        terms = _log_weights(objective, theta, state, at, draws, z)
         return terms.log_w, terms
 
-    _, pullback, terms = jax.vjp(log_w, theta, experts, z, has_aux=True)
-    return pullback, terms
+    z, pull_z = jax.vjp(lambda experts: draw(experts, draws), examples.experts)
+    _, pull_log_w, terms = jax.vjp(log_w, theta, examples.experts, z, has_aux=True)
+    return terms, _Linear(examples, draws, z, pull_log_w, pull_z)
 
 
 def _gradient(
-    objective: Objective,
-    experts: Experts,
-    inputs: Inputs,
-    index: Index,
-    pullback: Callable,
-    w: Float[Array, " n"],
-    weighted: Float[Array, " n"],
+    objective: Objective, linear: _Linear, w: Float[Array, "g e"], weighted: Float[Array, "g e"]
 ) -> tuple[PyTree, Experts]:
-    """Gradient of theta and experts from particles with weights w and coefficients `weighted`."""
-    d_theta, d_direct, d_z = pullback(weighted)
-    z, pull_draw = jax.vjp(
-        lambda experts: draw(objective.family, experts, inputs, objective.num_particles, index),
-        experts,
-    )
-    d_z = _estimated_z_path(objective, experts, inputs, index, z, d_z, w, weighted)
-    (d_drawn,) = pull_draw(d_z)
+    """Gradient of theta and the tile's experts, for weights w and coefficients `weighted`."""
+    d_theta, d_direct, d_z = linear.pull_log_w(weighted)
+    (d_drawn,) = linear.pull_z(_estimated_z_path(objective, linear, d_z, w, weighted))
     return d_theta, jax.tree.map(jnp.add, d_direct, d_drawn)
 
 
 def _estimated_z_path(
     objective: Objective,
-    experts: Experts,
-    inputs: Inputs,
-    index: Index,
-    z: Float[Array, "n d"],
-    d_z: Float[Array, "n d"],
-    w: Float[Array, " n"],
-    weighted: Float[Array, " n"],
-) -> Float[Array, "n d"]:
+    linear: _Linear,
+    d_z: Float[Array, "g e d"],
+    w: Float[Array, "g e"],
+    weighted: Float[Array, "g e"],
+) -> Float[Array, "g e d"]:
     """The estimator's cotangent of z, from the reparameterised one."""
     estimator, beta = objective.estimator, objective.beta
     if not estimator.uses_responsibility:
-        return estimator.z_factor(w, jnp.ones_like(w), beta)[:, None] * d_z
-    particles = gather(inputs, objective.num_particles, index)
-    responsibility = partial(
-        own_responsibility,
-        objective.family,
-        _densities(experts, inputs, objective, index),
-        _mixture(inputs, objective, index),
-        particles.own,
-    )
-    r, pull_r = jax.vjp(responsibility, z)
+        return estimator.z_factor(w, jnp.ones_like(w), beta)[..., None] * d_z
+    experts = jax.tree.map(lambda a: a[:, None], linear.examples.experts)
+    own = linear.draws.own(len(linear.examples.mask))
+    mask = _mixture(linear.examples, own)
+    responsibility = partial(own_responsibility, objective.family, experts, mask, own)
+    r, pull_r = jax.vjp(responsibility, linear.z)
     (d_r,) = pull_r(beta * weighted)
-    return estimator.z_factor(w, r, beta)[:, None] * d_z - d_r
+    return estimator.z_factor(w, r, beta)[..., None] * d_z - d_r
 
 
 def _log_weights(
     objective: Objective,
     theta: PyTree,
-    experts: Experts,
-    z: Float[Array, "n d"],
-    inputs: Inputs,
-    index: Index,
+    state: Any,
+    examples: Examples,
+    draws: Draws,
+    z: Float[Array, "g e d"],
 ) -> LogWeights:
-    """Log weights of the particles; `experts` enter through their densities only."""
-    particles = gather(inputs, objective.num_particles, index)
-    differentiated = objective.estimator.direct(particles.own)[..., None]
+    """Log weights ``[g e]`` of a tile; the experts enter through their densities only."""
+    own = draws.own(len(examples.mask))
+    differentiated = objective.estimator.direct(own)[..., None]
     densities = jax.tree.map(
-        lambda a: jnp.where(differentiated, a, jax.lax.stop_gradient(a)),
-        _densities(experts, inputs, objective, index),
+        lambda a: jnp.where(differentiated, a[:, None], jax.lax.stop_gradient(a)[:, None]),
+        examples.experts,
     )
-    log_likelihood = objective.log_likelihood(theta, inputs.state, particles.rows, z)
+    log_likelihood = objective.log_likelihood(theta, state, examples.rows, z)
     return log_weights(
-        jnp.where(particles.mask, log_likelihood, 0),
+        jnp.where(examples.mask[:, None], log_likelihood, 0),
         objective.log_prior(theta, z),
         expert_log_probs(objective.family, densities, z),
-        _mixture(inputs, objective, index),
+        _mixture(examples, own),
         jnp.asarray(objective.factors, z.dtype),
         objective.beta,
     )
 
 
-def _densities(experts: Experts, inputs: Inputs, objective: Objective, index: Index) -> Experts:
-    return by_expert(observed_experts(experts, inputs.mask), objective.num_particles, index)
+def _mixture(examples: Examples, own: Bool[Array, "m g e"]) -> Bool[Array, "m g e"]:
+    return jnp.broadcast_to(mask_of_mixture(examples.mask)[:, None], own.shape)
 
 
-def _mixture(inputs: Inputs, objective: Objective, index: Index):
-    return by_expert(mask_of_mixture(inputs.mask), objective.num_particles, index)
-
-
-def _size(objective: Objective, inputs: Inputs) -> int:
-    return inputs.mask.size * objective.num_particles
-
-
-def _chunk(objective: Objective, inputs: Inputs) -> int:
-    chunk = objective.backward.chunk
-    assert chunk is not None, "resolved"
-    return min(chunk, _size(objective, inputs))
-
-
-def _unflatten(objective: Objective, flat: LogWeights, inputs: Inputs) -> LogWeights:
+def _whole(objective: Objective, theta: PyTree, experts: Experts, inputs: Inputs):
+    """Log weights of all particles ``[m k b]``, the means of their terms, and their derivative."""
     num_experts, num_examples = inputs.mask.shape
-    shape = (num_experts, objective.num_particles, num_examples)
-    return jax.tree.map(lambda a: a.reshape(*a.shape[:-1], *shape), flat)
+    num_draws = num_experts * objective.num_particles
+    every = jnp.arange(num_draws * num_examples).reshape(num_draws, num_examples)
+    draws = _draws(objective, experts, inputs, every)
+    examples = examples_at(experts, inputs, None)
+    (log_w, *terms), linear = _linearise(objective, theta, inputs.state, examples, draws)
+    by_expert = (num_experts, objective.num_particles, num_examples)
+    means = (term.reshape(*term.shape[:-2], *by_expert).mean(-2) for term in terms)
+    return log_w.reshape(by_expert), tuple(means), linear
+
+
+def _in_tiles(objective: Objective, theta: PyTree, experts: Experts, inputs: Inputs):
+    """Log weights of all particles ``[m k b]`` and the means of their terms, tile by tile."""
+    num_experts, num_examples = inputs.mask.shape
+    by_expert = (num_experts, objective.num_particles, num_examples)
+
+    def of_examples(index):
+        examples = examples_at(experts, inputs, index)
+
+        def step(means, rows):
+            particles = rows.number[:, None] * num_examples + index[None]
+            draws = _draws(objective, experts, inputs, particles)
+            z = draw(examples.experts, draws)
+            log_w, *terms = _log_weights(objective, theta, inputs.state, examples, draws, z)
+            own = draws.own(num_experts)
+            share = (own & rows.counts[None, :, None]) / objective.num_particles
+            parts = (jnp.einsum("...ge,mge->...me", term, share) for term in terms)
+            return tuple(map(jnp.add, means, parts)), log_w
+
+        of_expert = jnp.zeros((num_experts, len(index)), experts.loc.dtype)
+        of_both = jnp.zeros((len(objective.factors), *of_expert.shape), of_expert.dtype)
+        return (of_both, of_expert, of_expert), step
+
+    num_draws = num_experts * objective.num_particles
+    means, log_w = over_tiles(of_examples, num_draws, num_examples, objective.backward.tile_size)
+    return log_w.reshape(by_expert), means
+
+
+def _draws(objective: Objective, experts: Experts, inputs: Inputs, index) -> Draws:
+    dim, dtype = experts.loc.shape[-1], experts.loc.dtype
+    return draws_at(objective.family, inputs, dim, dtype, index, objective.num_particles)
+
+
+def _gradient_of_chosen(
+    objective: Objective,
+    theta: PyTree,
+    experts: Experts,
+    inputs: Inputs,
+    w: Float[Array, "m k b"],
+    chosen: Float[Array, "m k b"],
+    scale: Float[Array, "m b"],
+) -> tuple[PyTree, Experts]:
+    """Sum of the chosen particles' gradients; the device decides how many tiles that takes."""
+    num_particles, num_examples = w.shape[1:]
+    size = min(objective.backward.tile_size, w.size)
+    w, chosen, scale = w.reshape(-1), chosen.reshape(-1), scale.reshape(-1)
+    rank = jnp.cumsum(chosen > 0)  # the n-th chosen particle is the first of rank n
+
+    def add(carry):
+        done, total = carry
+        place = done + jnp.arange(size)
+        index = jnp.minimum(jnp.searchsorted(rank, place, side="right"), w.size - 1)
+        example = index % num_examples
+        source = index // (num_particles * num_examples)
+        weighted = scale[source * num_examples + example] * chosen[index]
+        weighted = jnp.where(place < rank[-1], weighted, 0)
+        _, pull = jax.vjp(lambda experts: examples_at(experts, inputs, example).experts, experts)
+        examples = examples_at(experts, inputs, example)
+        draws = _draws(objective, experts, inputs, index[None])
+        _, linear = _linearise(objective, theta, inputs.state, examples, draws)
+        d_theta, d_experts = _gradient(objective, linear, w[index][None], weighted[None])
+        gradient = (d_theta, *pull(d_experts))
+        return done + size, jax.tree.map(jnp.add, total, gradient)
+
+    zero = jax.tree.map(jnp.zeros_like, (theta, experts))
+    _, total = jax.lax.while_loop(lambda carry: carry[0] < rank[-1], add, (0, zero))
+    return total

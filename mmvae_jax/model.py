@@ -7,13 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.typing import Dtype
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from mmvae_jax.batch import encoder_input
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.distributions import FAMILIES
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
+from mmvae_jax.stacking import resolve, run, stack
 from mmvae_jax.weights import Experts
 
 Modules = Mapping[str, Any]
@@ -29,6 +31,8 @@ class MMVAE(nnx.Module):
       decoders: ``{modality: module}``, ``z [n, d] -> [n, *input_dim]``; `MLPDecoder` for
         modalities left out, with a sigmoid for image-shaped inputs (3 axes) under a normal or
         Laplace likelihood.
+      dtype: type that the default networks compute in, such as ``jnp.bfloat16``; parameters,
+        latents and densities stay in single precision.
       rngs: source of the default networks' initial parameters.
 
     Attributes:
@@ -45,6 +49,7 @@ class MMVAE(nnx.Module):
         encoders: Modules | None = None,
         decoders: Modules | None = None,
         *,
+        dtype: Dtype | None = None,
         rngs: nnx.Rngs,
     ):
         self.config = config
@@ -53,9 +58,11 @@ class MMVAE(nnx.Module):
         _check_networks("decoders", decoders, config)
         for name in config.modalities:
             if name not in encoders:
-                encoders[name] = MLPEncoder(config.input_dims[name], config.latent_dim, rngs=rngs)
+                encoders[name] = MLPEncoder(
+                    config.input_dims[name], config.latent_dim, dtype=dtype, rngs=rngs
+                )
             if name not in decoders:
-                decoders[name] = _default_decoder(config, name, rngs)
+                decoders[name] = _default_decoder(config, name, dtype, rngs)
         self.encoders = nnx.Dict(encoders)
         self.decoders = nnx.Dict(decoders)
         variable = nnx.Param if config.learn_prior else nnx.Variable
@@ -72,50 +79,78 @@ class MMVAE(nnx.Module):
         return FAMILIES[self.config.prior_and_posterior_dist].to_scale(jnp.asarray(log_var))
 
     def experts(
-        self, data: Mapping[str, Shaped[Array, "b ..."]], *, key: PRNGKeyArray | None = None
+        self,
+        data: Mapping[str, Shaped[Array, "b ..."]],
+        *,
+        key: PRNGKeyArray | None = None,
+        stacking: str = "auto",
     ) -> Experts:
         """Posterior parameters ``[m b d]`` of every modality, in the config's order.
 
         Args:
           data: one array ``[b, *input_dim]`` per modality.
           key: for encoders whose call takes ``rngs``.
+          stacking: how encoders of one architecture run, as in `Backward`.
         """
         config = self.config
-        outputs = []
-        for m, name in enumerate(config.modalities):
-            x = encoder_input(config, name, data[name])
-            output = call(self.encoders[name], x, key, m)
-            outputs.append(_checked_posterior(name, output, (x.shape[0], config.latent_dim)))
-        loc, log_var = (jnp.stack(values) for values in zip(*outputs, strict=True))
+        style = resolve(stacking, len(config.modalities))
+        inputs = {
+            name: (jnp.asarray(m), encoder_input(config, name, data[name]))
+            for m, name in enumerate(config.modalities)
+        }
+        traits = {name: (x.shape, x.dtype) for name, (_, x) in inputs.items()}
+
+        def encode(name: str, encoder: Any, given: tuple[Array, Array]) -> tuple[Array, Array]:
+            m, x = given
+            output = call(encoder, x, key, m)
+            expected = (x.shape[0], config.latent_dim)
+            loc, log_var = _checked_posterior(name, output, expected)
+            return at_least_single(loc), at_least_single(log_var)
+
+        groups, stacked = stack(self.encoders, traits, style)
+        outputs = run(groups, stacked, encode, inputs, style)
+        ordered = [outputs[name] for name in config.modalities]
+        loc, log_var = (jnp.stack(values) for values in zip(*ordered, strict=True))
         return Experts(loc, self.log_var_to_std(log_var))
 
 
 def decode_modality(
-    config: MMVAEConfig,
-    decoders: Modules,
-    name: str,
-    z: Float[Array, "n d"],
-    *,
-    key: PRNGKeyArray | None = None,
+    config: MMVAEConfig, decoders: Modules, name: str, z: Float[Array, "n d"]
 ) -> Float[Array, "n ..."]:
     """Decode z into one modality, ``[n, *input_dim]``; the shape is checked."""
-    index = len(config.modalities) + config.modalities.index(name)  # past those of the encoders
-    decoded = call(decoders[name], z, key, index)
+    return decode(config, name, decoders[name], z)
+
+
+def decode(
+    config: MMVAEConfig,
+    name: str,
+    decoder: Any,
+    z: Float[Array, "n d"],
+    key: PRNGKeyArray | None = None,
+    number: Int[ArrayLike, ""] = 0,
+) -> Float[Array, "n ..."]:
+    """What the modality's decoder makes of z, ``[n, *input_dim]``; the shape is checked."""
+    decoded = call(decoder, z, key, number)
     expected = (z.shape[0], *config.input_dims[name])
     if getattr(decoded, "shape", None) != expected:
         raise ValueError(
             f"decoders[{name!r}] returned {_describe(decoded)}, expected shape {expected}: "
             f"input_dims[{name!r}] with the batch in front, channels last"
         )
-    return decoded
+    return at_least_single(decoded)
 
 
-def call(module: Any, x: Array, key: PRNGKeyArray | None, index: int) -> Any:
-    """Call a network, with random keys of its own if its signature takes ``rngs``."""
-    takes_rngs = "rngs" in inspect.signature(module.__call__).parameters
+def at_least_single(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """In single precision or better: densities lose their digits in half precision."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def call(network: Any, x: Array, key: PRNGKeyArray | None, number: Int[ArrayLike, ""]) -> Any:
+    """Call a network, with random keys of its own number if its signature takes ``rngs``."""
+    takes_rngs = "rngs" in inspect.signature(network.__call__).parameters
     if key is None or not takes_rngs:
-        return module(x)
-    return module(x, rngs=nnx.Rngs(jax.random.fold_in(key, index)))
+        return network(x)
+    return network(x, rngs=nnx.Rngs(jax.random.fold_in(key, number)))
 
 
 def draws_numbers(networks: nnx.Module) -> bool:
@@ -139,10 +174,12 @@ def reseeded(model: nnx.Module, key: PRNGKeyArray | None) -> Any:
     return copy
 
 
-def _default_decoder(config: MMVAEConfig, name: str, rngs: nnx.Rngs) -> MLPDecoder:
+def _default_decoder(
+    config: MMVAEConfig, name: str, dtype: Dtype | None, rngs: nnx.Rngs
+) -> MLPDecoder:
     dim = config.input_dims[name]
     is_intensity = len(dim) == 3 and config.likelihood(name)[0] in ("normal", "laplace")
-    return MLPDecoder(config.latent_dim, dim, sigmoid=is_intensity, rngs=rngs)
+    return MLPDecoder(config.latent_dim, dim, sigmoid=is_intensity, dtype=dtype, rngs=rngs)
 
 
 def _check_networks(field: str, networks: Modules, config: MMVAEConfig) -> None:

@@ -1,15 +1,14 @@
 """A model's bound on a batch: the maths core applied to NNX networks."""
 
-from collections.abc import Mapping
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 
 from mmvae_jax import gradients
 from mmvae_jax.backward import Backward
@@ -19,20 +18,23 @@ from mmvae_jax.config import LOSSES, MMVAEConfig
 from mmvae_jax.distributions import FAMILIES, prior_log_prob
 from mmvae_jax.estimators import ESTIMATORS
 from mmvae_jax.likelihoods import log_likelihood
-from mmvae_jax.model import MMVAE, Modules, decode_modality, draws_numbers, reseeded
+from mmvae_jax.model import MMVAE, decode, draws_numbers, reseeded
 from mmvae_jax.particles import Inputs
-from mmvae_jax.weights import LogWeights, effective_sample_size
+from mmvae_jax.stacking import Group, Stacked, run, stack
+from mmvae_jax.weights import effective_sample_size
 
 AUTO, DENSE = Backward(), Backward("dense")
+OF_BACKWARD = ("backward_share", "dropped_mass")  # metrics that tell about a gradient
 
 Metrics = dict[str, Float[Array, ""]]
 Noise = Mapping[str, ArrayLike]
+Rows = Mapping[str, Shaped[Array, "e ..."]]
 
 
 class Theta(NamedTuple):
-    """What the decoders and the prior are made of."""
+    """What the decoders, group by group, and the prior are made of."""
 
-    decoders: PyTree
+    decoders: tuple[PyTree, ...]
     prior_log_var: Float[Array, " d"]
 
 
@@ -59,7 +61,9 @@ def value_and_grad(
       backward: which particles the gradient is computed from; static under `jax.jit`.
 
     Returns:
-      metrics: those of `eval_step`, and ``grad_norm``, the gradient's global norm.
+      metrics: those of `eval_step`; ``grad_norm``, the gradient's global norm;
+        ``backward_share``, the share of the particles that the gradient is computed from, and
+        ``dropped_mass``, the share of the weight that the others have.
       grads: shaped like ``nnx.state(model, nnx.Param)``.
 
     Raises:
@@ -101,10 +105,10 @@ def loss_and_metrics(
 ) -> tuple[Float[Array, ""], Metrics]:
     """The mean loss and the metrics of a batch; arguments as in `value_and_grad`."""
     observed = observe(model.config, batch)
-    bound, terms = bound_of_batch(model, observed, key, noise, backward)
+    bound, report = bound_of_batch(model, observed, key, noise, backward)
     any_observed = observed.mask.any(0)
     mean_loss = -_mean(bound, any_observed)
-    metrics = _metrics(model.config, jax.lax.stop_gradient(terms), observed.mask)
+    metrics = _metrics(model.config, jax.lax.stop_gradient(report), observed.mask)
     return mean_loss, {"loss": mean_loss, **metrics}
 
 
@@ -114,39 +118,46 @@ def bound_of_batch(
     key: PRNGKeyArray | None,
     noise: Noise | None,
     backward: Backward = DENSE,
-) -> tuple[Float[Array, " b"], LogWeights]:
-    """The bound of each example, differentiable, and the terms of its log weights."""
+) -> tuple[Float[Array, " b"], gradients.Report]:
+    """The bound of each example, differentiable, and what there is to tell about it."""
     config = model.config
     keys = (None,) * 4 if key is None else jax.random.split(key, 4)
-    noise_key, stream_key, call_key, backward_key = keys
+    noise_key, stream_key, call_key, draw_key = keys
     model = reseeded(model, stream_key)
-    experts = model.experts(observed.data, key=call_key)
+    backward = backward.resolve(
+        len(config.modalities), config.K, is_random=draws_numbers(model.decoders)
+    )
+    experts = model.experts(observed.data, key=call_key, stacking=backward.stacking)
     draws = noise_key if noise is None else _checked_noise(config, noise, experts.loc.shape[1:])
     if draws is None:
         raise ValueError("key and noise are both None: give key=jax.random.key(...), or noise")
-    graphdef, decoders, rest = nnx.split(model.decoders, nnx.Param, ...)
-    resolved = backward.resolve(
-        len(config.modalities), config.K, is_random=draws_numbers(model.decoders)
-    )
+    groups, stacked = stack(model.decoders, likelihood_traits(config), backward.stacking)
     return gradients.bound(
-        _objective(config, graphdef, resolved),
-        Theta(decoders, model.prior_log_var[...]),
+        _objective(config, groups, backward),
+        Theta(stacked.params, model.prior_log_var[...]),
         experts,
-        Inputs(observed.data, observed.mask, draws, state=(rest, call_key), key=backward_key),
+        Inputs(observed.data, observed.mask, draws, state=(stacked.rest, call_key), key=draw_key),
     )
 
 
 def _objective(
-    config: MMVAEConfig, graphdef: nnx.GraphDef, backward: Backward
+    config: MMVAEConfig, groups: tuple[Group, ...], backward: Backward
 ) -> gradients.Objective:
     family = FAMILIES[config.prior_and_posterior_dist]
     names = LOSSES[config.loss]
 
-    def log_prior(theta: Theta, z: Float[Array, "n d"]) -> Float[Array, " n"]:
+    def log_likelihood(
+        theta: Theta, state: tuple[Any, PRNGKeyArray | None], rows: Rows, z: Float[Array, "g e d"]
+    ) -> Float[Array, "j g e"]:
+        rest, key = state
+        stacked = Stacked(theta.decoders, rest)
+        return log_likelihoods(config, groups, stacked, rows, z, key, backward.stacking)
+
+    def log_prior(theta: Theta, z: Float[Array, "g e d"]) -> Float[Array, "g e"]:
         return prior_log_prob(family, theta.prior_log_var, z)
 
     return gradients.Objective(
-        log_likelihood=partial(_log_likelihoods, config, graphdef),
+        log_likelihood=log_likelihood,
         log_prior=log_prior,
         family=family,
         bound=BOUNDS[names.bound],
@@ -158,37 +169,47 @@ def _objective(
     )
 
 
-def _log_likelihoods(
-    config: MMVAEConfig,
-    graphdef: nnx.GraphDef,
-    theta: Theta,
-    state: tuple[PyTree, PRNGKeyArray | None],
-    rows: dict[str, Array],
-    z: Float[Array, "n d"],
-) -> Float[Array, "j n"]:
-    rest, key = state
-    decoders = nnx.merge(graphdef, theta.decoders, rest, copy=True)
-    return log_likelihoods(config, decoders, rows, z, key=key)
+def likelihood_traits(
+    config: MMVAEConfig, names: Sequence[str] | None = None
+) -> dict[str, tuple[Any, ...]]:
+    """What two modalities must have in common for their likelihoods to be computed as one."""
+    return {
+        name: (config.input_dims[name], config.likelihood(name))
+        for name in (config.modalities if names is None else names)
+    }
 
 
 def log_likelihoods(
     config: MMVAEConfig,
-    decoders: Modules,
-    rows: dict[str, Array],
-    z: Float[Array, "n d"],
-    *,
-    key: PRNGKeyArray | None = None,
-) -> Float[Array, "j n"]:
-    """log p(x_j|z), row by row, of the modalities that `rows` names, in the config's order."""
-    return jnp.stack(
-        [
-            log_likelihood(*config.likelihood(name))(
-                decode_modality(config, decoders, name, z, key=key), rows[name]
-            )
-            for name in config.modalities
-            if name in rows
-        ]
-    )
+    groups: tuple[Group, ...],
+    stacked: Stacked,
+    rows: Rows,
+    z: Float[Array, "g e d"],
+    key: PRNGKeyArray | None,
+    style: str,
+) -> Float[Array, "j g e"]:
+    """log p(x_j|z) of g latents for each of e examples, whose data are ``rows``, ``[e ...]``.
+
+    Of the modalities in the groups, in the config's order.
+    """
+    num_draws, num_examples, dim = z.shape
+    flat = z.reshape(-1, dim)
+
+    def of_modality(name: str, decoder: Any, given: tuple[Array, Array]) -> Float[Array, "g e"]:
+        number, x = given
+        decoded = decode(config, name, decoder, flat, key, number)
+        decoded = decoded.reshape(num_draws, num_examples, *decoded.shape[1:])
+        of_examples = log_likelihood(*config.likelihood(name))
+        return jax.vmap(of_examples, in_axes=(0, None))(decoded, x)
+
+    num_encoders = len(config.modalities)  # their random keys have the first numbers
+    names = [name for name in config.modalities if any(name in group.names for group in groups)]
+    inputs = {
+        name: (jnp.asarray(num_encoders + config.modalities.index(name)), rows[name])
+        for name in names
+    }
+    outputs = run(groups, stacked, of_modality, inputs, style)
+    return jnp.stack([outputs[name] for name in names])
 
 
 def _checked_noise(
@@ -205,18 +226,19 @@ def _checked_noise(
     return jnp.stack([jnp.asarray(noise[name]) for name in config.modalities])
 
 
-def _metrics(config: MMVAEConfig, terms: LogWeights, mask: Bool[Array, "m b"]) -> Metrics:
+def _metrics(config: MMVAEConfig, report: gradients.Report, mask: Bool[Array, "m b"]) -> Metrics:
     """Means over examples of what a user watches during training."""
-    weights = normalised_per_expert(terms.log_w, mask)
-    bounds = expert_bounds(terms.log_w)
-    of_expert = jnp.broadcast_to(mask[:, None], terms.log_w.shape)
-    metrics = {"kl": _mean_per_example(terms.log_posterior - terms.log_prior, of_expert)}
+    weights = normalised_per_expert(report.log_w, mask)
+    bounds = expert_bounds(report.log_w)
+    metrics = {"kl": _mean_per_example(report.log_posterior - report.log_prior, mask)}
     for m, name in enumerate(config.modalities):
         metrics[f"bound/{name}"] = _mean(bounds[m], mask[m])
-        both = of_expert & mask[m][None, None]
-        metrics[f"log_likelihood/{name}"] = _mean_per_example(terms.log_likelihood[m], both)
+        both = mask & mask[m][None]
+        metrics[f"log_likelihood/{name}"] = _mean_per_example(report.log_likelihood[m], both)
     metrics["ess"] = _mean(effective_sample_size(weights), mask)
     metrics["max_weight"] = _mean(weights.max(1), mask)
+    metrics["backward_share"] = report.backward_share
+    metrics["dropped_mass"] = report.dropped_mass
     return metrics
 
 
@@ -225,10 +247,8 @@ def _mean(values: Float[Array, "*n"], mask: Bool[Array, "*n"]) -> Float[Array, "
     return jnp.where(mask, values, 0).sum() / jnp.maximum(mask.sum(), 1).astype(values.dtype)
 
 
-def _mean_per_example(
-    values: Float[Array, "m k b"], mask: Bool[Array, "m k b"]
-) -> Float[Array, ""]:
-    """Mean over examples of the mean over each one's particles."""
-    num_particles = mask.sum((0, 1))
-    means = jnp.where(mask, values, 0).sum((0, 1)) / jnp.maximum(num_particles, 1)
-    return _mean(means.astype(values.dtype), num_particles > 0)
+def _mean_per_example(values: Float[Array, "m b"], mask: Bool[Array, "m b"]) -> Float[Array, ""]:
+    """Mean over examples of the mean over each one's experts."""
+    num_experts = mask.sum(0)
+    means = jnp.where(mask, values, 0).sum(0) / jnp.maximum(num_experts, 1)
+    return _mean(means.astype(values.dtype), num_experts > 0)

@@ -1,19 +1,18 @@
-"""Particles by number: what belongs to each, for all of them or for any list.
+"""Particles in tiles: some draws for each of some examples.
 
-Particle ``n = (m K + k) B + b`` is the k-th draw from expert m for example b. Functions here take
-a list of numbers, or None for all particles in order, which saves the gathers.
+Particle ``n = (m K + k) B + b`` is the k-th draw from expert m for example b. A tile is a block of
+g draws by e examples, so that what belongs to an example (data, mask, experts) is held once for
+all of its draws. A list of any particles is a tile of one draw, whose examples may repeat.
 """
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from mmvae_jax.distributions import Family
 from mmvae_jax.weights import Experts, observed_experts
-
-Index = Int[Array, " n"] | None
 
 
 class Inputs(NamedTuple):
@@ -34,72 +33,68 @@ class Inputs(NamedTuple):
     key: PRNGKeyArray | None = None
 
 
-class Particles(NamedTuple):
-    """What belongs to the examples of a list of particles.
+class Examples(NamedTuple):
+    """What belongs to the examples of a tile.
 
     Attributes:
-      own: True where m is the expert that the particle was drawn from.
-      mask: the example's mask.
-      rows: the example's data.
+      rows: pytree of their data, ``[e ...]``.
+      mask: which modalities of each are observed.
+      experts: their posteriors ``[m e d]``, standard ones where missing.
     """
 
-    own: Bool[Array, "m n"]
-    mask: Bool[Array, "m n"]
     rows: PyTree
+    mask: Bool[Array, "m e"]
+    experts: Experts
 
 
-def gather(inputs: Inputs, num_particles: int, index: Index) -> Particles:
-    """What belongs to the examples of the particles."""
-    num_experts, num_examples = inputs.mask.shape
-    every = jnp.arange(num_experts * num_particles * num_examples)
-    source = (every if index is None else index) // (num_particles * num_examples)
-    return Particles(
-        own=source[None] == jnp.arange(num_experts)[:, None],
-        mask=by_expert(inputs.mask, num_particles, index),
-        rows=jax.tree.map(lambda a: _rows(a, num_experts * num_particles, index), inputs.data),
+class Draws(NamedTuple):
+    """What belongs to the particles of a tile.
+
+    Attributes:
+      source: the expert m that the particle is drawn from.
+      noise: its standard draw.
+    """
+
+    source: Int[Array, "g e"]
+    noise: Float[Array, "g e d"]
+
+    def own(self, num_experts: int) -> Bool[Array, "m g e"]:
+        """True where m is the expert that the particle is drawn from."""
+        return self.source[None] == jnp.arange(num_experts)[:, None, None]
+
+
+def examples_at(experts: Experts, inputs: Inputs, index: Int[Array, " e"] | None) -> Examples:
+    """What belongs to the examples of these numbers, or to all of them in order."""
+    experts = observed_experts(experts, inputs.mask)
+    if index is None:
+        return Examples(inputs.data, inputs.mask, experts)
+    return Examples(
+        jax.tree.map(lambda a: a[index], inputs.data),
+        inputs.mask[:, index],
+        jax.tree.map(lambda a: a[:, index], experts),
     )
 
 
-def by_expert(tree: PyTree, num_particles: int, index: Index) -> PyTree:
-    """Rows of ``[m b ...]`` arrays, ``[m n ...]``: each expert's value for the example."""
-
-    def rows(a: Shaped[Array, "m b ..."]) -> Shaped[Array, "m n ..."]:
-        return jax.vmap(lambda of_expert: _rows(of_expert, len(a) * num_particles, index))(a)
-
-    return jax.tree.map(rows, tree)
-
-
-def _rows(a: Shaped[Array, "b *dim"], copies: int, index: Index) -> Shaped[Array, "n *dim"]:
-    if index is not None:
-        return a[index % len(a)]
-    repeated = jnp.broadcast_to(a[None], (copies, *a.shape))
-    return repeated.reshape(-1, *a.shape[1:])
+def draws_at(
+    family: Family, inputs: Inputs, dim: int, dtype: Any, index: Int[Array, "g e"], K: int
+) -> Draws:
+    """What belongs to the particles of these numbers."""
+    source = index // (K * inputs.mask.shape[1])
+    if jnp.issubdtype(inputs.noise.dtype, jax.dtypes.prng_key):
+        return Draws(source, _standard(family, inputs.noise, index, dim, dtype))
+    return Draws(source, inputs.noise.reshape(-1, dim)[index])
 
 
-def draw(
-    family: Family, experts: Experts, inputs: Inputs, num_particles: int, index: Index
-) -> Float[Array, "n d"]:
-    """``z = loc_m + scale_m noise`` of the particles."""
-    loc, scale = observed_experts(experts, inputs.mask)
-    num_experts, num_examples, dim = loc.shape
-    shape = (num_experts, num_particles, num_examples, dim)
-    noise = _noise(family, inputs, shape, loc.dtype, index)
-    if index is None:
-        return (loc[:, None] + scale[:, None] * noise.reshape(shape)).reshape(-1, dim)
-    source, example = index // (num_particles * num_examples), index % num_examples
-    return loc[source, example] + scale[source, example] * noise
+def draw(experts: Experts, draws: Draws) -> Float[Array, "g e d"]:
+    """``z = loc_m + scale_m noise`` of the particles, m being the expert of each."""
+    loc, scale = (a[draws.source, jnp.arange(a.shape[1])[None]] for a in experts)
+    return loc + scale * draws.noise
 
 
-def _noise(
-    family: Family, inputs: Inputs, shape: tuple[int, int, int, int], dtype: Any, index: Index
-) -> Float[Array, "n d"]:
-    """Standard draws: those given, or of ``fold_in(key, n)``, the same in any list."""
-    num_experts, num_particles, num_examples, dim = shape
-    if not jnp.issubdtype(inputs.noise.dtype, jax.dtypes.prng_key):
-        given = inputs.noise.reshape(-1, dim)
-        return given if index is None else given[index]
-    if index is None:
-        index = jnp.arange(num_experts * num_particles * num_examples)
-    return jax.vmap(lambda n: family.standard(jax.random.fold_in(inputs.noise, n), (dim,), dtype))(
+def _standard(
+    family: Family, key: PRNGKeyArray, index: Int[Array, "g e"], dim: int, dtype: Any
+) -> Float[Array, "g e d"]:
+    """The standard draws of ``fold_in(key, n)``: the same in any tile."""
+    return jax.vmap(jax.vmap(lambda n: family.standard(jax.random.fold_in(key, n), (dim,), dtype)))(
         index
     )

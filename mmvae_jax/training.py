@@ -12,7 +12,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 from mmvae_jax.backward import Backward
 from mmvae_jax.batch import Batch
 from mmvae_jax.model import MMVAE
-from mmvae_jax.objective import AUTO, Metrics, loss_and_metrics
+from mmvae_jax.objective import AUTO, OF_BACKWARD, Metrics, loss_and_metrics
 from mmvae_jax.objective import value_and_grad as objective_value_and_grad
 
 
@@ -92,7 +92,7 @@ def _train_step(
       backward: which particles the gradient is computed from.
 
     Returns:
-      The next state, and the metrics of `eval_step` and ``grad_norm``.
+      The next state, and the metrics of `value_and_grad`.
 
     Raises:
       ValueError: at trace time, if the batch does not fit the model's config.
@@ -126,7 +126,8 @@ def _eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray | None = None)
     model.eval()
     if key is None:
         key = jax.random.fold_in(state.key, state.step)
-    return loss_and_metrics(model, batch, key, backward=AUTO)[1]
+    metrics = loss_and_metrics(model, batch, key, backward=AUTO)[1]
+    return {name: value for name, value in metrics.items() if name not in OF_BACKWARD}
 
 
 train_step = jax.jit(_train_step, donate_argnums=0, static_argnames="backward")

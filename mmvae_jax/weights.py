@@ -1,9 +1,4 @@
-"""Log importance weights of a flat list of particles.
-
-A particle n is a triple: the expert m that it was drawn from, its number k, its example b. What
-belongs to an example (data, mask, posterior parameters) is gathered to the particles first, so the
-same functions serve all particles at once and any selection of them.
-"""
+"""Log importance weights of particles, in arrays of any shape."""
 
 from typing import NamedTuple
 
@@ -14,14 +9,14 @@ from mmvae_jax.distributions import Family, mixture_log_prob, responsibilities
 
 
 class Experts(NamedTuple):
-    """Location and scale of every expert's posterior: ``[m b d]``, or ``[j n d]`` at particles."""
+    """Location and scale of every expert's posterior: ``[m b d]``, or broadcast to particles."""
 
-    loc: Float[Array, "m b d"]
-    scale: Float[Array, "m b d"]
+    loc: Float[Array, "m *b d"]
+    scale: Float[Array, "m *b d"]
 
 
 class LogWeights(NamedTuple):
-    """The log weights of n particles and the terms that they are made of.
+    """The log weights of particles and the terms that they are made of.
 
     Attributes:
       log_w: ``sum_{j in S} rescale_j log p(x_j|z) + beta (log p(z) - log q_mix(z|X))``.
@@ -51,33 +46,33 @@ def mask_of_mixture(mask: Bool[Array, "m b"]) -> Bool[Array, "m b"]:
 
 
 def expert_log_probs(
-    family: Family, experts: Experts, z: Float[Array, "n d"]
-) -> Float[Array, "j n"]:
-    """log q_j(z_n) of every expert j, with experts ``[j n d]``."""
+    family: Family, experts: Experts, z: Float[Array, "*n d"]
+) -> Float[Array, "j *n"]:
+    """log q_j(z_n) of every expert j; `experts` are ``[j #n d]``, alike in rank to ``[j *n d]``."""
     return family.log_prob(z[None], experts.loc, experts.scale)
 
 
 def own_responsibility(
     family: Family,
     experts: Experts,
-    mask: Bool[Array, "j n"],
-    own: Bool[Array, "j n"],
-    z: Float[Array, "n d"],
-) -> Float[Array, " n"]:
+    mask: Bool[Array, "j *n"],
+    own: Bool[Array, "j *n"],
+    z: Float[Array, "*n d"],
+) -> Float[Array, "*n"]:
     """``r_m(z)`` of the expert m that each particle was drawn from (where `own` is True)."""
     shares = responsibilities(expert_log_probs(family, experts, z), mask)
     return jnp.where(own, shares, 0).sum(0)
 
 
 def log_weights(
-    log_likelihood: Float[Array, "j n"],
-    log_prior: Float[Array, " n"],
-    log_q: Float[Array, "j n"],
-    mask: Bool[Array, "j n"],
+    log_likelihood: Float[Array, "j *n"],
+    log_prior: Float[Array, "*n"],
+    log_q: Float[Array, "j *n"],
+    mask: Bool[Array, "j *n"],
     factors: Float[Array, " j"],
     beta: float,
 ) -> LogWeights:
-    """Combine the log densities of n particles into their log weights.
+    """Combine the log densities of particles into their log weights.
 
     Args:
       log_likelihood: log p(x_j|z), zero where x_j is missing.
@@ -88,7 +83,8 @@ def log_weights(
       beta: weight of the prior and posterior densities.
     """
     log_posterior = mixture_log_prob(log_q, mask)
-    log_w = factors @ log_likelihood + beta * (log_prior - log_posterior)
+    rescaled = jnp.tensordot(factors, log_likelihood, 1)
+    log_w = rescaled + beta * (log_prior - log_posterior)
     return LogWeights(log_w, log_likelihood, log_prior, log_posterior)
 
 

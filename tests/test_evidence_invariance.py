@@ -116,8 +116,8 @@ class CountingDecoder(LinearDecoder):
 
 
 @some
-def test_one_compilation_per_shape(name):
-    """Other keys, masks, values and parameters are traced no more; other counts are."""
+def test_one_compilation_for_all_batches(name):
+    """Other keys, masks, values, parameters and numbers of examples are traced no more."""
     case, _, data, mask, batch = make_problem(3)
     graphdef, state = nnx.split(counting_model(case))
     CountingDecoder.num_calls = 0
@@ -128,8 +128,9 @@ def test_one_compilation_per_shape(name):
     estimate(name, nnx.merge(graphdef, state), mm.Batch(data, flipped), seed=1, K=17)
     estimate(name, nnx.merge(graphdef, jax.tree.map(lambda a: 2 * a, state)), batch, K=17)
     estimate(name, counting_model(case), batch, K=17)
-    assert CountingDecoder.num_calls == once
     estimate(name, nnx.merge(graphdef, state), rows(batch, [0, 1]), K=17)
+    assert CountingDecoder.num_calls == once
+    estimate(name, nnx.merge(graphdef, state), batch, K=18)
     assert CountingDecoder.num_calls > once
 
 

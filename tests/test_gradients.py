@@ -21,7 +21,7 @@ NUM_DRAWS = 60_000
 
 
 def likelihoods(z, slope):
-    """log p(x_j|z) of two made-up decoders, ``[j n]``."""
+    """log p(x_j|z) of two made-up decoders, ``[j *n]``."""
     decoded = jnp.stack([jnp.tanh(slope[0] * z), slope[1] * z])
     return -2 * jnp.square(X.reshape(2, *[1] * z.ndim) - decoded)
 
@@ -32,8 +32,8 @@ def log_prior(z):
 
 def objective(family="normal", name="looser", estimator="reparam", beta=1.0, num_experts=2, K=5):
     return Objective(
-        log_likelihood=lambda theta, state, rows, z: likelihoods(z[:, 0], theta)[:num_experts],
-        log_prior=lambda theta, z: log_prior(z[:, 0]),
+        log_likelihood=lambda theta, state, rows, z: likelihoods(z[..., 0], theta)[:num_experts],
+        log_prior=lambda theta, z: log_prior(z[..., 0]),
         family=FAMILIES[family],
         bound=BOUNDS[name],
         estimator=ESTIMATORS[estimator],
