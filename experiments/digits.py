@@ -183,6 +183,7 @@ def command_line() -> None:
         checkpoints = open_run(config)
     except ValueError as error:
         sys.exit(f"error: {error}")
+    runs.keep_compiled()
     complete(config, checkpoints)
 
 

@@ -8,6 +8,7 @@ import contextlib
 import importlib.metadata
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -95,6 +96,18 @@ def train(
             if is_saved:
                 checkpoints.save(state)
     return state
+
+
+def keep_compiled() -> None:
+    """Lets later runs take compiled programs from a folder on disk, where this one leaves them.
+
+    The folder is that of JAX's own setting, JAX_COMPILATION_CACHE_DIR, and without it one under
+    the user's cache folder. Programs that compile within half a second are not worth a file.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(caches / "mmvae_jax" / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 @contextlib.contextmanager

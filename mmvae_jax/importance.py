@@ -18,12 +18,13 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
+from mmvae_jax.backward import resolve_stacking
 from mmvae_jax.batch import Observed
 from mmvae_jax.distributions import FAMILIES, mixture_log_prob, prior_log_prob
 from mmvae_jax.inference import evaluation
 from mmvae_jax.model import MMVAE
 from mmvae_jax.objective import likelihood_traits, log_likelihoods
-from mmvae_jax.stacking import resolve, stack
+from mmvae_jax.stacking import stack
 from mmvae_jax.tiles import Rows, over_tiles
 from mmvae_jax.weights import Experts, expert_log_probs, mask_of_mixture, observed_experts
 
@@ -182,7 +183,7 @@ def _weigher(
 ):
     """The function ``(z [g e d], examples [e]) -> log weights [t g e]`` of every set of targets."""
     config = model.config
-    style = resolve("auto", len(config.modalities))
+    style = resolve_stacking("auto", len(config.modalities))
     family = FAMILIES[config.prior_and_posterior_dist]
     names = tuple(n for n in config.modalities if any(n in target for target in task.targets))
     groups, stacked = stack(model.decoders, likelihood_traits(config, names), style)

@@ -11,11 +11,12 @@ from flax.typing import Dtype
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
+from mmvae_jax.backward import resolve_stacking
 from mmvae_jax.batch import encoder_input
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.distributions import FAMILIES
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
-from mmvae_jax.stacking import resolve, run, stack
+from mmvae_jax.stacking import run, stack
 from mmvae_jax.weights import Experts
 
 Modules = Mapping[str, Any]
@@ -93,7 +94,7 @@ class MMVAE(nnx.Module):
           stacking: how encoders of one architecture run, as in `Backward`.
         """
         config = self.config
-        style = resolve(stacking, len(config.modalities))
+        style = resolve_stacking(stacking, len(config.modalities))
         inputs = {
             name: (jnp.asarray(m), encoder_input(config, name, data[name]))
             for m, name in enumerate(config.modalities)

@@ -13,8 +13,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, PyTree
 
-STYLES = ("auto", "separate", "scan", "vmap")
-
 
 class Group(NamedTuple):
     """Networks that differ in nothing but their parameters; static.
@@ -33,20 +31,6 @@ class Stacked(NamedTuple):
 
     params: tuple[PyTree, ...]
     rest: tuple[PyTree, ...]
-
-
-def resolve(style: str, num_networks: int) -> str:
-    """The style that "auto" stands for on this platform.
-
-    ``vmap`` on accelerators, where launches cost more than arithmetic. On CPU, where one network
-    after the other makes better use of caches, ``separate`` for a few, which XLA compiles sooner
-    than a loop and its derivative, and ``scan`` from 10 networks on.
-    """
-    if style != "auto":
-        return style
-    if jax.default_backend() != "cpu":
-        return "vmap"
-    return "scan" if num_networks >= 10 else "separate"
 
 
 def stack(

@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from small_model import DIMS, every_mask, make_data, make_model
@@ -136,17 +137,39 @@ def test_missing_data_change_no_bit():
     chex.assert_trees_all_equal(ours, expected)
 
 
-def test_sparse_holds_no_activations_of_all_particles():
-    """At K = 1000 the compiled gradient's temporaries are a small part of the dense one's."""
-    model = mm.MMVAE(make_model(K=1000).config, rngs=nnx.Rngs(0))
+def test_memory_does_not_grow_with_particles():
+    """Temporaries of the compiled gradient: alike for 10 and 1000 particles, far from dense."""
 
-    def temporaries(kind):
+    def temporaries(kind, num_particles):
+        model = mm.MMVAE(make_model(K=num_particles).config, rngs=nnx.Rngs(0))
         lowered = value_and_grad.lower(
             model, mm.Batch(data=make_data()), jax.random.key(0), backward=Backward(kind)
         )
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
-    assert temporaries("sparse") < temporaries("dense") / 20
+    many = temporaries("sparse", 1000)
+    assert many < 1.2 * temporaries("sparse", 10)
+    assert many < temporaries("dense", 1000) / 20
+
+
+def test_metrics_tell_what_was_dropped():
+    model, batch = make_model(K=K), mm.Batch(data=make_data(), mask=every_mask())
+
+    def share_and_mass(backward):
+        metrics, _ = value_and_grad(model, batch, jax.random.key(1), backward=backward)
+        return float(metrics["backward_share"]), float(metrics["dropped_mass"])
+
+    assert share_and_mass(DENSE) == (1, 0)
+    shares, masses = zip(
+        *(share_and_mass(Backward("sparse", tolerance=t)) for t in (0.0, 0.05, 0.3)), strict=True
+    )
+    assert shares[0] == 1 > shares[1] > shares[2] > 1 / K  # one of each group at least
+    assert masses[0] == 0 < masses[1] < 0.05 < masses[2] < 0.3
+    share, mass = share_and_mass(Backward("sampled"))
+    assert share == pytest.approx(1 / K)
+    assert 0 < mass < 1 - 1 / K
+    state = mm.create_train_state(model, optax.sgd(0.0), key=jax.random.key(0))
+    assert not {"backward_share", "dropped_mass"} & set(mm.eval_step(state, batch))
 
 
 def test_random_decoders_run_dense():

@@ -299,6 +299,7 @@ def test_operations_of_a_step():
     [
         ({"K": 0}, "K is 0: give an integer of at least 1"),
         ({"batch": -1}, "batch is -1: give an integer of at least 1"),
+        ({"modalities": 3}, "modalities is 3: give at least 2, and --case polymnist"),
         ({"chunk": 0}, "chunk is 0: give an integer of at least 1"),
         ({"num_backward": 0}, "num_backward is 0: give an integer of at least 1"),
         ({"repeats": 4}, "repeats is 4: give at least 5"),

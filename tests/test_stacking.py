@@ -7,9 +7,9 @@ import pytest
 from flax import nnx
 
 import mmvae_jax as mm
-from mmvae_jax.backward import Backward
+from mmvae_jax.backward import STACKINGS, Backward, resolve_stacking
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
-from mmvae_jax.stacking import STYLES, resolve, stack
+from mmvae_jax.stacking import stack
 
 DIMS = {"a": (4,), "b": (4,), "c": (6,), "d": (4,), "e": (4,)}
 LIKELIHOODS = {"a": "normal", "b": "normal", "c": "normal", "d": "normal", "e": "bernoulli"}
@@ -97,8 +97,8 @@ def test_stacked_decoders_appear_once():
 
 
 def test_auto():
-    assert resolve("auto", 2) == "separate"
-    assert resolve("auto", 10) == "scan"
-    assert all(resolve(style, 2) == style for style in STYLES[1:])
-    with pytest.raises(ValueError, match=r"stacking is 'loop': choose one of \('auto', 'separate'"):
+    assert resolve_stacking("auto", 2) == "separate"
+    assert resolve_stacking("auto", 10) == "scan"
+    assert all(resolve_stacking(style, 2) == style for style in STACKINGS[1:])
+    with pytest.raises(ValueError, match=r"stacking is 'loop': choose one of \['auto', 'separate'"):
         Backward(stacking="loop")

@@ -6,7 +6,6 @@ from typing import Any
 
 import tyro
 
-from experiments.benchmark.cases import CASES
 from experiments.benchmark.config import Config
 from experiments.benchmark.contest import Entry, measure, measure_rates
 from experiments.benchmark.flops import forward_flops, model_flops
@@ -14,7 +13,7 @@ from experiments.benchmark.report import report
 from experiments.benchmark.sweep import sweep, table
 from experiments.benchmark.turns import WorkerError
 
-SETTINGS = ("case", "task", "tolerance", "chunk", "num_backward", "seed", "train_steps")
+SETTINGS = ("case", "task", "tolerance", "chunk", "num_backward", "stacking", "seed", "train_steps")
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -62,7 +61,7 @@ def rates(config: Config, ours: dict[str, Any]) -> dict[str, Any]:
         config.task,
         encoders=measured["encoder_flops"],
         decoders=measured["decoder_flops"],
-        num_experts=len(CASES[config.case].modalities),
+        num_experts=len(config.model_case.modalities),
         K=config.num_particles,
         batch=config.num_examples,
     )

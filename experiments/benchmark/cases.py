@@ -10,7 +10,7 @@ MODEL: dict[str, Any] = {
 }
 LIKELIHOOD, SCALE = "laplace", 0.75
 LEARNING_RATE = 1e-3  # of Adam
-#: Particles of a joint likelihood, and how many of them share a decoder call.
+#: Particles of a joint likelihood, and how many of an example share a decoder call of MultiVae's.
 NLL_K, NLL_CHUNK = 1000, 100
 
 
@@ -52,3 +52,9 @@ CASES = {
         {f"m{m}": POLYMNIST for m in range(5)}, latent_dim=512, K=10, batch=32, nll_batch=32
     ),
 }
+
+
+def with_modalities(case: Case, num_modalities: int) -> Case:
+    """The case with so many modalities, all like its first."""
+    first = next(iter(case.modalities.values()))
+    return case._replace(modalities={f"m{m}": first for m in range(num_modalities)})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from experiments.benchmark import data
-from experiments.benchmark.cases import CASES, NLL_K
+from experiments.benchmark.cases import CASES, NLL_K, Case, with_modalities
 
 MIN_REPEATS = 5
 SWEPT = {"K": (1, 3, 10, 30, 100, 300), "batch": (8, 16, 32, 64, 128, 256)}
@@ -36,6 +36,10 @@ class Config:
     """Particles per decoder call; by default what mmvae_jax.Backward chooses."""
     num_backward: int = 1
     """Draws of the sampled backward pass."""
+    stacking: Literal["auto", "separate", "scan", "vmap"] = "auto"
+    """How networks of one architecture run, see mmvae_jax.Backward."""
+    modalities: int | None = None
+    """Number of modalities of polymnist, by default 5."""
     repeats: int = MIN_REPEATS
     """Timed repetitions of every contender."""
     seed: int = 0
@@ -57,6 +61,12 @@ class Config:
     """File of the sweep's figure, by default benchmark_<case>_<sweep>.png; never overwritten."""
     json: bool = False
     """Print one JSON object in place of the report."""
+
+    @property
+    def model_case(self) -> Case:
+        """The case, with as many modalities as asked for."""
+        case = CASES[self.case]
+        return case if self.modalities is None else with_modalities(case, self.modalities)
 
     @property
     def num_particles(self) -> int:
@@ -145,6 +155,8 @@ class Config:
         for field in ("K", "batch", "chunk", "num_backward"):
             value = getattr(self, field)
             self._check(field, value is None or value >= 1, "give an integer of at least 1")
+        is_varied = self.modalities is None or (self.case == "polymnist" and self.modalities >= 2)
+        self._check("modalities", is_varied, "give at least 2, and --case polymnist")
         is_batch = self.against != "multivae" or self.num_examples >= 2
         self._check("batch", is_batch, "MultiVae's networks take at least 2 examples")
         self._check("repeats", self.repeats >= MIN_REPEATS, f"give at least {MIN_REPEATS}")

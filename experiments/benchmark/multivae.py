@@ -5,7 +5,6 @@ from typing import Any
 
 from experiments.benchmark import data, host
 from experiments.benchmark.cases import (
-    CASES,
     LEARNING_RATE,
     LIKELIHOOD,
     MODEL,
@@ -68,7 +67,7 @@ class MultiVae:
 
     def __init__(self, config: Config):
         torch.manual_seed(config.seed)
-        case = CASES[config.case]
+        case = config.model_case
         self.config = config
         self.model = build_model(case, config.num_particles)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE)

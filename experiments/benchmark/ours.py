@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 import mmvae_jax as mm
 from experiments.benchmark import data, host
-from experiments.benchmark.cases import CASES, LEARNING_RATE, NLL_CHUNK
+from experiments.benchmark.cases import LEARNING_RATE
 from experiments.benchmark.config import Config
 from experiments.benchmark.models import build_model
 
@@ -21,7 +21,7 @@ class Ours:
 
     def __init__(self, config: Config):
         self.config = config
-        model = build_model(CASES[config.case], config.num_particles, config.seed)
+        model = build_model(config.model_case, config.num_particles, config.seed)
         self.batches = _batches(config)
         self.task = TASKS[config.task](model, config)
         start = time.perf_counter()
@@ -74,6 +74,7 @@ class Step:
             tolerance=config.tolerance,
             chunk=config.chunk,
             num_backward=config.num_backward,
+            stacking=config.stacking,
         )
         num_experts = len(model.config.modalities)
         self.backward = self.options.resolve(num_experts, model.config.K, is_random=False).kind
@@ -108,7 +109,7 @@ class Likelihood:
         def nll(state: nnx.State, batch: mm.Batch, key: Array) -> Float[Array, " b"]:
             merged = nnx.merge(graphdef, state, copy=True)
             K = model.config.K
-            nll = mm.compute_joint_nll(merged, batch, key, K=K, batch_size_K=NLL_CHUNK)
+            nll = mm.compute_joint_nll(merged, batch, key, K=K, batch_size_K=config.chunk)
             assert isinstance(nll, jax.Array), "diagnostics were not asked for"
             return nll
 
@@ -131,7 +132,7 @@ TASKS = {"step": Step, "nll": Likelihood}
 
 
 def _batches(config: Config) -> Iterator[mm.Batch]:
-    images = data.batches(CASES[config.case], config.num_examples, config.seed, config.data_dir)
+    images = data.batches(config.model_case, config.num_examples, config.seed, config.data_dir)
     return (jax.device_put(mm.Batch(data=arrays)) for arrays in images)
 
 

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from experiments.benchmark.cases import CASES
 from experiments.benchmark.config import Config
 from experiments.benchmark.models import build_model
 
@@ -19,7 +18,7 @@ class Rates:
     """Operations per call, and per second of a matrix product; in a process of its own."""
 
     def __init__(self, config: Config):
-        case = CASES[config.case]
+        case = config.model_case
         model = nnx.eval_shape(lambda: build_model(case, 1, config.seed))
         dims = {name: modality.dim for name, modality in case.modalities.items()}
         self.encoders = sum(network_flops(model.encoders[m], dim) for m, dim in dims.items())
