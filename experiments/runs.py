@@ -104,7 +104,7 @@ def keep_compiled() -> None:
     The folder is that of JAX's own setting, JAX_COMPILATION_CACHE_DIR, and without it one under
     the user's cache folder. Programs that compile within half a second are not worth a file.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(caches / "mmvae_jax" / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
