@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 import mmvae_jax as mm
 from experiments import digits, runs
+from experiments.axes import ACCENT, INK, dress
 from mmvae_jax.config import check_count
 from mmvae_jax.data.arrays import MultimodalArrays, batches
 from mmvae_jax.data.polydigits import polydigits
@@ -38,7 +39,6 @@ DENSE = mm.Backward("dense")
 WINDOW = 50
 #: Relative error below which the sparse gradient is as good as the dense one.
 GOAL = 1e-3
-INK, FAINT, ACCENT = "#1f2430", "#e4e6eb", "#e2703a"
 #: How each run is drawn, one on the other: where they agree, both are seen.
 STYLES: dict[str, dict[str, Any]] = {
     "dense": {"color": "#b9bdc7", "linewidth": 5},
@@ -272,7 +272,7 @@ def _draw_curves(axes: Axes, columns: Mapping[str, np.ndarray]) -> None:
         smooth = np.convolve(columns[f"loss_{kind}"], np.full(window, 1 / window), "valid")
         axes.plot(columns["step"][window - 1 :], smooth, label=kind, **style)
     axes.legend(title="backward pass", frameon=False, labelcolor=INK, loc="upper right")
-    _dress(axes, f"loss, mean of {window} steps")
+    dress(axes, f"loss, mean of {window} steps", "step")
 
 
 def _draw_errors(axes: Axes, steps: np.ndarray, errors: np.ndarray) -> None:
@@ -281,17 +281,7 @@ def _draw_errors(axes: Axes, steps: np.ndarray, errors: np.ndarray) -> None:
     at_right = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
     axes.annotate(f"{GOAL:g}", (1, GOAL), (-2, 4), color=ACCENT, fontsize=9, **at_right)
     axes.set_ylim(min(errors.min(), GOAL) / 3, max(errors.max(), GOAL) * 3)
-    _dress(axes, "relative error of the sparse gradient")
-
-
-def _dress(axes: Axes, title: str) -> None:
-    axes.set_title(title, loc="left", fontsize=10, color=INK)
-    axes.set_xlabel("step", color=INK)
-    axes.tick_params(colors=INK, length=0, which="both")
-    axes.grid(color=FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(FAINT)
+    dress(axes, "relative error of the sparse gradient", "step")
 
 
 if __name__ == "__main__":

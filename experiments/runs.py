@@ -5,7 +5,6 @@ What it takes to go on is in ``checkpoints/``, the metrics of every step are in 
 """
 
 import contextlib
-import importlib.metadata
 import json
 import math
 import os
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 import mmvae_jax as mm
 from experiments.history import History
+from experiments.versions import version
 from mmvae_jax.checkpoint import Checkpoints
 from mmvae_jax.data.arrays import MultimodalArrays, batches
 
@@ -121,7 +121,7 @@ def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
 def provenance() -> dict[str, Any]:
     """Returns the versions and the device that results were computed with."""
     return {
-        "versions": {name: _version(name) for name in ("mmvae_jax", "jax", "flax")},
+        "versions": {name: version(name) for name in ("mmvae_jax", "jax", "flax")},
         "device": jax.devices()[0].device_kind,
     }
 
@@ -141,10 +141,3 @@ def _check_finite(metrics: Mapping[str, jax.Array], step: int) -> None:
                 f"{name} is {metrics[name]} at step {step}: lower learning_rate; history.csv "
                 "shows how it came to this"
             )
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed: run from its sources"

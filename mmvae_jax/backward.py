@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from mmvae_jax.config import check_count
+
 KINDS = ("auto", "dense", "sparse", "sampled", "residual")
 STACKINGS = ("auto", "separate", "scan", "vmap")
 
@@ -62,11 +64,9 @@ class Backward:
             raise ValueError(f"stacking is {self.stacking!r}: choose one of {list(STACKINGS)}")
         if not 0 <= self.tolerance < 1:
             raise ValueError(f"tolerance is {self.tolerance!r}: give a share from 0 to below 1")
-        for field in ("chunk", "num_backward"):
-            value = getattr(self, field)
-            is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            if not is_count and not (field == "chunk" and value is None):
-                raise ValueError(f"{field} is {value!r}: give an integer of at least 1")
+        if self.chunk is not None:
+            check_count("chunk", self.chunk)
+        check_count("num_backward", self.num_backward)
 
     def resolve(self, num_experts: int, num_particles: int, *, is_random: bool) -> "Backward":
         """The settings with every choice made, for M experts, K particles and this platform.

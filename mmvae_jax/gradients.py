@@ -273,9 +273,9 @@ def _gradient_of_chosen(
     scale: Float[Array, "m b"],
 ) -> tuple[PyTree, Experts]:
     """Sum of the chosen particles' gradients; the device decides how many tiles that takes."""
-    num_particles, num_examples = w.shape[1:]
+    num_examples = w.shape[2]
     size = min(objective.backward.tile_size, w.size)
-    w, chosen, scale = w.reshape(-1), chosen.reshape(-1), scale.reshape(-1)
+    w, chosen = w.reshape(-1), chosen.reshape(-1)
     rank = jnp.cumsum(chosen > 0)  # the n-th chosen particle is the first of rank n
 
     def add(carry):
@@ -283,14 +283,17 @@ def _gradient_of_chosen(
         place = done + jnp.arange(size)
         index = jnp.minimum(jnp.searchsorted(rank, place, side="right"), w.size - 1)
         example = index % num_examples
-        source = index // (num_particles * num_examples)
-        weighted = scale[source * num_examples + example] * chosen[index]
-        weighted = jnp.where(place < rank[-1], weighted, 0)
-        _, pull = jax.vjp(lambda experts: examples_at(experts, inputs, example).experts, experts)
-        examples = examples_at(experts, inputs, example)
+
+        def at_example(experts):
+            examples = examples_at(experts, inputs, example)
+            return examples.experts, examples
+
+        _, pull, examples = jax.vjp(at_example, experts, has_aux=True)
         draws = _draws(objective, experts, inputs, index[None])
+        weighted = scale[draws.source, example[None]] * chosen[index][None]
+        weighted = jnp.where(place[None] < rank[-1], weighted, 0)
         _, linear = _linearise(objective, theta, inputs.state, examples, draws)
-        d_theta, d_experts = _gradient(objective, linear, w[index][None], weighted[None])
+        d_theta, d_experts = _gradient(objective, linear, w[index][None], weighted)
         gradient = (d_theta, *pull(d_experts))
         return done + size, jax.tree.map(jnp.add, total, gradient)
 

@@ -24,6 +24,7 @@ from mmvae_jax.distributions import FAMILIES, mixture_log_prob, prior_log_prob
 from mmvae_jax.inference import evaluation
 from mmvae_jax.model import MMVAE
 from mmvae_jax.objective import likelihood_traits, log_likelihoods
+from mmvae_jax.particles import Draws, draw, standard_draws
 from mmvae_jax.stacking import stack
 from mmvae_jax.tiles import Rows, over_tiles
 from mmvae_jax.weights import Experts, expert_log_probs, mask_of_mixture, observed_experts
@@ -113,10 +114,13 @@ def _of_block(
     offset_key, noise_key = jax.random.split(key)
     num_particles = task.K * len(proposal) if task.every_expert else task.K
     offset = jax.random.uniform(offset_key, dtype=experts.loc.dtype)
-    log_weights = _weigher(model, observed, experts, proposal, task)
+    family = FAMILIES[model.config.prior_and_posterior_dist]
+    dim, dtype = experts.loc.shape[-1], experts.loc.dtype
+    weigher = _weigher(model, observed, experts, proposal, task)
 
     def of_examples(index: Int[Array, " e"]):
-        at = proposal[:, index]
+        at, log_weights = proposal[:, index], weigher(index)
+        experts_at = Experts(*(a[:, index] for a in experts))
 
         def add(running: _Running, rows: Rows) -> tuple[_Running, None]:
             if task.every_expert:
@@ -127,12 +131,13 @@ def _of_block(
             else:
                 source = _stratified(at, rows.number, task.K, offset)
                 counts = jnp.ones(source.shape, bool)
-            z = _draw(model, experts, source, index, noise_key, rows.number)
-            log_w = log_weights(z, index)
+            # One draw for all examples of a number.
+            noise = standard_draws(family, noise_key, rows.number[:, None], dim, dtype)
+            log_w = log_weights(draw(experts_at, Draws(source, noise)))
             counts &= rows.counts[:, None]
             return _accumulate(running, jnp.where(counts[None], log_w, -jnp.inf)), None
 
-        start = jnp.full((len(task.targets), len(index)), -jnp.inf, experts.loc.dtype)
+        start = jnp.full((len(task.targets), len(index)), -jnp.inf, dtype)
         return _Running(start, jnp.zeros_like(start), jnp.zeros_like(start)), add
 
     width = max(NARROWEST, task.size // 32)
@@ -162,26 +167,10 @@ def _stratified(
     return jnp.take_along_axis(observed_first, jnp.minimum(rank, num_observed[None] - 1), axis=0)
 
 
-def _draw(
-    model: MMVAE,
-    experts: Experts,
-    source: Int[Array, "g e"],
-    example: Int[Array, " e"],
-    key: PRNGKeyArray,
-    index: Int[Array, " g"],
-) -> Float[Array, "g e d"]:
-    """Particles of the given experts; particle k has the standard draw of ``fold_in(key, k)``."""
-    family = FAMILIES[model.config.prior_and_posterior_dist]
-    dim, dtype = experts.loc.shape[-1], experts.loc.dtype
-    noise = jax.vmap(lambda k: family.standard(jax.random.fold_in(key, k), (dim,), dtype))(index)
-    loc, scale = (a[source, example[None]] for a in experts)
-    return loc + scale * noise[:, None]
-
-
 def _weigher(
     model: MMVAE, observed: Observed, experts: Experts, proposal: Bool[Array, "m b"], task: Task
 ):
-    """The function ``(z [g e d], examples [e]) -> log weights [t g e]`` of every set of targets."""
+    """``examples [e] -> (z [g e d] -> log weights [t g e])`` of every set of targets."""
     config = model.config
     style = resolve_stacking("auto", len(config.modalities))
     family = FAMILIES[config.prior_and_posterior_dist]
@@ -191,21 +180,26 @@ def _weigher(
     counted = np.array([[factors[n] * (n in target) for n in names] for target in task.targets])
     places = np.array([config.modalities.index(name) for name in names])
 
-    def log_weights(z: Float[Array, "g e d"], index: Int[Array, " e"]) -> Float[Array, "t g e"]:
+    def of_examples(index: Int[Array, " e"]):
         rows = {name: observed.data[name][index] for name in names}
-        each = log_likelihoods(config, groups, stacked, rows, z, None, style)
-        each = jnp.where(observed.mask[places][:, index][:, None], each, 0)
-        log_p = jnp.tensordot(jnp.asarray(counted, each.dtype), each, 1)
-        if task.plain:
-            return log_p
+        mask = observed.mask[places][:, index][:, None]
         at = Experts(*(a[:, None, index] for a in experts))
         mixture = mask_of_mixture(proposal[:, index])[:, None]
-        log_q = expert_log_probs(family, at, z)
-        log_posterior = mixture_log_prob(log_q, jnp.broadcast_to(mixture, log_q.shape))
-        log_ratio = prior_log_prob(family, model.prior_log_var[...], z) - log_posterior
-        return log_p + log_ratio[None]
 
-    return log_weights
+        def log_weights(z: Float[Array, "g e d"]) -> Float[Array, "t g e"]:
+            each = log_likelihoods(config, groups, stacked, rows, z, None, style)
+            each = jnp.where(mask, each, 0)
+            log_p = jnp.tensordot(jnp.asarray(counted, each.dtype), each, 1)
+            if task.plain:
+                return log_p
+            log_q = expert_log_probs(family, at, z)
+            log_posterior = mixture_log_prob(log_q, jnp.broadcast_to(mixture, log_q.shape))
+            log_ratio = prior_log_prob(family, model.prior_log_var[...], z) - log_posterior
+            return log_p + log_ratio[None]
+
+        return log_weights
+
+    return of_examples
 
 
 def _accumulate(running: _Running, log_w: Float[Array, "t c b"]) -> _Running:

@@ -225,7 +225,7 @@ def _decode(graphdef, state, z, names, sample_key):
     flat = z.reshape(-1, z.shape[-1])
     decoded = {}
     for name in names:
-        x = decode_modality(model.config, model.decoders, name, flat)
+        x = decode_modality(model.config, name, model.decoders[name], flat)
         if sample_key is not None:
             # Its own place, whatever else is decoded: a modality's draws depend on itself alone.
             key = jax.random.fold_in(sample_key, model.config.modalities.index(name))

@@ -116,13 +116,6 @@ class MMVAE(nnx.Module):
 
 
 def decode_modality(
-    config: MMVAEConfig, decoders: Modules, name: str, z: Float[Array, "n d"]
-) -> Float[Array, "n ..."]:
-    """Decode z into one modality, ``[n, *input_dim]``; the shape is checked."""
-    return decode(config, name, decoders[name], z)
-
-
-def decode(
     config: MMVAEConfig,
     name: str,
     decoder: Any,

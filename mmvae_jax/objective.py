@@ -18,7 +18,7 @@ from mmvae_jax.config import LOSSES, MMVAEConfig
 from mmvae_jax.distributions import FAMILIES, prior_log_prob
 from mmvae_jax.estimators import ESTIMATORS
 from mmvae_jax.likelihoods import log_likelihood
-from mmvae_jax.model import MMVAE, decode, draws_numbers, reseeded
+from mmvae_jax.model import MMVAE, decode_modality, draws_numbers, reseeded
 from mmvae_jax.particles import Inputs
 from mmvae_jax.stacking import Group, Stacked, run, stack
 from mmvae_jax.weights import effective_sample_size
@@ -197,7 +197,7 @@ def log_likelihoods(
 
     def of_modality(name: str, decoder: Any, given: tuple[Array, Array]) -> Float[Array, "g e"]:
         number, x = given
-        decoded = decode(config, name, decoder, flat, key, number)
+        decoded = decode_modality(config, name, decoder, flat, key, number)
         decoded = decoded.reshape(num_draws, num_examples, *decoded.shape[1:])
         of_examples = log_likelihood(*config.likelihood(name))
         return jax.vmap(of_examples, in_axes=(0, None))(decoded, x)

@@ -81,7 +81,7 @@ def draws_at(
     """What belongs to the particles of these numbers."""
     source = index // (K * inputs.mask.shape[1])
     if jnp.issubdtype(inputs.noise.dtype, jax.dtypes.prng_key):
-        return Draws(source, _standard(family, inputs.noise, index, dim, dtype))
+        return Draws(source, standard_draws(family, inputs.noise, index, dim, dtype))
     return Draws(source, inputs.noise.reshape(-1, dim)[index])
 
 
@@ -91,10 +91,10 @@ def draw(experts: Experts, draws: Draws) -> Float[Array, "g e d"]:
     return loc + scale * draws.noise
 
 
-def _standard(
+def standard_draws(
     family: Family, key: PRNGKeyArray, index: Int[Array, "g e"], dim: int, dtype: Any
 ) -> Float[Array, "g e d"]:
-    """The standard draws of ``fold_in(key, n)``: the same in any tile."""
+    """The standard draw of ``fold_in(key, n)`` for every number n: the same in any tile."""
     return jax.vmap(jax.vmap(lambda n: family.standard(jax.random.fold_in(key, n), (dim,), dtype)))(
         index
     )

@@ -4,6 +4,7 @@ NumPy alone: MultiVae's process imports it as well.
 """
 
 import gzip
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from experiments.benchmark.cases import Case
 Images = dict[str, np.ndarray]
 
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
-#: Colour of the m-th modality's digits where a case has three channels.
+#: Colours of the modalities' digits where a case has three channels, in turns.
 TINTS = ((1.0, 0.45, 0.3), (0.35, 0.8, 1.0), (0.6, 1.0, 0.4), (1.0, 0.85, 0.3), (0.8, 0.5, 1.0))
 
 
@@ -32,7 +33,7 @@ def batches(case: Case, size: int, seed: int, data_dir: Path | None) -> Iterator
         classes = labels[rng.integers(len(labels), size=size)]
         yield {
             name: draw_digits(images[_one_of_each(by_class, classes, rng)], dim, tint)
-            for (name, dim), tint in zip(dims.items(), TINTS, strict=False)
+            for (name, dim), tint in zip(dims.items(), itertools.cycle(TINTS), strict=False)
         }
 
 

@@ -7,6 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from experiments.axes import ACCENT, INK, dress
+
 #: What was measured at one value with one kind of backward pass.
 Row = Mapping[str, Any]
 
@@ -14,9 +16,8 @@ Row = Mapping[str, Any]
 STYLES: dict[str, dict[str, Any]] = {
     "dense": {"color": "#8a90a0", "linestyle": "-", "marker": "s", "markersize": 5},
     "sparse": {"color": "#2f6fde", "linestyle": "-", "marker": "o", "markersize": 7},
-    "sampled": {"color": "#e2703a", "linestyle": (0, (4, 3)), "marker": "D", "markersize": 4},
+    "sampled": {"color": ACCENT, "linestyle": (0, (4, 3)), "marker": "D", "markersize": 4},
 }
-INK, FAINT = "#1f2430", "#e4e6eb"
 MARGIN = 1.3  # of the vertical axes: what hardly changes is not blown up
 AXIS_NAMES = {"K": "particles per expert, K", "batch": "examples per step"}
 
@@ -53,8 +54,7 @@ def draw(rows: Sequence[Row], swept: str, title: str) -> Figure:
 
 def _dress(axes: Axes, swept: str, rows: Sequence[Row], title: str) -> None:
     axes.set(xscale="log", yscale="log")
-    axes.set_title(title, loc="left", fontsize=10, color=INK)
-    axes.set_xlabel(AXIS_NAMES[swept], color=INK)
+    dress(axes, title, AXIS_NAMES[swept])
     axes.set_xticks(sorted({row[swept] for row in rows}))
     low, high = axes.get_ylim()
     axes.set_ylim(low / MARGIN, high * MARGIN)
@@ -62,8 +62,3 @@ def _dress(axes: Axes, swept: str, rows: Sequence[Row], title: str) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axis.set_minor_locator(NullLocator())
-    axes.tick_params(colors=INK, length=0)
-    axes.grid(color=FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(FAINT)

@@ -1,11 +1,12 @@
 """What the operating system knows about this machine and this process."""
 
-import importlib.metadata
 import os
 import platform
 import resource
 import sys
 from pathlib import Path
+
+from experiments.versions import version
 
 
 def cpu() -> str:
@@ -16,7 +17,7 @@ def cpu() -> str:
 
 def versions(*packages: str) -> dict[str, str]:
     """Of these packages, as they are installed, and of Python."""
-    return {name: _version(name) for name in packages} | {"python": platform.python_version()}
+    return {name: version(name) for name in packages} | {"python": platform.python_version()}
 
 
 def usable_cores() -> int:
@@ -55,13 +56,6 @@ def available_bytes() -> int:
     if available is not None:
         return int(available.split()[0]) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed: run from its sources"
 
 
 def _field(file: str, name: str) -> str | None:

@@ -1,20 +1,20 @@
 """The convolutional networks for PolyMNIST of Sutter et al. 2021 (arXiv 2105.02470)."""
 
 import itertools
+import math
 
 import jax
 from flax import nnx
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
-from mmvae_jax.networks.conv import Conv, ConvTranspose
-from mmvae_jax.networks.mlp import EncoderOutput
+from mmvae_jax.networks.conv import ConvTranspose
+from mmvae_jax.networks.strided import FEATURES, GRID, StridedEncoder
 
-FEATURES = (32, 64, 128)
 KERNEL = (3, 3)
 
 
-class PolyMNISTEncoder(nnx.Module):
+class PolyMNISTEncoder(StridedEncoder):
     """Three convolutions and two heads that see all that is left of the image.
 
         Conv(3, 32, 3 x 3, stride 2), ReLU     28 x 28 x 3  -> 14 x 14 x 32
@@ -29,20 +29,7 @@ class PolyMNISTEncoder(nnx.Module):
     """
 
     def __init__(self, latent_dim: int, *, dtype: Dtype | None = None, rngs: nnx.Rngs):
-        self.convs = nnx.List(
-            Conv(a, b, KERNEL, strides=2, padding=1, dtype=dtype, rngs=rngs)
-            for a, b in itertools.pairwise((3, *FEATURES))
-        )
-        self.loc, self.log_var = (
-            Conv(FEATURES[-1], latent_dim, (4, 4), padding="VALID", dtype=dtype, rngs=rngs)
-            for _ in range(2)
-        )
-
-    def __call__(self, x: Float[Array, "n 28 28 3"]) -> EncoderOutput:
-        h = x
-        for conv in self.convs:
-            h = jax.nn.relu(conv(h))
-        return self.loc(h)[:, 0, 0], self.log_var(h)[:, 0, 0]
+        super().__init__(latent_dim, KERNEL, dtype=dtype, rngs=rngs)
 
 
 class PolyMNISTDecoder(nnx.Module):
@@ -60,7 +47,7 @@ class PolyMNISTDecoder(nnx.Module):
     """
 
     def __init__(self, latent_dim: int, *, dtype: Dtype | None = None, rngs: nnx.Rngs):
-        self.grid = nnx.Linear(latent_dim, 4 * 4 * FEATURES[-1], dtype=dtype, rngs=rngs)
+        self.grid = nnx.Linear(latent_dim, math.prod(GRID) * FEATURES[-1], dtype=dtype, rngs=rngs)
         channels = itertools.pairwise((*reversed(FEATURES), 3))
         paddings = ((1, 1), (1, 2), (1, 2))  # the first leaves an odd side, 7
         self.convs = nnx.List(
@@ -69,7 +56,7 @@ class PolyMNISTDecoder(nnx.Module):
         )
 
     def __call__(self, z: Float[Array, "n d"]) -> Float[Array, "n 28 28 3"]:
-        h = self.grid(z).reshape(z.shape[0], 4, 4, FEATURES[-1])
+        h = self.grid(z).reshape(z.shape[0], *GRID, FEATURES[-1])
         for conv in self.convs:
             h = conv(jax.nn.relu(h))
         return h

@@ -7,14 +7,13 @@ from flax import nnx
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
-from mmvae_jax.networks.conv import Conv, ConvTranspose
-from mmvae_jax.networks.mlp import EncoderOutput
+from mmvae_jax.networks.conv import ConvTranspose
+from mmvae_jax.networks.strided import FEATURES, StridedEncoder
 
-FEATURES = (32, 64, 128)
 KERNEL = (4, 4)
 
 
-class SVHNEncoder(nnx.Module):
+class SVHNEncoder(StridedEncoder):
     """Three convolutions and two heads that see all that is left of the image.
 
         Conv(3, 32, 4 x 4, stride 2), ReLU     32 x 32 x 3  -> 16 x 16 x 32
@@ -29,20 +28,7 @@ class SVHNEncoder(nnx.Module):
     """
 
     def __init__(self, latent_dim: int, *, dtype: Dtype | None = None, rngs: nnx.Rngs):
-        self.convs = nnx.List(
-            Conv(a, b, KERNEL, strides=2, dtype=dtype, rngs=rngs)
-            for a, b in itertools.pairwise((3, *FEATURES))
-        )
-        self.loc, self.log_var = (
-            Conv(FEATURES[-1], latent_dim, KERNEL, padding="VALID", dtype=dtype, rngs=rngs)
-            for _ in range(2)
-        )
-
-    def __call__(self, x: Float[Array, "n 32 32 3"]) -> EncoderOutput:
-        h = x
-        for conv in self.convs:
-            h = jax.nn.relu(conv(h))
-        return self.loc(h)[:, 0, 0], self.log_var(h)[:, 0, 0]
+        super().__init__(latent_dim, KERNEL, dtype=dtype, rngs=rngs)
 
 
 class SVHNDecoder(nnx.Module):
