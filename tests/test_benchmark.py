@@ -70,6 +70,17 @@ def test_times_and_memory_are_plausible(tiny):
     assert 1e8 < tiny["ready_resident_bytes"] <= tiny["peak_resident_bytes"] < 1e10
 
 
+def test_compilation_cache_is_filled_and_then_used(tmp_path):
+    config = Config(case="two_mlp", K=2, batch=4, compilation_cache=tmp_path / "cache")
+    results = []
+    for _ in range(2):
+        results += contest.measure([contest.Entry("ours", "ours", config)], repeats=1)
+        programs = {file.name for file in config.compilation_cache.glob("jit_*train_step*-cache")}
+        assert len(programs) == 1
+    cold, warm = (result["compile_seconds"] for result in results)
+    assert warm < 0.7 * cold
+
+
 def test_operations_and_rates_agree(tiny):
     num_particles = 2 * 2 * 4
     encode = 2 * 4 * 2 * (784 * 512 + 512 * 512 + 2 * 512 * 20)
@@ -303,6 +314,7 @@ def test_operations_of_a_step():
         ({"chunk": 0}, "chunk is 0: give an integer of at least 1"),
         ({"num_backward": 0}, "num_backward is 0: give an integer of at least 1"),
         ({"repeats": 4}, "repeats is 4: give at least 5"),
+        ({"compilation_cache": Path(__file__)}, "compilation_cache is .*: it is a file, give"),
         ({"seed": -1}, "seed is -1: give an integer of at least 0"),
         ({"tolerance": 1.0}, "tolerance is 1.0: give a share from 0 to below 1"),
         ({"train_steps": 5}, "train_steps is 5: random images teach nothing, add --data-dir"),
@@ -354,7 +366,8 @@ def test_multivae_is_asked_for_where_it_is_missing(monkeypatch):
 
 
 def test_settings_reach_workers_unchanged():
-    config = Config(case="polymnist", K=3, data_dir=Path("digits"), sweep="K", values=(1, 2))
+    paths = {"data_dir": Path("digits"), "compilation_cache": Path("cache")}
+    config = Config(case="polymnist", K=3, sweep="K", values=(1, 2), **paths)
     assert Config.from_json(config.to_json()) == config
 
 

@@ -13,8 +13,6 @@ from experiments.benchmark.report import report
 from experiments.benchmark.sweep import sweep, table
 from experiments.benchmark.turns import WorkerError
 
-SETTINGS = ("case", "task", "tolerance", "chunk", "num_backward", "stacking", "seed", "train_steps")
-
 
 def main(config: Config) -> dict[str, Any]:
     """Measure, print, and return what ``--json`` prints.
@@ -38,10 +36,7 @@ def contest(config: Config) -> dict[str, Any]:
     ours, *others = measure(entries, config.repeats)
     other = others[0] if others else None
     result = {
-        **{name: getattr(config, name) for name in SETTINGS},
-        "K": config.num_particles,
-        "batch": config.num_examples,
-        "data": config.data_name,
+        **config.described(),
         **ours,
         **rates(config, ours),
         "against": other,

@@ -59,6 +59,9 @@ class Config:
     """Values of the sweep; by default K from 1 to 300 or batch from 8 to 256."""
     figure: Path | None = None
     """File of the sweep's figure, by default benchmark_<case>_<sweep>.png; never overwritten."""
+    compilation_cache: Path | None = None
+    """Folder of JAX's compilation cache. Programs that an earlier run left there are not compiled
+    again, which saves memory too; left out, every process compiles."""
     json: bool = False
     """Print one JSON object in place of the report."""
 
@@ -96,6 +99,13 @@ class Config:
         """What the images are."""
         return "random images" if self.data_dir is None else "MNIST digits"
 
+    def described(self) -> dict[str, Any]:
+        """What is measured, without how it is shown; JSON can hold it."""
+        shown = ("against", "data_dir", "figure", "json", "repeats", "sweep", "values")
+        fields = {k: v for k, v in json.loads(self.to_json()).items() if k not in shown}
+        sizes = {"K": self.num_particles, "batch": self.num_examples, "data": self.data_name}
+        return {**fields, **sizes, "modalities": len(self.model_case.modalities)}
+
     def check(self) -> None:
         """Look for what is wrong before anything is computed.
 
@@ -119,7 +129,8 @@ class Config:
     def from_json(cls, text: str) -> "Config":
         """The config that `to_json` wrote."""
         fields = json.loads(text)
-        paths = {n: Path(fields[n]) for n in ("data_dir", "figure") if fields[n] is not None}
+        names = ("data_dir", "figure", "compilation_cache")
+        paths = {name: Path(fields[name]) for name in names if fields[name] is not None}
         return cls(**{**fields, **paths, "values": tuple(fields["values"])})
 
     def _check(self, field: str, is_good: bool, fix: str) -> None:
@@ -173,6 +184,9 @@ class Config:
     def _check_files(self) -> None:
         if self.data_dir is not None:
             data.digit_files(self.data_dir)
+        cache = self.compilation_cache
+        is_folder = cache is None or cache.is_dir() or not cache.exists()
+        self._check("compilation_cache", is_folder, "it is a file, give a folder or a new name")
         if self.sweep is None:
             return
         figure = self.figure_file

@@ -98,10 +98,14 @@ def measure_rates(config: Config) -> Result:
 
 def _started(entry: Entry) -> contextlib.AbstractContextManager[Worker]:
     command = [sys.executable, "-m", "experiments.benchmark.worker", entry.contender]
+    cache = entry.config.compilation_cache
     environment = {
-        "JAX_ENABLE_COMPILATION_CACHE": "false",  # a hit takes no time to compile
+        "JAX_ENABLE_COMPILATION_CACHE": "false" if cache is None else "true",
         "JAX_TRACEBACK_FILTERING": "off",  # the last line of an error is the error
     }
+    if cache is not None:
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(cache.absolute())
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
     if entry.config.against == "multivae":
         environment["JAX_PLATFORMS"] = "cpu"  # as MultiVae's worker
     return started(entry.label, [*command, entry.config.to_json()], environment)

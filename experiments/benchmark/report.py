@@ -54,6 +54,8 @@ def _title(result: Result) -> str:
         details.insert(2, f"tolerance {result['tolerance']:g}")
     if result["train_steps"]:
         details.append(f"after {result['train_steps']} training steps")
+    if result["compilation_cache"]:
+        details.append("compilation cache")
     return f"{result['case']}, {what}: {', '.join(details)}"
 
 

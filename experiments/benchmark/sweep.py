@@ -26,16 +26,14 @@ def sweep(config: Config) -> dict[str, Any]:
         entries = [Entry(kind, "ours", at_value.replace(backward=kind)) for kind in STYLES]
         results = measure(entries, config.repeats, memory_share=MEMORY_SHARE)
         rows += [{config.sweep: value, **result} for result in results]
-    sizes = {"K": config.num_particles, "batch": config.num_examples}
-    del sizes[config.sweep]
-    fixed = ", ".join(f"{name} {size}" for name, size in sizes.items())
-    title = f"{config.case}, {fixed}, {config.data_name}, {rows[0]['device']}"
+    swept = ("backward", config.sweep)
+    fixed = {name: value for name, value in config.described().items() if name not in swept}
+    sizes = ", ".join(f"{name} {fixed[name]}" for name in ("K", "batch") if name in fixed)
+    title = f"{config.case}, {sizes}, {config.data_name}, {rows[0]['device']}"
     draw(rows, config.sweep, title).savefig(config.figure_file, dpi=150)
-    names = ("case", "sweep", "tolerance", "chunk", "num_backward", "seed", "train_steps")
     return {
-        **{name: getattr(config, name) for name in names},
-        **sizes,
-        "data": config.data_name,
+        **fixed,
+        "sweep": config.sweep,
         "device": rows[0]["device"],
         "versions": rows[0]["versions"],
         "rows": [{k: v for k, v in row.items() if k not in ("device", "versions")} for row in rows],
