@@ -23,6 +23,7 @@ from mmvae_jax.inference import (
 )
 from mmvae_jax.model import MMVAE
 from mmvae_jax.objective import loss, value_and_grad
+from mmvae_jax.sharding import make_mesh, shard_batch
 from mmvae_jax.training import TrainState, create_train_state, eval_step, train_step
 
 __all__ = [
@@ -46,10 +47,12 @@ __all__ = [
     "generate_from_prior",
     "incomplete_batch",
     "loss",
+    "make_mesh",
     "missing_at_random",
     "missing_by_label",
     "predict",
     "reconstruct",
+    "shard_batch",
     "train_step",
     "value_and_grad",
 ]

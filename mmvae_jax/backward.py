@@ -7,14 +7,16 @@ zero for most, and visits the others alone.
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mmvae_jax.config import check_count
 
 KINDS = ("auto", "dense", "sparse", "sampled", "residual")
+Keys = Array | None  # a random key for each example
 STACKINGS = ("auto", "separate", "scan", "vmap")
 
 
@@ -112,7 +114,12 @@ def resolve_stacking(style: str, num_networks: int) -> str:
 
 
 def coefficients(
-    backward: Backward, w: Float[Array, "m k b"], key: PRNGKeyArray | None, *, joint: bool
+    backward: Backward,
+    w: Float[Array, "m k b"],
+    key: PRNGKeyArray | None,
+    numbers: Int[Array, " b"],
+    *,
+    joint: bool,
 ) -> Float[Array, "m k b"]:
     """The coefficient of each particle in place of its weight.
 
@@ -120,17 +127,19 @@ def coefficients(
       backward: resolved settings.
       w: normalised weights.
       key: randomness of ``sampled`` and ``residual``.
+      numbers: of the examples; what is drawn for an example depends on key and number alone.
       joint: whether all particles of an example are one group, as in a tight bound.
     """
     grouped = w.reshape(1, -1, w.shape[-1]) if joint else w
-    return SELECT[backward.kind](backward, grouped, key).reshape(w.shape)
+    keys = None if key is None else jax.vmap(partial(jax.random.fold_in, key))(numbers)
+    return SELECT[backward.kind](backward, grouped, keys).reshape(w.shape)
 
 
-def _dense(backward: Backward, w: Array, key: PRNGKeyArray | None) -> Array:
+def _dense(backward: Backward, w: Array, keys: Keys) -> Array:
     return w
 
 
-def _sparse(backward: Backward, w: Array, key: PRNGKeyArray | None) -> Float[Array, "g k b"]:
+def _sparse(backward: Backward, w: Array, keys: Keys) -> Float[Array, "g k b"]:
     """The largest weights of each group; the rest, at most ``tolerance`` together, dropped."""
     return jnp.where(w > _threshold(w, backward.tolerance), w, 0)
 
@@ -157,29 +166,31 @@ def _threshold(w: Float[Array, "g k b"], tolerance: float) -> Float[Array, "g 1 
     return jax.lax.bitcast_convert_type(low, w.dtype)
 
 
-def _sampled(backward: Backward, w: Array, key: PRNGKeyArray | None) -> Float[Array, "g k b"]:
-    return _draws(w, key, backward.num_backward)
+def _sampled(backward: Backward, w: Array, keys: Keys) -> Float[Array, "g k b"]:
+    return _draws(w, keys, backward.num_backward)
 
 
-def _residual(backward: Backward, w: Array, key: PRNGKeyArray | None) -> Float[Array, "g k b"]:
-    kept = _sparse(backward, w, key)
+def _residual(backward: Backward, w: Array, keys: Keys) -> Float[Array, "g k b"]:
+    kept = _sparse(backward, w, keys)
     rest = w - kept
-    return kept + _draws(rest, key, 1) * rest.sum(1, keepdims=True)
+    return kept + _draws(rest, keys, 1) * rest.sum(1, keepdims=True)
 
 
-def _draws(w: Float[Array, "g k b"], key: PRNGKeyArray | None, num: int) -> Float[Array, "g k b"]:
+def _draws(w: Float[Array, "g k b"], keys: Keys, num: int) -> Float[Array, "g k b"]:
     """Share of `num` draws with probability ``w`` that each particle gets; 0 where w is 0."""
-    if key is None:
+    if keys is None:
         raise ValueError("key is None: backward='sampled' and 'residual' draw particles from it")
-    shape = (num, w.shape[0], w.shape[2])
-    picked = jax.random.categorical(key, jnp.log(w)[None], axis=2, shape=shape)
-    counts = jnp.zeros_like(w)
-    group, example = jnp.ogrid[: w.shape[0], : w.shape[2]]
-    counts = counts.at[group[None], picked, example[None]].add(1 / num)
+
+    def of_example(key: PRNGKeyArray, w: Float[Array, "g k"]) -> Float[Array, "g k"]:
+        picked = jax.random.categorical(key, jnp.log(w), axis=1, shape=(num, len(w)))
+        group = jnp.arange(len(w))[None]
+        return jnp.zeros_like(w).at[group, picked].add(1 / num)
+
+    counts = jax.vmap(of_example, in_axes=(0, 2), out_axes=2)(keys, w)
     return jnp.where(w > 0, counts, 0)
 
 
-SELECT: dict[str, Callable[[Backward, Array, PRNGKeyArray | None], Array]] = {
+SELECT: dict[str, Callable[[Backward, Array, Keys], Array]] = {
     "dense": _dense,
     "sparse": _sparse,
     "sampled": _sampled,

@@ -13,6 +13,7 @@ from mmvae_jax.bounds import Bound
 from mmvae_jax.distributions import Family
 from mmvae_jax.estimators import Estimator
 from mmvae_jax.particles import Draws, Examples, Inputs, draw, draws_at, examples_at
+from mmvae_jax.shards import ALONE, Shards
 from mmvae_jax.tiles import over_tiles
 from mmvae_jax.weights import (
     Experts,
@@ -36,8 +37,9 @@ class Objective(NamedTuple):
       estimator: how it is differentiated with respect to the experts.
       factors: rescale factor of each modality.
       beta: weight of log p(z) - log q_mix(z|X).
-      num_particles: K.
+      num_particles: K, on a mesh those of each device.
       backward: which particles the derivative is computed from, resolved.
+      shards: what mesh the examples and particles are spread over.
     """
 
     log_likelihood: Callable[[PyTree, PyTree, PyTree, Array], Array]
@@ -49,6 +51,7 @@ class Objective(NamedTuple):
     beta: float
     num_particles: int
     backward: Backward = Backward("dense")
+    shards: Shards = ALONE
 
 
 class Report(NamedTuple):
@@ -60,17 +63,18 @@ class Report(NamedTuple):
         are means over the K particles of expert m.
       log_prior: log p(z).
       log_posterior: log q_mix(z|X).
-      backward_share: share of the observed experts' particles that the derivative is computed
-        from.
-      dropped_mass: share of the weight that the others have.
+      backward_share: share of the K particles that the derivative is computed from.
+      dropped_mass: weight of the others.
+      mass: weight of all K: 1, or the expert's share where all particles are one group.
     """
 
     log_w: Float[Array, "m k b"]
     log_likelihood: Float[Array, "j m b"]
     log_prior: Float[Array, "m b"]
     log_posterior: Float[Array, "m b"]
-    backward_share: Float[Array, ""]
-    dropped_mass: Float[Array, ""]
+    backward_share: Float[Array, "m b"]
+    dropped_mass: Float[Array, "m b"]
+    mass: Float[Array, "m b"]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -80,7 +84,8 @@ def bound(
     """The bound of each example, with the estimator's gradient for theta and the experts.
 
     An example with nothing observed has bound 0 and no gradient. No gradient flows into the data
-    and the noise.
+    and the noise. On a mesh the gradient is that of the device's own particles alone, and the sum
+    over the devices is the whole.
 
     Args:
       objective: the model's densities, the bound and the estimator.
@@ -99,14 +104,16 @@ def _bound_forward(objective: Objective, theta: PyTree, experts: Experts, inputs
         log_w, means, linear = _whole(objective, theta, experts, inputs)
     else:
         (log_w, means), linear = _in_tiles(objective, theta, experts, inputs), None
+    shards, joint = objective.shards, objective.bound.joint
+    log_w, means = shards.all_particles(log_w), shards.mean_over_particles(means)
     w = objective.bound.normalise(log_w, inputs.mask)
-    chosen = coefficients(objective.backward, w, inputs.key, joint=objective.bound.joint)
-    is_chosen = (chosen > 0) | (linear is not None)
-    is_chosen &= inputs.mask[:, None]
-    share = is_chosen.sum() / jnp.maximum(inputs.mask.sum() * objective.num_particles, 1)
-    dropped = jnp.where(is_chosen, 0, w).sum() / jnp.maximum(w.sum(), 1)
-    report = Report(log_w, means[0], means[1], means[2], share.astype(w.dtype), dropped)
+    numbers = shards.example_numbers(w.shape[2])
+    chosen = coefficients(objective.backward, w, inputs.key, numbers, joint=joint)
+    is_chosen = ((chosen > 0) | (linear is not None)) & inputs.mask[:, None]
+    dropped = jnp.where(is_chosen, 0, w).sum(1)
+    report = Report(log_w, *means, is_chosen.mean(1, dtype=w.dtype), dropped, w.sum(1))
     value = objective.bound.value(log_w, inputs.mask)
+    w, chosen = shards.own_particles(w), shards.own_particles(chosen)
     if objective.backward.kind == "sparse":
         w = chosen  # the same where it counts; one array of all particles less
     return (value, report), (linear, w, chosen, theta, experts, inputs)
@@ -260,7 +267,8 @@ def _in_tiles(objective: Objective, theta: PyTree, experts: Experts, inputs: Inp
 
 def _draws(objective: Objective, experts: Experts, inputs: Inputs, index) -> Draws:
     dim, dtype = experts.loc.shape[-1], experts.loc.dtype
-    return draws_at(objective.family, inputs, dim, dtype, index, objective.num_particles)
+    K, shards = objective.num_particles, objective.shards
+    return draws_at(objective.family, inputs, dim, dtype, index, K, shards)
 
 
 def _gradient_of_chosen(

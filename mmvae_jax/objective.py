@@ -20,6 +20,8 @@ from mmvae_jax.estimators import ESTIMATORS
 from mmvae_jax.likelihoods import log_likelihood
 from mmvae_jax.model import MMVAE, decode_modality, draws_numbers, reseeded
 from mmvae_jax.particles import Inputs
+from mmvae_jax.sharding import Layout, over_mesh
+from mmvae_jax.shards import ALONE, Shards
 from mmvae_jax.stacking import Group, Stacked, run, stack
 from mmvae_jax.weights import effective_sample_size
 
@@ -29,6 +31,26 @@ OF_BACKWARD = ("backward_share", "dropped_mass")  # metrics that tell about a gr
 Metrics = dict[str, Float[Array, ""]]
 Noise = Mapping[str, ArrayLike]
 Rows = Mapping[str, Shaped[Array, "e ..."]]
+
+
+class Mean(NamedTuple):
+    """A mean, as the two numbers that add up over devices and batches.
+
+    Attributes:
+      total: sum of the values.
+      count: how many there are, or what they weigh.
+    """
+
+    total: Float[Array, ""]
+    count: Float[Array, ""]
+
+    @property
+    def value(self) -> Float[Array, ""]:
+        """The mean; 0 of nothing."""
+        return self.total / jnp.where(self.count > 0, self.count, 1)
+
+
+Means = dict[str, Mean]
 
 
 class Theta(NamedTuple):
@@ -45,6 +67,7 @@ def value_and_grad(
     *,
     noise: Noise | None = None,
     backward: Backward = DENSE,
+    layout: Layout | None = None,
 ) -> tuple[Metrics, nnx.State]:
     """The mean loss of a batch with other metrics, and its gradient.
 
@@ -59,6 +82,8 @@ def value_and_grad(
       noise: ``{modality: [K, b, d]}`` standard draws of the posterior family, in place of the
         key's: ``z = loc + scale noise``.
       backward: which particles the gradient is computed from; static under `jax.jit`.
+      layout: devices to spread the work over, each with its part of the examples and particles.
+        The result is that of one device, up to rounding, for networks without random layers.
 
     Returns:
       metrics: those of `eval_step`; ``grad_norm``, the gradient's global norm;
@@ -67,15 +92,26 @@ def value_and_grad(
       grads: shaped like ``nnx.state(model, nnx.Param)``.
 
     Raises:
-      ValueError: if the batch does not fit the config, or neither key nor noise is given.
+      ValueError: if the batch does not fit the config, if neither key nor noise is given, or if
+        the devices cannot share examples and particles equally.
     """
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
-    def loss_of(params):
-        merged = nnx.merge(graphdef, params, rest, copy=True)
-        return loss_and_metrics(merged, batch, key, noise=noise, backward=backward)
+    def gradient(params, rest, batch, key, shards=ALONE):
+        def loss_of(params):
+            merged = nnx.merge(graphdef, params, rest, copy=True)
+            return loss_and_metrics(
+                merged, batch, key, noise=noise, backward=backward, shards=shards
+            )
 
-    (_, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+        (_, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+        return metrics, grads
+
+    if layout is not None:
+        if key is None or noise is not None:
+            raise ValueError("noise is given, or key is None: on a mesh give key, and no noise")
+        gradient = over_mesh(layout, gradient, differentiated=True)
+    metrics, grads = gradient(params, rest, batch, key)
     return {**metrics, "grad_norm": optax.tree.norm(grads)}, grads
 
 
@@ -102,14 +138,33 @@ def loss_and_metrics(
     *,
     noise: Noise | None = None,
     backward: Backward = DENSE,
+    shards: Shards = ALONE,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """The mean loss and the metrics of a batch; arguments as in `value_and_grad`."""
+    """The mean loss and the metrics of a batch; arguments as in `value_and_grad`.
+
+    On a mesh the metrics are those of all examples, and the gradient of the loss is the device's
+    part of the whole gradient.
+    """
+    means = loss_and_means(model, batch, key, noise=noise, backward=backward, shards=shards)
+    whole = shards.sum_over_examples(jax.lax.stop_gradient(means))
+    loss = means["loss"]._replace(count=whole["loss"].count).value
+    return loss, {name: mean.value for name, mean in whole.items()}
+
+
+def loss_and_means(
+    model: MMVAE,
+    batch: Batch,
+    key: PRNGKeyArray | None = None,
+    *,
+    noise: Noise | None = None,
+    backward: Backward = DENSE,
+    shards: Shards = ALONE,
+) -> Means:
+    """The loss, differentiable, and the metrics of the device's examples."""
     observed = observe(model.config, batch)
-    bound, report = bound_of_batch(model, observed, key, noise, backward)
-    any_observed = observed.mask.any(0)
-    mean_loss = -_mean(bound, any_observed)
-    metrics = _metrics(model.config, jax.lax.stop_gradient(report), observed.mask)
-    return mean_loss, {"loss": mean_loss, **metrics}
+    bound, report = bound_of_batch(model, observed, key, noise, backward, shards)
+    means = _means(model.config, jax.lax.stop_gradient(report), observed.mask)
+    return {"loss": _mean(-bound, observed.mask.any(0)), **means}
 
 
 def bound_of_batch(
@@ -118,22 +173,25 @@ def bound_of_batch(
     key: PRNGKeyArray | None,
     noise: Noise | None,
     backward: Backward = DENSE,
+    shards: Shards = ALONE,
 ) -> tuple[Float[Array, " b"], gradients.Report]:
     """The bound of each example, differentiable, and what there is to tell about it."""
     config = model.config
     keys = (None,) * 4 if key is None else jax.random.split(key, 4)
     noise_key, stream_key, call_key, draw_key = keys
+    stream_key, call_key = shards.own_key(stream_key), shards.own_key(call_key)
     model = reseeded(model, stream_key)
-    backward = backward.resolve(
-        len(config.modalities), config.K, is_random=draws_numbers(model.decoders)
-    )
+    is_random = draws_numbers(model.decoders)
+    num_particles = shards.num_own_particles(config.K, is_random=is_random)
+    backward = backward.resolve(len(config.modalities), config.K, is_random=is_random)
     experts = model.experts(observed.data, key=call_key, stacking=backward.stacking)
-    draws = noise_key if noise is None else _checked_noise(config, noise, experts.loc.shape[1:])
+    shape = (num_particles, *experts.loc.shape[1:])
+    draws = noise_key if noise is None else _checked_noise(config, noise, shape)
     if draws is None:
         raise ValueError("key and noise are both None: give key=jax.random.key(...), or noise")
     groups, stacked = stack(model.decoders, likelihood_traits(config), backward.stacking)
     return gradients.bound(
-        _objective(config, groups, backward),
+        _objective(config, groups, backward, num_particles, shards),
         Theta(stacked.params, model.prior_log_var[...]),
         experts,
         Inputs(observed.data, observed.mask, draws, state=(stacked.rest, call_key), key=draw_key),
@@ -141,7 +199,11 @@ def bound_of_batch(
 
 
 def _objective(
-    config: MMVAEConfig, groups: tuple[Group, ...], backward: Backward
+    config: MMVAEConfig,
+    groups: tuple[Group, ...],
+    backward: Backward,
+    num_particles: int,
+    shards: Shards,
 ) -> gradients.Objective:
     family = FAMILIES[config.prior_and_posterior_dist]
     names = LOSSES[config.loss]
@@ -164,8 +226,9 @@ def _objective(
         estimator=ESTIMATORS[names.estimator],
         factors=tuple(config.likelihood_factors.values()),
         beta=config.beta,
-        num_particles=config.K,
+        num_particles=num_particles,
         backward=backward,
+        shards=shards,
     )
 
 
@@ -213,9 +276,8 @@ def log_likelihoods(
 
 
 def _checked_noise(
-    config: MMVAEConfig, noise: Noise, shape: tuple[int, ...]
+    config: MMVAEConfig, noise: Noise, expected: tuple[int, ...]
 ) -> Float[Array, "m k b d"]:
-    expected = (config.K, *shape)
     for name in config.modalities:
         given = jnp.shape(noise[name]) if name in noise else None
         if given != expected:
@@ -226,28 +288,28 @@ def _checked_noise(
     return jnp.stack([jnp.asarray(noise[name]) for name in config.modalities])
 
 
-def _metrics(config: MMVAEConfig, report: gradients.Report, mask: Bool[Array, "m b"]) -> Metrics:
+def _means(config: MMVAEConfig, report: gradients.Report, mask: Bool[Array, "m b"]) -> Means:
     """Means over examples of what a user watches during training."""
     weights = normalised_per_expert(report.log_w, mask)
     bounds = expert_bounds(report.log_w)
-    metrics = {"kl": _mean_per_example(report.log_posterior - report.log_prior, mask)}
+    means = {"kl": _mean_per_example(report.log_posterior - report.log_prior, mask)}
     for m, name in enumerate(config.modalities):
-        metrics[f"bound/{name}"] = _mean(bounds[m], mask[m])
+        means[f"bound/{name}"] = _mean(bounds[m], mask[m])
         both = mask & mask[m][None]
-        metrics[f"log_likelihood/{name}"] = _mean_per_example(report.log_likelihood[m], both)
-    metrics["ess"] = _mean(effective_sample_size(weights), mask)
-    metrics["max_weight"] = _mean(weights.max(1), mask)
-    metrics["backward_share"] = report.backward_share
-    metrics["dropped_mass"] = report.dropped_mass
-    return metrics
+        means[f"log_likelihood/{name}"] = _mean_per_example(report.log_likelihood[m], both)
+    means["ess"] = _mean(effective_sample_size(weights), mask)
+    means["max_weight"] = _mean(weights.max(1), mask)
+    means["backward_share"] = _mean(report.backward_share, mask)
+    means["dropped_mass"] = Mean(report.dropped_mass.sum(), report.mass.sum())
+    return means
 
 
-def _mean(values: Float[Array, "*n"], mask: Bool[Array, "*n"]) -> Float[Array, ""]:
-    """Mean of the values whose mask is on; 0 if there are none."""
-    return jnp.where(mask, values, 0).sum() / jnp.maximum(mask.sum(), 1).astype(values.dtype)
+def _mean(values: Float[Array, "*n"], mask: Bool[Array, "*n"]) -> Mean:
+    """Mean of the values whose mask is on."""
+    return Mean(jnp.where(mask, values, 0).sum(), mask.sum(dtype=values.dtype))
 
 
-def _mean_per_example(values: Float[Array, "m b"], mask: Bool[Array, "m b"]) -> Float[Array, ""]:
+def _mean_per_example(values: Float[Array, "m b"], mask: Bool[Array, "m b"]) -> Mean:
     """Mean over examples of the mean over each one's experts."""
     num_experts = mask.sum(0)
     means = jnp.where(mask, values, 0).sum(0) / jnp.maximum(num_experts, 1)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from mmvae_jax.distributions import Family
+from mmvae_jax.shards import ALONE, Shards
 from mmvae_jax.weights import Experts, observed_experts
 
 
@@ -76,12 +77,20 @@ def examples_at(experts: Experts, inputs: Inputs, index: Int[Array, " e"] | None
 
 
 def draws_at(
-    family: Family, inputs: Inputs, dim: int, dtype: Any, index: Int[Array, "g e"], K: int
+    family: Family,
+    inputs: Inputs,
+    dim: int,
+    dtype: Any,
+    index: Int[Array, "g e"],
+    K: int,
+    shards: Shards = ALONE,
 ) -> Draws:
-    """What belongs to the particles of these numbers."""
-    source = index // (K * inputs.mask.shape[1])
+    """What belongs to the particles of these numbers, with the same draws on any mesh."""
+    num_examples = inputs.mask.shape[1]
+    source = index // (K * num_examples)
     if jnp.issubdtype(inputs.noise.dtype, jax.dtypes.prng_key):
-        return Draws(source, standard_draws(family, inputs.noise, index, dim, dtype))
+        number = shards.particle_numbers(index, K, num_examples)
+        return Draws(source, standard_draws(family, inputs.noise, number, dim, dtype))
     return Draws(source, inputs.noise.reshape(-1, dim)[index])
 
 

@@ -7,13 +7,16 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from mmvae_jax.backward import Backward
 from mmvae_jax.batch import Batch
 from mmvae_jax.model import MMVAE
-from mmvae_jax.objective import AUTO, OF_BACKWARD, Metrics, loss_and_metrics
+from mmvae_jax.objective import AUTO, OF_BACKWARD, Means, Metrics, loss_and_means
 from mmvae_jax.objective import value_and_grad as objective_value_and_grad
+from mmvae_jax.sharding import Layout, over_mesh
+from mmvae_jax.shards import ALONE
 
 
 class _Static:
@@ -39,6 +42,7 @@ class TrainState(flax.struct.PyTreeNode):
       opt_state: of the optimizer.
       rest: the model's other variables, constant during training.
       key: randomness of step s is ``fold_in(key, s)``.
+      layout: the mesh that the run is spread over, if it is.
     """
 
     step: Int[Array, ""]
@@ -48,6 +52,7 @@ class TrainState(flax.struct.PyTreeNode):
     key: PRNGKeyArray
     graphdef: _Static = flax.struct.field(pytree_node=False)
     tx: optax.GradientTransformation = flax.struct.field(pytree_node=False)
+    layout: Layout | None = flax.struct.field(pytree_node=False, default=None)
 
     def model(self) -> MMVAE:
         """The MMVAE with the current parameters: a copy, which later steps leave alone."""
@@ -59,7 +64,12 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def create_train_state(
-    model: MMVAE, tx: optax.GradientTransformation, *, key: PRNGKeyArray
+    model: MMVAE,
+    tx: optax.GradientTransformation,
+    *,
+    key: PRNGKeyArray,
+    mesh: Mesh | None = None,
+    fsdp: bool = False,
 ) -> TrainState:
     """A train state that starts from the model's parameters; the model stays as it is.
 
@@ -67,10 +77,18 @@ def create_train_state(
       model: an MMVAE in the mode to train it in (``model.train()`` unless it was changed).
       tx: an optax optimizer.
       key: the run's randomness.
+      mesh: devices of `make_mesh` to train on; without one, JAX's default device.
+      fsdp: whether large parameters and what the optimizer keeps for them are spread over the
+        devices, each of which otherwise has a copy.
+
+    Raises:
+      ValueError: if ``fsdp`` is asked for without a mesh.
     """
+    if fsdp and mesh is None:
+        raise ValueError("fsdp is True, but mesh is None: give mesh=mm.make_mesh()")
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     params = _copy(nnx.to_pure_dict(params))
-    return TrainState(
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=tx.init(params),
@@ -79,6 +97,10 @@ def create_train_state(
         graphdef=_Static(graphdef),
         tx=tx,
     )
+    if mesh is None:
+        return state
+    layout = Layout(mesh, fsdp)
+    return layout.place(state).replace(layout=layout)
 
 
 def _train_step(
@@ -88,7 +110,7 @@ def _train_step(
 
     Args:
       state: of `create_train_state`.
-      batch: data and mask.
+      batch: data and mask; for a state on a mesh best put there by `shard_batch`.
       backward: which particles the gradient is computed from.
 
     Returns:
@@ -98,10 +120,14 @@ def _train_step(
       ValueError: at trace time, if the batch does not fit the model's config.
     """
     key = jax.random.fold_in(state.key, state.step)
-    metrics, grads = objective_value_and_grad(state.view(), batch, key, backward=backward)
+    metrics, grads = objective_value_and_grad(
+        state.view(), batch, key, backward=backward, layout=state.layout
+    )
     grads = nnx.to_pure_dict(grads)
     updates, opt_state = state.tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    if state.layout is not None:
+        params, opt_state = state.layout.constrain((params, opt_state))
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
 
@@ -122,16 +148,29 @@ def _eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray | None = None)
       ``max_weight``: their largest normalised weight. Means are over the examples (and experts)
       that are observed.
     """
-    model = state.view()
-    model.eval()
+    return {name: mean.value for name, mean in _eval_means(state, batch, key).items()}
+
+
+def _eval_means(state: TrainState, batch: Batch, key: PRNGKeyArray | None = None) -> Means:
+    """The metrics of `eval_step` as totals and counts, which add up over batches."""
     if key is None:
         key = jax.random.fold_in(state.key, state.step)
-    metrics = loss_and_metrics(model, batch, key, backward=AUTO)[1]
-    return {name: value for name, value in metrics.items() if name not in OF_BACKWARD}
+
+    def evaluate(params, rest, batch, key, shards=ALONE):
+        model = nnx.merge(state.graphdef.value, params, rest, copy=True)
+        model.eval()
+        means = loss_and_means(model, batch, key, backward=AUTO, shards=shards)
+        return shards.sum_over_examples(means)
+
+    if state.layout is not None:
+        evaluate = over_mesh(state.layout, evaluate)
+    means = evaluate(state.params, state.rest, batch, key)
+    return {name: mean for name, mean in means.items() if name not in OF_BACKWARD}
 
 
 train_step = jax.jit(_train_step, donate_argnums=0, static_argnames="backward")
 eval_step = jax.jit(_eval_step)
+eval_means = jax.jit(_eval_means)
 
 
 def _copy(tree: PyTree) -> PyTree:

@@ -14,6 +14,7 @@ from mmvae_jax.backward import Backward, coefficients
 
 K = 7
 DENSE = Backward("dense")
+EXAMPLES = jnp.arange(4)
 value_and_grad = jax.jit(mm.value_and_grad, static_argnames="backward")
 
 
@@ -92,7 +93,7 @@ def weights():
 
 
 def test_sparse_keeps_the_smallest_sufficient_set(weights):
-    kept = coefficients(Backward("sparse", tolerance=0.05), weights, None, joint=False)
+    kept = coefficients(Backward("sparse", tolerance=0.05), weights, None, EXAMPLES, joint=False)
     assert ((kept == weights) | (kept == 0)).all()
     dropped = weights - kept
     assert (dropped.sum(1) <= 0.05).all()
@@ -105,7 +106,7 @@ def test_sparse_keeps_the_smallest_sufficient_set(weights):
 
 
 def test_joint_groups_share_the_tolerance(weights):
-    kept = coefficients(Backward("sparse", tolerance=0.05), weights / 3, None, joint=True)
+    kept = coefficients(Backward("sparse", tolerance=0.05), weights / 3, None, EXAMPLES, joint=True)
     dropped = (weights / 3 - kept).sum((0, 1))
     assert (dropped <= 0.05).all()
     smallest_kept = jnp.where(kept > 0, kept, jnp.inf).min((0, 1))
@@ -116,7 +117,7 @@ def test_joint_groups_share_the_tolerance(weights):
 def test_draws_have_the_weights_as_their_mean(weights, kind):
     backward = Backward(kind, tolerance=0.3, num_backward=2)
     keys = jax.random.split(jax.random.key(5), 4000)
-    drawn = jax.vmap(lambda key: coefficients(backward, weights, key, joint=False))(keys)
+    drawn = jax.vmap(lambda key: coefficients(backward, weights, key, EXAMPLES, joint=False))(keys)
     largest_error = jnp.sqrt(weights / len(keys))  # of one draw, a Bernoulli variable
     assert (jnp.abs(drawn.mean(0) - weights) <= 4.5 * largest_error + 1e-6).all()
     np.testing.assert_allclose(drawn[:, :, :, 1:].sum(2), 1, rtol=1e-5)
