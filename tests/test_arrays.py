@@ -1,10 +1,13 @@
-"""Batches in memory: a function of seed and step, which visits every example once an epoch."""
+"""Batches: a function of seed and step, which visits every example once an epoch."""
+
+import itertools
+import json
 
 import chex
 import numpy as np
 import pytest
 
-from mmvae_jax.data.arrays import MultimodalArrays, batches, num_examples, take
+from mmvae_jax.data.arrays import MultimodalArrays, Shard, batches, num_examples, take
 
 SIZE, BATCH_SIZE = 23, 5
 STEPS_PER_EPOCH = SIZE // BATCH_SIZE
@@ -21,6 +24,7 @@ def dataset() -> MultimodalArrays:
         },
         labels=100 * rows,
         mask={"image": rows % 2 == 0, "word": rows % 3 == 0},
+        weight=rows.astype(np.float32) / 2,
     )
 
 
@@ -59,8 +63,28 @@ def test_a_saved_iterator_continues_where_it_was(dataset):
     for _ in range(3):
         next(iterator)
     restored = iter(pipeline)
-    restored.set_state(iterator.get_state())
+    restored.set_state(json.loads(json.dumps(iterator.get_state())))
     chex.assert_trees_all_equal(list(restored), whole[3:])
+
+
+def test_without_an_end_the_steps_are_those_of_a_run_with_one(dataset):
+    endless = batches(dataset, BATCH_SIZE, seed=1, start=3)
+    bounded = batches(dataset, BATCH_SIZE, seed=1, num_steps=20, start=3)
+    chex.assert_trees_all_equal(list(itertools.islice(endless, 17)), list(bounded))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_shards_put_together_are_the_batches_of_a_single_process(dataset, count):
+    whole = list(batches(dataset, 8, seed=2, num_steps=5))
+    shards = [
+        list(batches(dataset, 8, seed=2, num_steps=5, shard=Shard(index, count)))
+        for index in range(count)
+    ]
+    for step, parts in enumerate(zip(*shards, strict=True)):
+        assert [len(part.labels) for part in parts] == [8 // count] * count
+        assert np.concatenate([rows_of(part) for part in parts]).tolist() == rows_of(whole[step])
+        words = np.concatenate([part.data["word"] for part in parts])
+        np.testing.assert_array_equal(words, whole[step].data["word"])
 
 
 def test_seeds_give_different_orders(dataset):
@@ -78,6 +102,7 @@ def test_all_arrays_of_a_batch_show_the_same_examples(dataset):
         np.testing.assert_array_equal(batch.data["word"], 10 * rows[:, None])
         np.testing.assert_array_equal(batch.mask["image"], rows % 2 == 0)
         np.testing.assert_array_equal(batch.mask["word"], rows % 3 == 0)
+        np.testing.assert_array_equal(batch.weight, rows / 2)
         assert batch.data["image"].dtype == np.float32
 
 
@@ -86,6 +111,13 @@ def test_unlabelled_complete_data_stays_so():
     (batch,) = batches(dataset, 4, seed=0, num_steps=1)
     assert batch.labels is None
     assert batch.mask is None
+    assert batch.weight is None
+
+
+def test_bytes_stay_bytes():
+    dataset = MultimodalArrays({"image": np.zeros((4, 2, 2, 3), np.uint8)})
+    (batch,) = batches(dataset, 2, seed=0, num_steps=1)
+    assert batch.data["image"].dtype == np.uint8
 
 
 def test_take_keeps_order_and_repetition(dataset):
@@ -106,6 +138,9 @@ def test_num_examples(dataset):
         ({"mask": {"z": np.ones(3, bool)}}, r"mask names \['z'\]"),
         ({"mask": {"x": np.ones(3)}}, r"mask\['x'\] is float64\[3\]"),
         ({"mask": {"x": np.ones((3, 1), bool)}}, r"mask\['x'\] is bool\[3, 1\]"),
+        ({"weight": np.ones(4)}, "weight has 4"),
+        ({"weight": np.ones(3, int)}, r"weight is int64\[3\]: give one float per example"),
+        ({"weight": np.ones((3, 1))}, r"weight is float64\[3, 1\]"),
         ({"data": {"x": np.array(["a", "b", "c"])}}, r"data\['x'\] has dtype <U1"),
         ({"data": {"x": np.array([None, 1, 2])}}, r"data\['x'\] has dtype object"),
         ({"data": {"x": np.array(1.0)}}, r"data\['x'\] is a scalar"),
@@ -123,6 +158,10 @@ def test_arrays_that_do_not_fit_are_refused(change, message):
     [
         ({"batch_size": 24}, "batch_size=24: choose 1 to 23"),
         ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": 6, "shard": Shard(0, 4)}, r"batch_size=6: .* multiple of shard.count=4"),
+        ({"shard": Shard(2, 2)}, r"shard.index=2: choose 0 to shard.count - 1"),
+        ({"shard": Shard(-1, 2)}, r"shard.index=-1"),
+        ({"shard": Shard(0, 0)}, r"shard.index=0: .*count=0"),
         ({"start": 4}, "start=4: choose a step from 0 to num_steps=3"),
         ({"start": -1}, "start=-1"),
         ({"seed": -1}, "seed=-1"),
