@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Shaped
 
@@ -17,7 +16,8 @@ class Batch(flax.struct.PyTreeNode):
     """Data by modality and what of it is observed; a pytree.
 
     Attributes:
-      data: ``{modality: [b, *input_dim]}`` of floats. A categorical modality may hold integer
+      data: ``{modality: [b, *input_dim]}`` of floats, or of bytes (uint8), which stand for
+        intensities and are divided by 255 on the device. A categorical modality may hold integer
         classes, ``[b, *input_dim[:-1]]``.
       mask: ``{modality: Bool[b]}``, True where observed; None when everything is. What stands in
         a missing place is never looked at.
@@ -59,6 +59,8 @@ def observe(config: MMVAEConfig, batch: Batch, *, allow_absent: bool = False) ->
     data = {name: jnp.asarray(x) for name, x in batch.data.items()}
     for name, x in data.items():
         _check_array(config, name, x)
+        if _is_bytes(config, name, x):
+            data[name] = x.astype(jnp.float32) / 255
     sizes = {name: x.shape[0] for name, x in data.items()}
     if len(set(sizes.values())) != 1:
         raise ValueError(
@@ -105,11 +107,11 @@ def check_names(
 def _check_array(config: MMVAEConfig, name: str, x: Array) -> None:
     dim = config.input_dims[name]
     is_categorical = config.likelihood(name)[0] == "categorical"
-    is_float = jnp.issubdtype(x.dtype, jnp.floating)
+    is_float = jnp.issubdtype(x.dtype, jnp.floating) or _is_bytes(config, name, x)
     if not is_float and not (is_categorical and jnp.issubdtype(x.dtype, jnp.integer)):
         raise ValueError(
-            f"batch.data[{name!r}] has dtype {x.dtype}, expected a floating type: convert it"
-            " (images of bytes: x.astype('float32') / 255)"
+            f"batch.data[{name!r}] has dtype {x.dtype}, expected a floating type, or uint8 for "
+            "intensities from 0 to 255: convert it"
         )
     expected = dim if is_float else dim[:-1]
     if x.ndim == 0 or x.shape[1:] != expected:
@@ -119,11 +121,18 @@ def _check_array(config: MMVAEConfig, name: str, x: Array) -> None:
         )
 
 
+def _is_bytes(config: MMVAEConfig, name: str, x: Array) -> bool:
+    """Whether these are intensities; the bytes of a categorical modality are classes."""
+    return x.dtype == jnp.uint8 and config.likelihood(name)[0] != "categorical"
+
+
 def _checked_masks(
-    config: MMVAEConfig, batch: Batch, num_examples: int
+    config: MMVAEConfig,
+    batch: Batch,
+    num_examples: Any,  # an integer, or the symbol of an exported program's open batch size
 ) -> dict[str, Bool[Array, " b"]]:
     """The mask of every modality of the config, in its order."""
-    mask = dict.fromkeys(batch.data, np.ones(num_examples, bool))
+    mask = dict.fromkeys(batch.data, jnp.ones(num_examples, bool))
     if batch.mask is not None:
         check_names("batch.mask", batch.mask, config, tuple(batch.data))
         mask = {name: jnp.asarray(given) for name, given in batch.mask.items()}

@@ -192,7 +192,7 @@ def _check_networks(field: str, networks: Modules, config: MMVAEConfig) -> None:
                 )
 
 
-def _checked_posterior(name: str, output: Any, expected: tuple[int, int]) -> tuple[Array, Array]:
+def _checked_posterior(name: str, output: Any, expected: tuple[Any, int]) -> tuple[Array, Array]:
     shapes = [getattr(a, "shape", None) for a in output] if isinstance(output, tuple) else None
     if shapes != [expected, expected]:
         raise ValueError(

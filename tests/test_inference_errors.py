@@ -85,8 +85,8 @@ WRONG = {
         r"batch.data\['b'\] has shape \(4, 1, 3, 2\), expected \('b', 3, 2, 1\).*channels last",
     ),
     "batch-dtype": (
-        lambda model, batch: mm.predict(model, mm.Batch({"a": np.zeros((4, 2), np.uint8)}), key()),
-        r"batch.data\['a'\] has dtype uint8, expected a floating type: convert it",
+        lambda model, batch: mm.predict(model, mm.Batch({"a": np.zeros((4, 2), np.int8)}), key()),
+        r"batch.data\['a'\] has dtype int8, expected a floating type, or uint8",
     ),
     "batch-names": (
         lambda model, batch: mm.reconstruct(model, mm.Batch({"e": np.zeros((4, 2))}), key()),

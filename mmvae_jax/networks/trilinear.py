@@ -15,6 +15,7 @@ from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
@@ -214,13 +215,15 @@ def _in_chunks(name: str, window: Window, known: Arrays) -> Array:
 
 def _split(x: Array, num_chunks: int) -> Array:
     """``[n, ...] -> [n / num_chunks, num_chunks, ...]``, zeros added if n is no multiple."""
-    x = jnp.pad(x, ((0, -len(x) % num_chunks), *((0, 0),) * (x.ndim - 1)))
-    return x.reshape(len(x) // num_chunks, num_chunks, *x.shape[1:])
+    x = jnp.pad(x, ((0, -x.shape[0] % num_chunks), *((0, 0),) * (x.ndim - 1)))
+    return x.reshape(x.shape[0] // num_chunks, num_chunks, *x.shape[1:])
 
 
 def _num_chunks(window: Window, known: Arrays) -> int:
     """How many chunks bring patches below `CHUNK_BYTES`; a divisor of n if one is near."""
     images = known["x" if "x" in known else "y"]
+    if jax.export.is_symbolic_dim(images.shape[0]):
+        return 1  # a program for batches of any size has no number of them to divide
     channels = known["x"].shape[3] if "x" in known else known["w"].shape[2]
     num_values = len(images) * math.prod(window.places) * math.prod(window.kernel) * channels
     num_bytes = num_values * images.dtype.itemsize

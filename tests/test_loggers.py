@@ -1,0 +1,295 @@
+"""Loggers: what comes back is what was logged, whenever a run was killed and went on."""
+
+import json
+import math
+import struct
+import sys
+import types
+
+import jax
+import numpy as np
+import optax
+import pytest
+from small_model import make_data, make_model
+
+import mmvae_jax as mm
+from mmvae_jax import loggers, plots
+from mmvae_jax.loggers import cross_generations, jsonl, read_jsonl
+
+IMAGE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+
+
+@pytest.fixture(scope="module")
+def state() -> mm.TrainState:
+    return mm.create_train_state(make_model(), optax.sgd(0.1), key=jax.random.key(0))
+
+
+def log_steps(file, state, steps, offset=0.0):
+    """What one process of a run logs."""
+    log = jsonl(file)
+    for step in steps:
+        log(step, {"loss": step + offset}, state)
+
+
+# jsonl
+
+
+def test_numbers_read_back_as_they_were(tmp_path, state):
+    single = np.random.default_rng(0).standard_normal(100, np.float32)
+    log = jsonl(tmp_path / "new" / "log.jsonl")
+    for step, x in enumerate(single):
+        log(step, {"numpy": x, "jax": jax.numpy.float32(x), "python": 1 / (step + 3)}, state)
+    columns = read_jsonl(tmp_path / "new" / "log.jsonl")
+    assert columns["step"].dtype == np.int64
+    assert (columns["step"] == np.arange(100)).all()
+    for name in ("numpy", "jax"):
+        assert (columns[name].astype(np.float32) == single).all()
+    assert (columns["python"] == [1 / (step + 3) for step in range(100)]).all()
+
+
+def test_rows_are_json(tmp_path, state):
+    jsonl(tmp_path / "log.jsonl")(3, {"kl": 0.1}, state)
+    assert json.loads((tmp_path / "log.jsonl").read_text()) == {"step": 3, "kl": 0.1}
+
+
+def test_numbers_that_are_none_and_columns_with_holes(tmp_path, state):
+    log = jsonl(tmp_path / "log.jsonl")
+    log(1, {"loss": math.nan}, state)
+    log(1, {"eval/loss": -math.inf}, state)
+    log(2, {"loss": math.inf, "eval/loss": 2.0}, state)
+    columns = read_jsonl(tmp_path / "log.jsonl")
+    np.testing.assert_array_equal(columns["step"], [1, 1, 2])
+    np.testing.assert_array_equal(columns["loss"], [math.nan, math.nan, math.inf])
+    np.testing.assert_array_equal(columns["eval/loss"], [math.nan, -math.inf, 2])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "num_kept"),
+    [
+        ((10, 20, 30), (40, 50), 3),  # killed right after a checkpoint
+        ((10, 20, 30), (30, 40), 2),  # some steps after it
+        ((10, 20, 30), (10, 20), 0),  # before the first
+        ((10, 20, 30), (25, 35), 2),  # and going on with another interval
+        ((10, 20, 30), (), 3),  # and killed again before anything was logged
+        ((), (10, 20), 0),
+    ],
+)
+def test_a_run_that_goes_on(tmp_path, state, first, second, num_kept):
+    file = tmp_path / "log.jsonl"
+    log_steps(file, state, first)
+    log_steps(file, state, second, offset=0.5)
+    columns, kept = read_jsonl(file), first[:num_kept]
+    np.testing.assert_array_equal(columns["step"], kept + second)
+    np.testing.assert_array_equal(columns["loss"], [*kept, *(step + 0.5 for step in second)])
+
+
+def test_a_last_line_cut_anywhere(tmp_path, state):
+    file = tmp_path / "log.jsonl"
+    log_steps(file, state, (1, 2))
+    whole = file.read_text()
+    second = whole.index("\n") + 1
+    for cut in range(len(whole) + 1):
+        file.write_text(whole[:cut])
+        finished = [step for step, end in ((1, second), (2, len(whole))) if end <= cut]
+        assert read_jsonl(file).get("step", np.array([])).tolist() == finished
+        log_steps(file, state, (3, 4))
+        assert read_jsonl(file)["step"].tolist() == [*finished, 3, 4]
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+@pytest.mark.parametrize("text", ["notes\n", "[1]\n", '{"loss": 1}\n', '{"step": 1}\n{"st\n'])
+def test_other_files_are_left_alone(tmp_path, state, text):
+    file = tmp_path / "log.jsonl"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=rf"log.jsonl has .* in line {text.count(chr(10))}"):
+        jsonl(file)(1, {"loss": 1.0}, state)
+    with pytest.raises(ValueError, match=r"log.jsonl has"):
+        read_jsonl(file)
+    assert file.read_text() == text
+
+
+def test_step_is_no_metric(tmp_path, state):
+    with pytest.raises(ValueError, match="metrics has 3 under 'step'"):
+        jsonl(tmp_path / "log.jsonl")(1, {"step": 3}, state)
+
+
+# The others
+
+
+def events(folder):
+    """The events of a folder's files, in the order of their times."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for file in folder.iterdir():
+        content = file.read_bytes()
+        while content:  # length (8 bytes), its checksum (4), the event, its checksum (4)
+            (length,) = struct.unpack("<Q", content[:8])
+            found.append(Event.FromString(content[12 : 12 + length]))
+            content = content[16 + length :]
+    return sorted(found, key=lambda event: event.wall_time)
+
+
+@pytest.fixture
+def writers(monkeypatch):
+    """The real writers that were made, to close: what they write, they write in a thread."""
+    tensorboardX = pytest.importorskip("tensorboardX")
+    made = []
+
+    class Recorded(tensorboardX.SummaryWriter):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            made.append(self)
+
+    monkeypatch.setattr(tensorboardX, "SummaryWriter", Recorded)
+    yield made
+    for writer in made:
+        writer.close()
+
+
+def test_tensorboard(tmp_path, state, writers):
+    log = loggers.tensorboard(tmp_path, images=lambda _: {"grid": IMAGE}, images_every=10)
+    assert not writers  # nothing is written before there is something to log
+    log(5, {"loss": np.float32(1.5), "bound/a": -2.0}, state)
+    log(8, {"loss": 1.25}, state)
+    writers[0].close()
+    values = [(e.step, value) for e in events(tmp_path) for value in e.summary.value]
+    scalars = [(step, v.tag, v.simple_value) for step, v in values if v.tag != "grid"]
+    assert scalars == [(5, "loss", 1.5), (5, "bound/a", -2.0), (8, "loss", 1.25)]
+    ((step, picture),) = [(step, v.image) for step, v in values if v.tag == "grid"]
+    assert (step, picture.height, picture.width, picture.colorspace) == (5, 4, 6, 3)
+
+
+def test_tensorboard_hides_what_is_repeated(tmp_path, state, writers):
+    from tensorboardX.proto.event_pb2 import SessionLog
+
+    loggers.tensorboard(tmp_path)(30, {"loss": 1.0}, state)
+    writers[0].close()
+    loggers.tensorboard(tmp_path)(20, {"loss": 2.0}, state)
+    writers[1].close()
+    starts = [e.step for e in events(tmp_path) if e.session_log.status == SessionLog.START]
+    assert starts == [30, 20]
+
+
+class Recorder:
+    """Stands in for a library: writes down what is called."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        return lambda *args, **options: self.calls.append((name, args, options))
+
+
+def test_wandb(state, monkeypatch):
+    fake = types.ModuleType("wandb")
+    fake.Image = lambda pixels: ("Image", pixels.tobytes())
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    run = Recorder()
+    log = loggers.wandb(run, images=lambda _: {"grid": IMAGE}, images_every=10)
+    log(9, {"loss": np.float32(1.5)}, state)
+    log(9, {"eval/loss": 2.0}, state)
+    assert run.calls == [
+        ("log", ({"loss": 1.5, "grid": ("Image", IMAGE.tobytes())},), {"step": 9}),
+        ("log", ({"eval/loss": 2.0},), {"step": 9}),
+    ]
+    assert type(run.calls[0][1][0]["loss"]) is float
+
+
+def test_mlflow(state, monkeypatch):
+    module = Recorder()
+    module.active_run = lambda: None
+    monkeypatch.setitem(sys.modules, "mlflow", module)
+    with pytest.raises(ValueError, match="no run of MLflow is active"):
+        loggers.mlflow()
+    module.active_run = object
+    log = loggers.mlflow(images=lambda _: {"grid": IMAGE}, images_every=10)
+    log(9, {"loss": np.float32(1.5)}, state)
+    log(12, {"loss": 1.0}, state)
+    assert module.calls == [
+        ("log_metrics", ({"loss": 1.5},), {"step": 9}),
+        ("log_image", (IMAGE,), {"key": "grid", "step": 9}),
+        ("log_metrics", ({"loss": 1.0},), {"step": 12}),
+        ("log_image", (IMAGE,), {"key": "grid", "step": 12}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("module", "make"),
+    [
+        ("tensorboardX", lambda: loggers.tensorboard("logs")),
+        ("wandb", lambda: loggers.wandb(None)),
+        ("mlflow", loggers.mlflow),
+        ("mmvae_jax.plots", lambda: cross_generations(mm.Batch(make_data()), jax.random.key(0))),
+    ],
+)
+def test_what_to_install(monkeypatch, module, make):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match="pip install"):
+        make()
+
+
+def test_pictures_now_and_then(state, monkeypatch):
+    drawn = []
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(Image=lambda x: x))
+    run = Recorder()
+    images = lambda given: drawn.append(given) or {"grid": IMAGE}  # noqa: E731
+    log = loggers.wandb(run, images=images, images_every=100)
+    for step in (7, 14, 99, 100, 107, 350, 399, 400):
+        log(step, {}, state)
+    steps = [options["step"] for _, (row,), options in run.calls if "grid" in row]
+    assert steps == [7, 100, 350, 400]
+    assert all(given is state for given in drawn)
+    with pytest.raises(ValueError, match="images_every is 0"):
+        loggers.wandb(run, images=images, images_every=0)
+
+
+# Pictures
+
+
+def image_batch() -> mm.Batch:
+    """Three examples of the one image modality, b, the second of which lacks it."""
+    data = {name: x[:3] for name, x in make_data().items()}
+    present = np.ones(3, bool)
+    data["b"] = data["b"].at[1].set(np.nan)
+    return mm.Batch(data, {"a": present, "b": np.array([True, False, True]), "c": present})
+
+
+def test_cross_generations_are_those_of_reconstruct(state, monkeypatch):
+    calls = []
+    real = plots.cross_generation_grid
+    monkeypatch.setattr(
+        plots, "cross_generation_grid", lambda *args: calls.append(args) or real(*args)
+    )
+    batch = image_batch()
+    draw = cross_generations(batch, jax.random.key(3), num=2)
+    (picture,) = draw(state).values()
+    ((given, generated),) = calls
+    few = jax.tree.map(lambda x: x[:2], batch)
+    logits = mm.reconstruct(state.model(), few, jax.random.key(3))["b"]["b"][:, 0]
+    assert list(given) == list(generated) == list(generated["b"]) == ["b"]  # images alone
+    np.testing.assert_array_equal(given["b"][0], batch.data["b"][0])
+    np.testing.assert_allclose(generated["b"]["b"][0], jax.nn.sigmoid(logits[0]), rtol=1e-6)
+    assert (given["b"][1] == 1).all()
+    assert (generated["b"]["b"][1] == 1).all()
+    assert picture.dtype == np.uint8
+    assert picture.ndim == 3
+    assert picture.shape[2] == 3
+    (again,) = draw(state).values()
+    assert (again == picture).all()
+
+
+def test_bytes_are_drawn_as_intensities(state):
+    grey = (make_data()["b"] * 100).astype(np.uint8)
+    (ours,) = cross_generations(mm.Batch({"b": grey}), jax.random.key(3))(state).values()
+    batch = mm.Batch({"b": np.float32(grey) / 255})
+    (expected,) = cross_generations(batch, jax.random.key(3))(state).values()
+    np.testing.assert_array_equal(ours, expected)
+
+
+def test_cross_generations_need_images():
+    batch = mm.Batch({"a": make_data()["a"]})
+    with pytest.raises(ValueError, match=r"batch.data has the shapes {'a': \(8, 6\)}"):
+        cross_generations(batch, jax.random.key(0))
+    with pytest.raises(ValueError, match="num is 0"):
+        cross_generations(mm.Batch(make_data()), jax.random.key(0), num=0)
