@@ -22,8 +22,7 @@ from jaxtyping import PRNGKeyArray
 
 import mmvae_jax as mm
 from experiments import evaluation, reports, runs
-from experiments.history import History
-from mmvae_jax.checkpoint import Checkpoints
+from mmvae_jax import loggers
 from mmvae_jax.data.arrays import num_examples, take
 from mmvae_jax.data.incomplete import missing_at_random
 from mmvae_jax.data.polydigits import (
@@ -35,12 +34,15 @@ from mmvae_jax.data.polydigits import (
     PolyDigits,
     polydigits,
 )
+from mmvae_jax.loop import run_config
 from mmvae_jax.metrics.coherence import cross_coherence_mean
 from mmvae_jax.networks.images import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 
 Networks = Literal["mlp", "conv"]
 NUM_CLASSES = len(WORDS)
+#: Fields that say where a run is computed and kept, not what it computes.
+ELSEWHERE = ("out", "resume", "mesh", "fsdp", "coordinator", "num_processes", "process_id")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,8 @@ class Config:
     falls to 2% along a cosine."""
     num_steps: int = 1500
     """Training steps."""
+    log_every: int = 10
+    """Steps between rows of history.jsonl."""
     save_every: int = 500
     """Steps between checkpoints; the newest three are kept."""
     num_samples: int = 1000
@@ -87,9 +91,21 @@ class Config:
     """Folder of the run, new or empty."""
     resume: bool = False
     """Go on with the run in `out`, which must have the same settings."""
+    mesh: tuple[int, int] | None = None
+    """Devices to spread the examples over, and the particles; by default one device, or with
+    several processes all of them for the examples."""
+    fsdp: bool = False
+    """Spread large parameters over the devices, too."""
+    coordinator: str | None = None
+    """Address and port of the first of several processes, the same for all."""
+    num_processes: int = 1
+    """Processes that train together, on one machine or more."""
+    process_id: int = 0
+    """Number of this one, from 0."""
 
     def __post_init__(self) -> None:
-        for field in ("batch_size", "num_steps", "save_every", "num_samples", "pairings"):
+        counts = ("batch_size", "num_steps", "log_every", "save_every", "num_samples", "pairings")
+        for field in (*counts, "num_processes"):
             self._check(field, _is_count(getattr(self, field)), "give an integer of at least 1")
         is_offered = _is_count(self.modalities) and 2 <= self.modalities <= MAX_MODALITIES
         self._check("modalities", is_offered, f"give an integer from 2 to {MAX_MODALITIES}")
@@ -109,6 +125,14 @@ class Config:
             value = getattr(self, field)
             is_positive = math.isfinite(value) and value > 0
             self._check(field, is_positive, "give a finite number above 0")
+        is_mesh = self.mesh is None or all(map(_is_count, self.mesh))
+        self._check("mesh", is_mesh, "give two integers of at least 1")
+        is_spread = self.mesh is not None or self.num_processes > 1
+        self._check("fsdp", is_spread or not self.fsdp, "add --mesh")
+        is_known = self.coordinator is not None or self.num_processes == 1
+        self._check("coordinator", is_known, "give address:port of the first process")
+        is_one = _is_count(self.process_id + 1) and self.process_id < self.num_processes
+        self._check("process_id", is_one, f"give 0 to {self.num_processes - 1}")
         self.model_config()  # checks latent_dim, K and loss
 
     def _check(self, field: str, is_good: bool, fix: str) -> None:
@@ -132,7 +156,11 @@ class Config:
     def settings(self) -> dict[str, Any]:
         """What a run computes depends on these fields alone; JSON can hold them."""
         fields = dataclasses.asdict(self)
-        return {name: value for name, value in fields.items() if name not in ("out", "resume")}
+        return {name: value for name, value in fields.items() if name not in ELSEWHERE}
+
+    def run_config(self) -> dict[str, Any]:
+        """What is left beside the checkpoints."""
+        return run_config(self.model_config(), self.batch_size, self.seed, self.settings())
 
 
 def _is_count(value: Any) -> bool:
@@ -171,32 +199,36 @@ def main(config: Config) -> dict[str, Any]:
     """Run the experiment, print a summary and return what ``metrics.json`` holds.
 
     Raises:
-      ValueError: as `open_run`, before anything is computed or written.
+      ValueError: if the folder is not fit for the run, before anything is computed or written.
     """
-    return complete(config, open_run(config))
+    runs.check_folder(config.out, config.run_config(), resume=config.resume)
+    return complete(config)
 
 
 def command_line() -> None:
     """`main` of the command line's settings; what is wrong with them is said without a trace."""
     config = tyro.cli(Config)
+    runs.keep_compiled()
+    runs.connect(config.coordinator, config.num_processes, config.process_id)
     try:
-        checkpoints = open_run(config)
+        runs.check_folder(config.out, config.run_config(), resume=config.resume)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    runs.keep_compiled()
-    complete(config, checkpoints)
+    try:
+        complete(config)
+    except mm.Preempted as end:
+        print(end, file=sys.stderr)
+        raise
 
 
-def open_run(config: Config) -> Checkpoints:
-    """The checkpoints of the run in ``out``, see `runs.open_run`."""
-    return runs.open_run(config.out, config.settings(), resume=config.resume)
-
-
-def complete(config: Config, checkpoints: Checkpoints) -> dict[str, Any]:
+def complete(config: Config) -> dict[str, Any]:
     """Do what is left of a run; a finished one stays as it is."""
     file = config.out / runs.METRICS_FILE
     if not file.exists():
-        runs.write_json(file, run(config, checkpoints))
+        metrics = run(config)
+        if jax.process_index() > 0:
+            return metrics
+        runs.write_json(file, metrics)
     metrics = json.loads(file.read_text())
     print(reports.table(metrics, num_classes=NUM_CLASSES))
     for path in sorted(config.out.iterdir()):
@@ -204,33 +236,38 @@ def complete(config: Config, checkpoints: Checkpoints) -> dict[str, Any]:
     return metrics
 
 
-def run(config: Config, checkpoints: Checkpoints) -> dict[str, Any]:
-    """Train, evaluate and draw."""
+def run(config: Config) -> dict[str, Any]:
+    """Train, evaluate and draw; with several processes the first one draws."""
     seconds: dict[str, float] = {}
-    history = History(config.out / "history.csv")
     init_key, train_key, eval_key, draw_key = jax.random.split(jax.random.key(config.seed), 4)
+    history = config.out / runs.HISTORY_FILE
     with runs.timed(seconds, "data"):
         dataset = polydigits(
             config.modalities, num_pairings=config.pairings, text=config.text, seed=config.seed
         )
         train_set = missing_at_random(dataset.train, config.missing, seed=config.seed)
     with runs.timed(seconds, "train"):
-        state = runs.train(
+        trained = mm.fit(
             init_state(config, init_key, train_key),
             train_set,
-            checkpoints,
-            history,
             batch_size=config.batch_size,
             num_steps=config.num_steps,
-            save_every=config.save_every,
             seed=config.seed,
+            checkpoint_dir=config.out / runs.CHECKPOINTS,
+            save_every=config.save_every,
+            resume=config.resume,
+            settings=config.settings(),
+            callbacks=[loggers.jsonl(history)],
+            log_every=config.log_every,
         )
+        state, model = trained.state, trained.state.model()
     with runs.timed(seconds, "evaluate"):
-        results = evaluate(config, state, dataset, eval_key)
-    with runs.timed(seconds, "draw"):
-        figures = reports.draw(state.model(), dataset.test, history.read(), draw_key)
-        for name, figure in figures.items():
-            figure.savefig(config.out / f"{name}.png", dpi=150)
+        results = evaluate(config, state, model, dataset, eval_key)
+    if jax.process_index() == 0:
+        with runs.timed(seconds, "draw"):
+            columns = loggers.read_jsonl(history)
+            for name, figure in reports.draw(model, dataset.test, columns, draw_key).items():
+                figure.savefig(config.out / f"{name}.png", dpi=150)
     return {
         **results,
         "config": config.settings(),
@@ -255,15 +292,21 @@ def init_state(config: Config, init_key: PRNGKeyArray, train_key: PRNGKeyArray) 
         decay_steps=config.num_steps,
         end_value=0.02 * config.learning_rate,
     )
-    return mm.create_train_state(model, optax.adam(schedule), key=train_key)
+    mesh = None
+    if config.mesh is not None or config.num_processes > 1:
+        mesh = mm.make_mesh(*(config.mesh or ()))
+    return mm.create_train_state(
+        model, mm.make_optimizer(schedule), key=train_key, mesh=mesh, fsdp=config.fsdp
+    )
 
 
 def evaluate(
-    config: Config, state: mm.TrainState, dataset: PolyDigits, key: PRNGKeyArray
+    config: Config, state: mm.TrainState, model: mm.MMVAE, dataset: PolyDigits, key: PRNGKeyArray
 ) -> dict[str, Any]:
     """Measure the model on the test split, all of it complete."""
     loss_key, classifier_key, conditional_key, joint_key = jax.random.split(key, 4)
-    model, test = state.model(), dataset.test
+    test, batch_size = dataset.test, config.batch_size
+    loss = mm.evaluate(state, test, batch_size=batch_size, key=loss_key)["loss"]
     classifiers = evaluation.train_classifiers(dataset.train, NUM_CLASSES, classifier_key)
     coherence = evaluation.measure_conditional_coherence(model, test, classifiers, conditional_key)
     # Each training digit once: its other pairings show a modality nothing new but background.
@@ -271,7 +314,7 @@ def evaluate(
     probes = evaluation.probe_modalities(model, one_pairing, test)
     return {
         "steps": int(state.step),
-        "test_bound": -evaluation.mean_loss(state, test, loss_key),
+        "test_bound": -loss,
         "conditional_coherence": cross_coherence_mean(coherence),
         "conditional_coherence_pairs": coherence,
         "joint_coherence": evaluation.measure_joint_coherence(

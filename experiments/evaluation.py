@@ -24,24 +24,13 @@ Classifiers = Mapping[str, Classifier]
 Classes = dict[str, Array | np.ndarray]
 
 
-def mean_loss(
-    state: mm.TrainState, dataset: MultimodalArrays, key: PRNGKeyArray, *, batch_size: int = CHUNK
-) -> float:
-    """Returns minus the bound of the model's config, averaged over all the examples."""
-    total = 0.0
-    for i, batch in enumerate(_chunks(dataset, batch_size)):
-        loss = mm.eval_step(state, batch, jax.random.fold_in(key, i))["loss"]
-        total += float(loss) * len(next(iter(batch.data.values())))
-    return total / num_examples(dataset)
-
-
 def train_classifiers(
     dataset: MultimodalArrays, num_classes: int, key: PRNGKeyArray
 ) -> dict[str, Classifier]:
     """Returns a classifier of each modality, trained on real examples."""
     labels, keys = labels_of(dataset), jax.random.split(key, len(dataset.data))
     return {
-        name: train_classifier(x, labels, num_classes=num_classes, key=key)
+        name: train_classifier(x[:], labels, num_classes=num_classes, key=key)
         for (name, x), key in zip(dataset.data.items(), keys, strict=True)
     }
 
@@ -49,7 +38,7 @@ def train_classifiers(
 def classifier_accuracy(classifiers: Classifiers, dataset: MultimodalArrays) -> dict[str, float]:
     """Returns each classifier's accuracy on real examples, the ceiling of every coherence."""
     return {
-        name: classifier.accuracy(dataset.data[name], labels_of(dataset))
+        name: classifier.accuracy(dataset.data[name][:], labels_of(dataset))
         for name, classifier in classifiers.items()
     }
 

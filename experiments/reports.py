@@ -32,7 +32,7 @@ def draw(
     Args:
         model: a trained MMVAE.
         test: labelled examples.
-        history: columns of history.csv.
+        history: columns of history.jsonl.
         key: of the latents drawn.
         num_samples: samples of the prior to show.
     """

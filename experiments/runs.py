@@ -1,12 +1,11 @@
-"""A run and its folder: opened, trained step by step, stopped and taken up again.
+"""A run and its folder.
 
-What it takes to go on is in ``checkpoints/``, the metrics of every step are in ``history.csv``, and
-``metrics.json`` is written last: where it is, the run is finished.
+What it takes to go on is in ``checkpoints/``, metrics of the training steps are in
+``history.jsonl``, and ``metrics.json`` is written last: where it is, the run is finished.
 """
 
 import contextlib
 import json
-import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -14,25 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from tqdm import tqdm
+from jax.experimental import multihost_utils
 
-import mmvae_jax as mm
-from experiments.history import History
 from experiments.versions import version
 from mmvae_jax.checkpoint import Checkpoints
-from mmvae_jax.data.arrays import MultimodalArrays, batches
 
+CHECKPOINTS = "checkpoints"
+HISTORY_FILE = "history.jsonl"
 METRICS_FILE = "metrics.json"
-#: Steps between two looks at the metrics: each look waits for the device.
-FETCH_EVERY = 50
 
 
-def open_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> Checkpoints:
-    """Returns the checkpoints of the run in `out`; nothing is written yet.
+def check_folder(out: Path, config: Mapping[str, Any], *, resume: bool) -> None:
+    """Look for what is wrong with a run's folder; nothing is written.
 
     Args:
-        out: folder of the run: new or empty, or, to go on, that of a run with these settings.
-        settings: all that the outcome depends on.
+        out: folder of the run: new or empty, or, to go on, that of a run with this config.
+        config: of `mmvae_jax.loop.run_config`.
         resume: whether to go on.
 
     Raises:
@@ -45,57 +41,20 @@ def open_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> Checkpo
             f"out is {out}, which is not empty, and nothing in it may be overwritten: add --resume "
             "to go on with the run in it, or choose another --out"
         )
-    checkpoints = Checkpoints(out / "checkpoints", config=settings)
+    checkpoints = Checkpoints(out / CHECKPOINTS, config=config)
     if resume and not checkpoints.steps:
         raise ValueError(
             f"resume is True, but {out} holds no checkpoint to go on from: check --out, or leave "
             "--resume out and choose a new folder"
         )
-    return checkpoints
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("all processes have looked at the folder")
 
 
-def train(
-    state: mm.TrainState,
-    dataset: MultimodalArrays,
-    checkpoints: Checkpoints,
-    history: History,
-    *,
-    batch_size: int,
-    num_steps: int,
-    save_every: int,
-    seed: int,
-) -> mm.TrainState:
-    """Trains up to step `num_steps`, from the newest checkpoint if there is one.
-
-    Every metric reaches `history` before the checkpoint of its step is written, so that a run
-    stopped anywhere can go on.
-
-    Raises:
-        FloatingPointError: if loss or gradient are no longer finite; no checkpoint holds that.
-    """
-    is_new = not checkpoints.steps
-    if not is_new:
-        state = checkpoints.restore(state)
-    start = int(state.step)
-    steps = batches(dataset, batch_size, seed=seed, num_steps=num_steps, start=start)
-    history.start(start)
-    if is_new:
-        checkpoints.save(state)  # A run stopped before its first checkpoint can go on, too.
-    pending = []
-    with tqdm(initial=start, total=num_steps, desc="train", unit="step") as progress:
-        for step, batch in enumerate(steps, start + 1):
-            state, metrics = mm.train_step(state, mm.Batch(data=batch.data, mask=batch.mask))
-            pending.append(metrics)
-            is_saved = step % save_every == 0 or step == num_steps
-            if is_saved or step % FETCH_EVERY == 0:
-                history.append(jax.device_get(pending))
-                progress.update(len(pending))
-                progress.set_postfix(loss=f"{metrics['loss']:.1f}")
-                _check_finite(metrics, step)
-                pending = []
-            if is_saved:
-                checkpoints.save(state)
-    return state
+def connect(coordinator: str | None, num_processes: int, process_id: int) -> None:
+    """Joins the other processes of the run, if there are any."""
+    if num_processes > 1:
+        jax.distributed.initialize(coordinator, num_processes, process_id)
 
 
 def keep_compiled() -> None:
@@ -131,13 +90,3 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=2) + "\n")
     partial.replace(file)
-
-
-def _check_finite(metrics: Mapping[str, jax.Array], step: int) -> None:
-    # With a finite loss and gradient, the parameters after this step are finite as well.
-    for name in ("loss", "grad_norm"):
-        if not math.isfinite(metrics[name]):
-            raise FloatingPointError(
-                f"{name} is {metrics[name]} at step {step}: lower learning_rate; history.csv "
-                "shows how it came to this"
-            )

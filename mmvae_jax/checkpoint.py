@@ -4,18 +4,25 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
+from mmvae_jax.manifest import damage, damage_before_first_intact, set_aside, write_manifest
+from mmvae_jax.run_config import check_config, differences, write_config
 from mmvae_jax.training import TrainState
 
-CONFIG_FILE = "config.json"
+#: What becomes of damaged steps when the run goes on from an older one.
+DAMAGED_FOLDER = "damaged"
+#: What each part of a saved step holds.
+PARTS = {"model": ("params", "rest"), "run": ("step", "opt_state", "key")}
 
 
 class Checkpoints:
@@ -25,50 +32,110 @@ class Checkpoints:
     computed uninterrupted: the parameters, the optimizer's state, the step and the key are all
     there is to a `TrainState`, and the randomness of a step is a function of key and step.
 
-        <directory>/config.json     the settings of the run
-        <directory>/<step>/state/   the arrays of a TrainState
+        <directory>/config.json            the settings of the run
+        <directory>/<step>/model/, run/    the arrays of a TrainState
+        <directory>/<step>/told/           metrics, and what else was given to `save`
+        <directory>/<step>/manifest.json   sizes and sha256 of all of these
 
     Nothing is written before the first `save`. A step that was interrupted while being written is
-    never listed.
+    never listed. Arrays are copied before `save` returns, and written while training goes on.
 
     Args:
       directory: of this run alone.
       config: settings that must be the same whenever the run goes on; JSON can hold them.
       keep: how many of the newest steps to keep.
+      best: name of the metric whose best step is kept beside the newest; None to keep none.
+      maximise: whether the largest value of that metric is the best, not the smallest.
 
     Raises:
       ValueError: if the directory holds checkpoints made with other settings (the message lists
         the differences), or if ``keep`` is less than 1.
     """
 
-    def __init__(self, directory: str | os.PathLike, *, config: Mapping[str, Any], keep: int = 3):
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        *,
+        config: Mapping[str, Any],
+        keep: int = 3,
+        best: str | None = None,
+        maximise: bool = False,
+    ):
         if keep < 1:
             raise ValueError(f"keep is {keep}: give the number of steps to keep, at least 1")
         self.directory = Path(directory).absolute()
         self.config = json.loads(json.dumps(config))  # tuples as lists, as the file has them
         self.keep = keep
-        self._check_config()
+        self.best = best
+        self.maximise = maximise
+        self._damaged: list[int] = []
+        self._told: dict[int, dict[str, Any]] = {}
+        self._writing: int | None = None
+        check_config(self.directory, self.config)
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """The saved steps, oldest first."""
-        return tuple(sorted(self._manager.all_steps())) if self.directory.is_dir() else ()
+        """The saved steps, oldest first, once what is being written is on disk."""
+        if not self.directory.is_dir():
+            return ()
+        self._manager.wait_until_finished()
+        return tuple(sorted(self._manager.all_steps()))
 
-    def save(self, state: TrainState) -> None:
-        """Write the state under its step, then forget steps older than the ``keep`` newest.
+    @property
+    def best_step(self) -> int | None:
+        """The step with the best metric, None if no step has it."""
+        return self.best_of(self.steps)
+
+    def best_of(self, steps: Sequence[int]) -> int | None:
+        """The step of these with the best metric, None if none has it."""
+        intact = [step for step in steps if self._is_intact(step)]
+        known = {step: self.metrics(step) for step in intact}
+        values = {s: m[self.best] for s, m in known.items() if self.best in m}
+        choose = max if self.maximise else min
+        return choose(values, key=values.__getitem__) if values else None
+
+    def save(
+        self,
+        state: TrainState,
+        metrics: Mapping[str, float] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the state under its step, then forget steps that need not be kept.
+
+        Args:
+          state: what to save.
+          metrics: of the step; ``best`` is looked up in them.
+          extra: anything that JSON can hold, such as the state of a data iterator.
 
         Raises:
           ValueError: if this step or a later one is saved already.
         """
         step = int(state.step)
-        if self.steps and step <= self.steps[-1]:
+        self._set_aside_damaged()
+        steps = self.steps
+        if steps and step <= steps[-1]:
             raise ValueError(
-                f"state.step is {step}, but {self.directory} holds step {self.steps[-1]}, and "
+                f"state.step is {step}, but {self.directory} holds step {steps[-1]}, and "
                 "saved steps are never overwritten: restore that step before going on, or save "
                 "to another directory"
             )
-        self._write_config()
-        self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(_raw(state))))
+        if jax.process_index() == 0:
+            write_config(self.directory, self.config)
+        raw = _raw(state)
+        parts = {
+            part: ocp.args.StandardSave({name: raw[name] for name in names})
+            for part, names in PARTS.items()
+        }
+        told = {"metrics": dict(metrics or {}), "extra": dict(extra or {})}
+        self._told[step] = json.loads(json.dumps(told))
+        args = ocp.args.Composite(**parts, told=ocp.args.JsonSave(told))
+        self._writing = step
+        self._manager.save(step, args=args)
+
+    def wait(self) -> None:
+        """Return when all that was saved is on disk; errors of writing it are raised here."""
+        if self.directory.is_dir():
+            self._manager.wait_until_finished()
 
     def restore(self, state: TrainState, step: int | None = None) -> TrainState:
         """Read a saved state.
@@ -76,84 +143,155 @@ class Checkpoints:
         Args:
           state: a new one of the same model and optimizer, which says what to expect and on
             which devices to put it; it stays as it is.
-          step: one of ``steps``; the newest if left out.
+          step: one of ``steps``; if left out, the newest that is as it was written, and a warning
+            names those that were passed over.
 
         Raises:
           FileNotFoundError: if there is no checkpoint, or none of this step.
-          ValueError: if the names, shapes or types of the saved arrays are not the state's.
+          ValueError: if the files of the step, or of all steps, are not those that were written;
+            or if the names, shapes or types of the saved arrays are not the state's.
         """
-        if not self.steps:
+        step = self.intact_step(step)
+        raw = _raw(state)
+        expected = {
+            part: {name: jax.tree.map(ocp.utils.to_shape_dtype_struct, raw[name]) for name in names}
+            for part, names in PARTS.items()
+        }
+        restored = self._read(step, expected)
+        arrays = restored["model"] | restored["run"]
+        return dataclasses.replace(state, **jax.tree.map(_as_key, _arrays(state), arrays))
+
+    def restore_model(self, model: PyTree, step: int | None = None) -> PyTree:
+        """Read the parameters and other variables of a model; as `restore`, which see."""
+        step = self.intact_step(step)
+        expected = jax.tree.map(ocp.utils.to_shape_dtype_struct, _bits(model))
+        return jax.tree.map(_as_key, model, self._read(step, {"model": expected})["model"])
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """The metrics that the step was saved with."""
+        return self._what_was_told(step)["metrics"]
+
+    def extra(self, step: int) -> dict[str, Any]:
+        """What else the step was saved with."""
+        return self._what_was_told(step)["extra"]
+
+    def intact_step(self, step: int | None = None) -> int:
+        """The newest step whose files are as they were written, or the given one if its are.
+
+        Raises:
+          FileNotFoundError, ValueError: as `restore`.
+        """
+        steps = self.steps
+        if not steps:
             raise FileNotFoundError(
                 f"{self.directory} holds no checkpoint: give the directory of a run that saved one"
             )
-        step = self.steps[-1] if step is None else step
-        if step not in self.steps:
+        if step is not None and step not in steps:
             raise FileNotFoundError(
-                f"{self.directory} holds no step {step}: choose one of {list(self.steps)}"
+                f"{self.directory} holds no step {step}: choose one of {list(steps)}"
             )
-        expected = jax.tree.map(ocp.utils.to_shape_dtype_struct, _raw(state))
-        self._check_arrays(step, expected)
-        restore = ocp.args.Composite(state=ocp.args.StandardRestore(expected))
-        restored = self._manager.restore(step, args=restore)["state"]
-        return dataclasses.replace(state, **jax.tree.map(_as_key, _arrays(state), restored))
+        candidates = steps[::-1] if step is None else (step,)
+        damaged = damage_before_first_intact(self.directory, candidates)
+        text = "\n".join(f"  step {number}: {what}" for number, what in damaged.items())
+        if len(damaged) == len(candidates):
+            raise ValueError(
+                f"no step to restore in {self.directory} is as it was written:\n{text}\n"
+                f"Put the files back, or choose another step of {list(steps)}."
+            )
+        if damaged:
+            message = f"{self.directory} holds damaged steps, which are passed over:\n{text}"
+            warnings.warn(message, stacklevel=3)
+        self._damaged = list(damaged)
+        return candidates[len(damaged)]
 
     @functools.cached_property
     def _manager(self) -> ocp.CheckpointManager:
+        parts = {part: ocp.StandardCheckpointHandler() for part in PARTS}
         return ocp.CheckpointManager(
             self.directory,
-            item_handlers={"state": ocp.StandardCheckpointHandler()},
+            item_handlers={**parts, "told": ocp.JsonCheckpointHandler()},
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=ocp.checkpoint_managers.LatestN(self.keep),
-                enable_async_checkpointing=False,
+                preservation_policy=_NewestAndBest(self),
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
             ),
         )
 
-    def _check_config(self) -> None:
-        file = self.directory / CONFIG_FILE
-        if not file.exists():
-            return
-        saved = {name: json.dumps(value) for name, value in json.loads(file.read_text()).items()}
-        given = {name: json.dumps(value) for name, value in self.config.items()}
-        if differences := _differences(saved, given):
-            raise ValueError(
-                f"config differs from that of the checkpoints in {self.directory}:\n"
-                + "\n".join(differences)
-                + "\nGive the same settings, or another directory."
-            )
+    def _write_manifest(self) -> None:
+        """Called by orbax when all files are there and the folder does not yet have its name."""
+        for folder in self.directory.glob(f"{self._writing}.*tmp*"):
+            write_manifest(folder)
 
-    def _write_config(self) -> None:
-        file = self.directory / CONFIG_FILE
-        if file.exists() or jax.process_index() > 0:
+    def _set_aside_damaged(self) -> None:
+        """Make way for steps that take the places of damaged ones; nothing is deleted."""
+        if not self._damaged:
             return
-        self.directory.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(self.config, indent=2) + "\n")
-        partial.replace(file)
+        if jax.process_index() == 0:
+            for step in self._damaged:
+                set_aside(self.directory / str(step), self.directory / DAMAGED_FOLDER)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("mmvae_jax: damaged steps are set aside")
+        self._damaged = []
+        self._manager.reload()
 
-    def _check_arrays(self, step: int, expected: PyTree) -> None:
+    def _read(self, step: int, expected: Mapping[str, PyTree]) -> Any:
+        self._check_arrays(step, expected)
+        parts = {part: ocp.args.StandardRestore(tree) for part, tree in expected.items()}
+        return self._manager.restore(step, args=ocp.args.Composite(**parts))
+
+    def _is_intact(self, step: int) -> bool:
+        """Whether the step was written by this process, or is as another one has written it."""
+        return step in self._told or damage(self.directory / str(step)) is None
+
+    def _what_was_told(self, step: int) -> dict[str, Any]:
+        if step not in self._told:
+            args = ocp.args.Composite(told=ocp.args.JsonRestore())
+            self._told[step] = self._manager.restore(step, args=args)["told"]
+        return self._told[step]
+
+    def _check_arrays(self, step: int, expected: Mapping[str, PyTree]) -> None:
         """Compare names, shapes and types, which orbax would partly convert without a word."""
-        metadata = self._manager.item_metadata(step)["state"]
-        saved = {x.name: _describe(x) for x in jax.tree.leaves(metadata.tree)}
+        metadata = self._manager.item_metadata(step)
+        saved = {
+            x.name: _describe(x) for part in expected for x in jax.tree.leaves(metadata[part].tree)
+        }
         given = {
             jax.tree_util.keystr(path, simple=True, separator="."): _describe(x)
-            for path, x in jax.tree.leaves_with_path(expected)
+            for tree in expected.values()
+            for path, x in jax.tree.leaves_with_path(tree)
         }
-        if differences := _differences(saved, given):
+        if lines := differences(saved, given):
             raise ValueError(
                 f"state does not have the arrays of step {step} in {self.directory}:\n"
-                + "\n".join(differences[:10])
-                + f"\n({len(differences)} differences.) Make the state with the model and the "
+                + "\n".join(lines[:10])
+                + f"\n({len(lines)} differences.) Make the state with the model and the "
                 "optimizer that it was saved with."
             )
 
 
+class _NewestAndBest(ocp.checkpoint_managers.PreservationPolicy):
+    """Keeps the newest steps, and the best one so far."""
+
+    def __init__(self, checkpoints: Checkpoints):
+        self.checkpoints = checkpoints
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        steps = [info.step for info in checkpoints]
+        kept = {*steps[-self.checkpoints.keep :], self.checkpoints.best_of(steps)}
+        return [step in kept for step in steps]
+
+
 def _arrays(state: TrainState) -> dict[str, PyTree]:
-    return {name: getattr(state, name) for name in ("step", "params", "opt_state", "rest", "key")}
+    names = [name for part in PARTS.values() for name in part]
+    return {name: getattr(state, name) for name in names}
 
 
 def _raw(state: TrainState) -> dict[str, PyTree]:
-    """The state's arrays, with the bits of PRNG keys in place of keys, which files cannot hold."""
-    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, _arrays(state))
+    return _bits(_arrays(state))
+
+
+def _bits(tree: PyTree) -> PyTree:
+    """The tree with the bits of PRNG keys in place of keys, which files cannot hold."""
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
 
 
 def _as_key(like: jax.Array, x: jax.Array) -> jax.Array:
@@ -166,11 +304,3 @@ def _is_key(x: jax.Array) -> bool:
 
 def _describe(x: Any) -> str:
     return f"{x.dtype}{list(x.shape)}"
-
-
-def _differences(saved: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
-    return [
-        f"  {name}: {saved.get(name, 'absent')} there, {given.get(name, 'absent')} now"
-        for name in {**saved, **given}
-        if saved.get(name) != given.get(name)
-    ]

@@ -111,7 +111,8 @@ def _bound_forward(objective: Objective, theta: PyTree, experts: Experts, inputs
     chosen = coefficients(objective.backward, w, inputs.key, numbers, joint=joint)
     is_chosen = ((chosen > 0) | (linear is not None)) & inputs.mask[:, None]
     dropped = jnp.where(is_chosen, 0, w).sum(1)
-    report = Report(log_w, *means, is_chosen.mean(1, dtype=w.dtype), dropped, w.sum(1))
+    share = is_chosen.mean(1, dtype=w.dtype)
+    report = Report(log_w, means[0], means[1], means[2], share, dropped, w.sum(1))
     value = objective.bound.value(log_w, inputs.mask)
     w, chosen = shards.own_particles(w), shards.own_particles(chosen)
     if objective.backward.kind == "sparse":

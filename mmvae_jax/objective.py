@@ -38,16 +38,16 @@ class Mean(NamedTuple):
 
     Attributes:
       total: sum of the values.
-      count: how many there are, or what they weigh.
+      weight: how many there are, or what they weigh.
     """
 
     total: Float[Array, ""]
-    count: Float[Array, ""]
+    weight: Float[Array, ""]
 
     @property
     def value(self) -> Float[Array, ""]:
         """The mean; 0 of nothing."""
-        return self.total / jnp.where(self.count > 0, self.count, 1)
+        return self.total / jnp.where(self.weight > 0, self.weight, 1)
 
 
 Means = dict[str, Mean]
@@ -97,7 +97,7 @@ def value_and_grad(
     """
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
-    def gradient(params, rest, batch, key, shards=ALONE):
+    def of_device(params, rest, batch, key, shards):
         def loss_of(params):
             merged = nnx.merge(graphdef, params, rest, copy=True)
             return loss_and_metrics(
@@ -107,11 +107,13 @@ def value_and_grad(
         (_, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
         return metrics, grads
 
-    if layout is not None:
-        if key is None or noise is not None:
-            raise ValueError("noise is given, or key is None: on a mesh give key, and no noise")
-        gradient = over_mesh(layout, gradient, differentiated=True)
-    metrics, grads = gradient(params, rest, batch, key)
+    if layout is None:
+        metrics, grads = of_device(params, rest, batch, key, ALONE)
+    elif key is None or noise is not None:
+        raise ValueError("noise is given, or key is None: on a mesh give key, and no noise")
+    else:
+        on_all = over_mesh(layout, of_device, differentiated=True)
+        metrics, grads = on_all(params, rest, batch, key)
     return {**metrics, "grad_norm": optax.tree.norm(grads)}, grads
 
 
@@ -147,7 +149,7 @@ def loss_and_metrics(
     """
     means = loss_and_means(model, batch, key, noise=noise, backward=backward, shards=shards)
     whole = shards.sum_over_examples(jax.lax.stop_gradient(means))
-    loss = means["loss"]._replace(count=whole["loss"].count).value
+    loss = means["loss"]._replace(weight=whole["loss"].weight).value
     return loss, {name: mean.value for name, mean in whole.items()}
 
 

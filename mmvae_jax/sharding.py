@@ -6,7 +6,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
@@ -19,7 +21,7 @@ MIN_SHARDED_SIZE = 2**14
 
 
 def make_mesh(
-    data: int | None = None, particle: int = 1, *, devices: Sequence[jax.Device] | None = None
+    data: int | None = None, particle: int = 1, *, devices: Sequence[Any] | None = None
 ) -> Mesh:
     """Devices in a grid, the examples of a batch spread over one axis, particles over the other.
 
@@ -80,13 +82,14 @@ class Layout(NamedTuple):
         return jax.tree.map(lambda x: _copy_to(x, self.sharding(x)), state)
 
 
-def shard_batch(batch: Any, mesh: Mesh) -> Any:
+def shard_batch(batch: Any, mesh: Mesh, *, axis: int = 0) -> Any:
     """Put a batch on the devices of a mesh, its examples spread over the axis ``data``.
 
     Args:
       batch: a pytree of arrays ``[b, ...]``, such as a `Batch`. With several processes each gives
         its own part of the examples, and those of the first process come first.
       mesh: of `make_mesh`.
+      axis: of the examples in every array.
 
     Returns:
       The same pytree of `jax.Array` with the examples of all processes.
@@ -94,15 +97,20 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
     Raises:
       ValueError: if the devices cannot share the examples equally.
     """
-    sharding = NamedSharding(mesh, PartitionSpec(DATA))
-    parts = max(mesh.shape[DATA] // jax.process_count(), 1)
+    sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, DATA))
+    num_processes = jax.process_count()
     for x in jax.tree.leaves(batch):
-        _check_examples(len(x), parts)
-    if jax.process_count() == 1:
+        _check_examples(np.shape(x)[axis] * num_processes, mesh.shape[DATA])
+    if num_processes == 1:
         return jax.device_put(batch, sharding)
     return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
     )
+
+
+def gather(state: PyTree) -> PyTree:
+    """Copies of a state's arrays, whole, on the default device of every process."""
+    return jax.tree.map(_whole, state)
 
 
 def over_mesh(
@@ -173,8 +181,16 @@ def _check_examples(num: int, parts: int) -> None:
         )
 
 
+def _whole(x: Array) -> Array:
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_whole(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+    if not x.is_fully_addressable and not x.is_fully_replicated:
+        x = multihost_utils.process_allgather(x, tiled=True)
+    return jnp.array(np.asarray(x))
+
+
 def _copy_to(x: Array, sharding: NamedSharding) -> Array:
-    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         bits = _copy_to(jax.random.key_data(x), sharding)
         return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(x))
     values = np.asarray(x)

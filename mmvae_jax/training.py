@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from mmvae_jax.backward import Backward
 from mmvae_jax.batch import Batch
 from mmvae_jax.model import MMVAE
 from mmvae_jax.objective import AUTO, OF_BACKWARD, Means, Metrics, loss_and_means
 from mmvae_jax.objective import value_and_grad as objective_value_and_grad
-from mmvae_jax.sharding import Layout, over_mesh
+from mmvae_jax.optimizer import reported
+from mmvae_jax.sharding import Layout, gather, over_mesh
 from mmvae_jax.shards import ALONE
 
 
@@ -55,8 +56,12 @@ class TrainState(flax.struct.PyTreeNode):
     layout: Layout | None = flax.struct.field(pytree_node=False, default=None)
 
     def model(self) -> MMVAE:
-        """The MMVAE with the current parameters: a copy, which later steps leave alone."""
-        return self.replace(params=_copy(self.params), rest=_copy(self.rest)).view()
+        """The MMVAE with the current parameters: a copy, which later steps leave alone.
+
+        From a mesh they are gathered on the default device; all processes must ask for it.
+        """
+        copy = _copy if self.layout is None else gather
+        return self.replace(params=copy(self.params), rest=copy(self.rest)).view()
 
     def view(self) -> MMVAE:
         """The MMVAE on the state's own arrays, for use inside a jitted function."""
@@ -114,7 +119,8 @@ def _train_step(
       backward: which particles the gradient is computed from.
 
     Returns:
-      The next state, and the metrics of `value_and_grad`.
+      The next state, and the metrics of `value_and_grad`, with the optimizer's
+      ``learning_rate`` and ``skipped_updates`` where it tells them (see `make_optimizer`).
 
     Raises:
       ValueError: at trace time, if the batch does not fit the model's config.
@@ -128,7 +134,24 @@ def _train_step(
     params = optax.apply_updates(state.params, updates)
     if state.layout is not None:
         params, opt_state = state.layout.constrain((params, opt_state))
+    metrics |= reported(opt_state)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+
+def _train_steps(
+    state: TrainState, batches: Batch, *, backward: Backward = AUTO
+) -> tuple[TrainState, dict[str, Float[Array, " s"]]]:
+    """Several steps in one call, which saves what a call costs where steps are short.
+
+    Args:
+      state: of `create_train_state`; donated.
+      batches: as of `train_step`, with the steps as one more axis in front.
+      backward: which particles the gradient is computed from.
+
+    Returns:
+      The state after the last step, and the metrics of each, ``[s]``.
+    """
+    return jax.lax.scan(lambda s, b: _train_step(s, b, backward=backward), state, batches)
 
 
 def _eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray | None = None) -> Metrics:
@@ -156,19 +179,20 @@ def _eval_means(state: TrainState, batch: Batch, key: PRNGKeyArray | None = None
     if key is None:
         key = jax.random.fold_in(state.key, state.step)
 
-    def evaluate(params, rest, batch, key, shards=ALONE):
+    def of_device(params, rest, batch, key, shards):
         model = nnx.merge(state.graphdef.value, params, rest, copy=True)
         model.eval()
         means = loss_and_means(model, batch, key, backward=AUTO, shards=shards)
         return shards.sum_over_examples(means)
 
-    if state.layout is not None:
-        evaluate = over_mesh(state.layout, evaluate)
-    means = evaluate(state.params, state.rest, batch, key)
+    given = (state.params, state.rest, batch, key)
+    layout = state.layout
+    means = of_device(*given, ALONE) if layout is None else over_mesh(layout, of_device)(*given)
     return {name: mean for name, mean in means.items() if name not in OF_BACKWARD}
 
 
 train_step = jax.jit(_train_step, donate_argnums=0, static_argnames="backward")
+train_steps = jax.jit(_train_steps, donate_argnums=0, static_argnames="backward")
 eval_step = jax.jit(_eval_step)
 eval_means = jax.jit(_eval_means)
 

@@ -81,6 +81,7 @@ def test_restores_every_array_bit_for_bit(checkpoints, impl):
     state = state.replace(opt_state=moments, step=jnp.int32(3))
     assert any("rngs" in path for path in arrays(state))  # the dropout's own key is among them
     checkpoints.save(state)
+    checkpoints.wait()
     other = make_state(seed=1, impl=impl)
     before = arrays(other)
     restored = Checkpoints(checkpoints.directory, config=CONFIG.to_dict()).restore(other)
@@ -153,6 +154,7 @@ def test_missing_checkpoints(checkpoints):
 
 def test_ignores_a_step_that_was_cut_off(checkpoints):
     checkpoints.save(make_state())
+    checkpoints.wait()
     (checkpoints.directory / "1.orbax-checkpoint-tmp-7").mkdir()
     again = Checkpoints(checkpoints.directory, config=CONFIG.to_dict())
     assert again.steps == (0,)
@@ -163,3 +165,139 @@ def test_ignores_a_step_that_was_cut_off(checkpoints):
 def test_keep_is_checked(tmp_path):
     with pytest.raises(ValueError, match="keep is 0"):
         Checkpoints(tmp_path, config={}, keep=0)
+
+
+def test_what_is_saved_is_the_state_of_that_moment(checkpoints):
+    """The arrays are written while later steps reuse their memory."""
+    state = train(make_state(), 2)
+    expected = arrays(state)
+    checkpoints.save(state)
+    train(state, 5)
+    restored = arrays(checkpoints.restore(make_state(seed=1)))
+    assert all(restored[path].tobytes() == x.tobytes() for path, x in expected.items())
+
+
+@pytest.mark.parametrize("maximise", [False, True])
+def test_keeps_the_best_step_beside_the_newest(tmp_path, maximise):
+    checkpoints = Checkpoints(tmp_path / "run", config={}, keep=1, best="score", maximise=maximise)
+    scores = [3.0, 1.0, 2.0, 5.0, 4.0, 4.5]
+    for step, score in enumerate(scores):
+        checkpoints.save(make_state().replace(step=jnp.int32(step)), {"score": score})
+    best = 3 if maximise else 1
+    assert checkpoints.steps == (best, 5)
+    checkpoints.save(make_state().replace(step=jnp.int32(6)))  # without a score
+    assert (checkpoints.steps, checkpoints.best_step) == ((best, 6), best)
+    again = Checkpoints(tmp_path / "run", config={}, keep=1, best="score", maximise=maximise)
+    assert again.metrics(best) == {"score": scores[best]}
+    again.save(make_state().replace(step=jnp.int32(7)))
+    assert again.steps == (best, 7)
+
+
+def test_keeps_what_else_is_told(checkpoints):
+    extra = {"data": {"next_index": 7}, "judge": None}
+    checkpoints.save(make_state(), {"loss": 0.1}, extra)
+    checkpoints.wait()
+    again = Checkpoints(checkpoints.directory, config=CONFIG.to_dict())
+    assert (again.metrics(0), again.extra(0)) == ({"loss": 0.1}, extra)
+
+
+def largest_file(folder):
+    return max((f for f in folder.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+
+
+def truncate(folder):
+    file = largest_file(folder / "model")
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def flip_a_bit(folder):
+    file = largest_file(folder / "run")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGES = {
+    "truncated": (truncate, r"model/.* has \d+ bytes, \d+ were written"),
+    "flipped": (flip_a_bit, r"run/.* is not what was written: its sha256 differs"),
+    "missing": (lambda folder: largest_file(folder / "model").unlink(), r"model/.* is missing"),
+    "no manifest": (
+        lambda folder: (folder / "manifest.json").unlink(),
+        r"manifest.json is missing",
+    ),
+    "torn manifest": (
+        lambda folder: (folder / "manifest.json").write_text('{"model'),
+        r"manifest.json cannot be read: ",
+    ),
+    "binary manifest": (
+        lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe\x00"),
+        r"manifest.json cannot be read: ",
+    ),
+    "empty manifest": (
+        lambda folder: (folder / "manifest.json").write_text("{}"),
+        r"manifest.json names no files",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_damage_is_noticed_named_and_kept(checkpoints, kind):
+    harm, message = DAMAGES[kind]
+    for step in (1, 2, 3):
+        checkpoints.save(make_state(seed=step).replace(step=jnp.int32(step)))
+    checkpoints.wait()
+    harm(checkpoints.directory / "3")
+    again = Checkpoints(checkpoints.directory, config=CONFIG.to_dict())
+    with pytest.raises(ValueError, match=rf"(?s)no step .* as it was written:.*step 3: {message}"):
+        again.restore(make_state(), step=3)
+    with pytest.warns(UserWarning, match=rf"(?s)damaged steps.*step 3: {message}"):
+        restored = again.restore(make_state())
+    assert_same(restored, make_state(seed=2).replace(step=jnp.int32(2)))
+    assert again.steps == (1, 2, 3)  # to look changes nothing
+    again.save(restored.replace(step=jnp.int32(3)))
+    assert again.steps == (1, 2, 3)
+    assert int(again.restore(make_state()).step) == 3
+    assert (again.directory / "damaged" / "3").is_dir()
+
+
+def test_nothing_intact_is_an_error_that_names_all(checkpoints):
+    for step in (1, 2):
+        checkpoints.save(make_state().replace(step=jnp.int32(step)))
+    checkpoints.wait()
+    for step in (1, 2):
+        truncate(checkpoints.directory / str(step))
+    again = Checkpoints(checkpoints.directory, config=CONFIG.to_dict())
+    with pytest.raises(ValueError, match=r"(?s)step 2: .*step 1: .*Put the files back"):
+        again.restore(make_state())
+
+
+def test_damage_to_an_old_step_does_not_stop_a_run(checkpoints):
+    for step in (1, 2):
+        checkpoints.save(make_state().replace(step=jnp.int32(step)), {"eval/loss": float(step)})
+    checkpoints.wait()
+    for file in (checkpoints.directory / "1" / "told").iterdir():
+        file.write_text("{")
+    again = Checkpoints(checkpoints.directory, config=CONFIG.to_dict(), best="eval/loss")
+    again.save(again.restore(make_state()).replace(step=jnp.int32(3)), {"eval/loss": 3.0})
+    assert again.best_step == 2
+
+
+def test_restores_on_any_number_of_devices(tmp_path):
+    eight = mm.make_mesh()
+    model = mm.MMVAE(CONFIG, rngs=nnx.Rngs(0))
+
+    def on(mesh, fsdp=False):
+        return mm.create_train_state(model, ADAM, key=jax.random.key(0), mesh=mesh, fsdp=fsdp)
+
+    state = on(eight, fsdp=True)
+    kernel = max(jax.tree.leaves(state.params), key=jnp.size)
+    assert not kernel.sharding.is_fully_replicated  # [512, 512]
+    checkpoints = Checkpoints(tmp_path / "run", config={})
+    checkpoints.save(state)
+    four = mm.make_mesh(2, 2, devices=jax.devices()[:4])
+    for other in (on(None), on(four), on(four, fsdp=True)):
+        restored = checkpoints.restore(other)
+        expected, given = jax.tree.leaves(other.params), jax.tree.leaves(restored.params)
+        assert all(a.sharding == b.sharding for a, b in zip(given, expected, strict=True))
+        for a, b in zip(given, jax.tree.leaves(state.params), strict=True):
+            np.testing.assert_array_equal(a, b)

@@ -15,10 +15,10 @@ import tyro
 import mmvae_jax as mm
 from experiments import digits
 from experiments.digits import Config
-from experiments.history import History
-from mmvae_jax import plots
+from mmvae_jax import loop, plots
 from mmvae_jax.checkpoint import Checkpoints
 from mmvae_jax.data.arrays import take
+from mmvae_jax.loggers import read_jsonl
 from mmvae_jax.networks.images import ConvEncoder
 from mmvae_jax.networks.mlp import MLPDecoder
 
@@ -34,12 +34,13 @@ TINY = Config(
     pairings=1,
     missing=0.4,
     num_steps=8,
+    log_every=1,
     save_every=3,
     num_samples=50,
 )
 TINY_ARGS = (
     "--modalities 2 --text --hidden 8 --latent-dim 2 --K 2 --pairings 1 --missing 0.4 "
-    "--num-steps 8 --save-every 3 --num-samples 50"
+    "--num-steps 8 --log-every 1 --save-every 3 --num-samples 50"
 )
 
 
@@ -57,7 +58,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 def parameters(folder: Path) -> dict[str, bytes]:
     keys = jax.random.split(jax.random.key(0))
-    checkpoints = Checkpoints(folder / "checkpoints", config=TINY.settings())
+    checkpoints = Checkpoints(folder / "checkpoints", config=TINY.run_config())
     state = checkpoints.restore(digits.init_state(TINY, *keys))
     assert int(state.step) == TINY.num_steps
     leaves = jax.tree.leaves_with_path(state.params)
@@ -76,7 +77,7 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
 def test_writes_every_file(finished):
     out, _ = finished
     files = {path.name for path in out.iterdir()}
-    assert files == FIGURES | {"metrics.json", "history.csv", "checkpoints"}
+    assert files == FIGURES | {"metrics.json", "history.jsonl", "checkpoints"}
     for name in FIGURES:
         assert (out / name).read_bytes().startswith(b"\x89PNG")
 
@@ -101,9 +102,9 @@ def test_metrics_are_complete_and_finite(finished):
 
 
 def test_history_has_a_row_per_step(finished):
-    history = History(finished[0] / "history.csv").read()
-    assert list(history)[:2] == ["step", "loss"]
-    assert {"kl", "grad_norm", "log_likelihood/word"} <= set(history)
+    history = read_jsonl(finished[0] / "history.jsonl")
+    expected = {"step", "loss", "kl", "grad_norm", "learning_rate", "log_likelihood/word"}
+    assert expected <= set(history)
     np.testing.assert_array_equal(history["step"], np.arange(1, 9))
     assert all(np.isfinite(column).all() for column in history.values())
 
@@ -123,28 +124,26 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(finished, tmp_path, monkeypatch)
     out = tmp_path / "run"
     config = Config(**{**vars(TINY), "out": out})
     with monkeypatch.context() as patch:
-        patch.setattr(mm, "train_step", stop_at(5))
-        # Metrics of step 4, written and not yet covered by a checkpoint.
-        patch.setattr("experiments.runs.FETCH_EVERY", 4)
+        patch.setattr(loop, "train_step", stop_at(5))
         with pytest.raises(KeyboardInterrupt):
             digits.main(config)
-    assert len((out / "history.csv").read_text().splitlines()) == 1 + 4
+    # That of step 4 is written, and not yet covered by a checkpoint.
+    assert len((out / "history.jsonl").read_text().splitlines()) == 4
     monkeypatch.setattr(plots, "project_2d", lambda z: z[:, :2])  # t-SNE takes long
     resumed = digits.main(Config(**{**vars(config), "resume": True}))
 
     assert parameters(out) == parameters(undisturbed)
-    assert (out / "history.csv").read_bytes() == (undisturbed / "history.csv").read_bytes()
+    histories = [(folder / "history.jsonl").read_bytes() for folder in (out, undisturbed)]
+    assert histories[0] == histories[1]
     metrics = json.loads((undisturbed / "metrics.json").read_text())
     assert {**resumed, "seconds": None} == {**metrics, "seconds": None}
 
 
 def stop_at(step: int):
-    train_step = mm.train_step
-
-    def stopping(state, batch):
+    def stopping(state, batch, **options):
         if int(state.step) + 1 == step:
             raise KeyboardInterrupt
-        return train_step(state, batch)
+        return mm.train_step(state, batch, **options)
 
     return stopping
 
@@ -157,7 +156,8 @@ def test_nothing_that_is_there_is_overwritten(finished, tmp_path):
         digits.main(Config(**config))
     with pytest.raises(ValueError, match="config differs") as error:
         digits.main(Config(**{**config, "resume": True, "K": 3, "hidden": (9,)}))
-    assert "  hidden: [8] there, [9] now\n  K: 2 there, 3 now\n" in str(error.value)
+    lines = str(error.value).splitlines()
+    assert {"  run.hidden: [8] there, [9] now", "  model.K: 2 there, 3 now"} <= set(lines)
     digits.main(Config(**{**config, "resume": True}))  # finished: it is only shown again
     assert contents(out) == before
 
@@ -241,7 +241,7 @@ def test_convolutional_networks_take_part():
 def test_divergence_stops_the_run(tmp_path):
     out = tmp_path / "run"
     config = Config(**{**vars(TINY), "learning_rate": 1e30, "num_steps": 40, "out": out})
-    with pytest.raises(FloatingPointError, match=r"is \S+ at step \d+: lower learning_rate"):
+    with pytest.raises(FloatingPointError, match=r"is \S+ at step \d+; the last good"):
         digits.main(config)
     assert not (out / "metrics.json").exists()
-    assert Checkpoints(out / "checkpoints", config=config.settings()).steps == (0,)
+    assert Checkpoints(out / "checkpoints", config=config.run_config()).steps == (0,)

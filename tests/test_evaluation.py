@@ -37,17 +37,6 @@ def make_dataset() -> MultimodalArrays:
     return MultimodalArrays(data, LABELS)
 
 
-@pytest.mark.parametrize("batch_size", [3, 5, 64])
-def test_mean_loss_weighs_examples_alike(monkeypatch, batch_size):
-    def eval_step(state, batch, key):
-        return {"loss": batch.data["a"].mean()}
-
-    monkeypatch.setattr(mm, "eval_step", eval_step)
-    dataset = MultimodalArrays({"a": np.arange(10, dtype=np.float32)[:, None] ** 2})
-    loss = evaluation.mean_loss(None, dataset, jax.random.key(0), batch_size=batch_size)
-    assert loss == pytest.approx(28.5)  # the mean of 0, 1, 4, ..., 81
-
-
 def test_coherence_says_which_is_given_and_which_generated(monkeypatch):
     def reconstruct(model, batch, key):
         a, b = batch.data["a"][:, None], batch.data["b"][:, None]

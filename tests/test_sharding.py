@@ -20,6 +20,7 @@ from mmvae_jax.sharding import Layout
 K = 8
 KINDS = ("dense", "sparse", "sampled", "residual")
 MESHES = {"data": (8, 1), "particle": (1, 8), "both": (2, 4)}
+EXCHANGES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 value_and_grad = jax.jit(mm.value_and_grad, static_argnames=("backward", "layout"))
 
 
@@ -30,7 +31,7 @@ def small_is_large(monkeypatch):
 
 
 def problem(loss="dreg_looser"):
-    """A model and an incomplete batch of 16 examples, in float64 where the test has turned it on."""
+    """A model and an incomplete batch of 16 examples, in float64 where that is turned on."""
     model = make_model(loss=loss, K=K)
     double = double_of if jax.config.jax_enable_x64 else lambda tree: tree
     nnx.update(model, double(nnx.state(model)))
@@ -114,14 +115,11 @@ def collectives(compiled) -> dict[str, int]:
     sizes = {"f32": 4, "s32": 4, "u32": 4, "pred": 1}
     found = {}
     for line in compiled.as_text().splitlines():
-        match = re.search(
-            r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?\(",
-            line,
-        )
+        match = re.search(rf"= (.*?) ({EXCHANGES})(-start)?\(", line)
         if match:
-            shapes = re.findall(r"(\w+)\[([\d,]*)\]", match[1])
-            num = sum(sizes[t] * int(np.prod([int(n) for n in d.split(",") if n])) for t, d in shapes)
-            found[match[2]] = found.get(match[2], 0) + num
+            for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", match[1]):
+                size = int(np.prod([int(n) for n in shape.split(",") if n]))
+                found[match[2]] = found.get(match[2], 0) + sizes[dtype] * size
     return found
 
 
@@ -163,7 +161,7 @@ def test_fsdp_gathers_parameters_and_scatters_gradients(small_is_large):
 
 
 def test_particle_axis_exchanges_log_weights():
-    state, step = compiled_step("sparse", mm.make_mesh(2, 4))
+    _, step = compiled_step("sparse", mm.make_mesh(2, 4))
     exchanged = collectives(step)
     log_w = 4 * len(DIMS) * K * 8 // 2  # of the examples of one device
     assert exchanged["all-gather"] == log_w
@@ -190,7 +188,7 @@ def test_what_devices_cannot_share_is_refused():
     model = make_model(K=3)
     batch = mm.Batch(data=make_data())
     layout = Layout(mm.make_mesh(4, 2))
-    with pytest.raises(ValueError, match="K is 3, which the 2 devices on .*'particle' cannot"):
+    with pytest.raises(ValueError, match=r"K is 3, which the 2 devices on .*'particle' cannot"):
         mm.value_and_grad(model, batch, jax.random.key(0), layout=layout)
     noise = {m: jnp.zeros((3, 8, 4)) for m in DIMS}
     with pytest.raises(ValueError, match="on a mesh give key, and no noise"):

@@ -1,0 +1,250 @@
+"""The training loop: steps, evaluations, checkpoints, and an end that loses nothing."""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grain
+import jax
+from tqdm import tqdm
+
+from mmvae_jax.backward import Backward
+from mmvae_jax.checkpoint import Checkpoints
+from mmvae_jax.config import MMVAEConfig, check_count
+from mmvae_jax.data.arrays import MultimodalArrays, num_examples
+from mmvae_jax.evaluation import evaluate
+from mmvae_jax.feed import feed
+from mmvae_jax.objective import AUTO
+from mmvae_jax.preemption import Preempted, SigtermFlag
+from mmvae_jax.schedule import Schedule
+from mmvae_jax.training import TrainState, train_step, train_steps
+from mmvae_jax.watch import Judge, Watch
+
+Callback = Callable[[int, Mapping[str, float], TrainState], object]
+
+
+class FitResult(NamedTuple):
+    """How a training run ended.
+
+    Attributes:
+      state: after the last step.
+      metrics: of the last evaluation, ``eval/<name>``; empty without one.
+      best_step: the step of the best evaluation; None without one.
+      stopped_early: whether evaluations had stopped improving.
+    """
+
+    state: TrainState
+    metrics: dict[str, float]
+    best_step: int | None
+    stopped_early: bool
+
+
+def fit(
+    state: TrainState,
+    train_data: MultimodalArrays | grain.IterDataset,
+    *,
+    num_steps: int | None = None,
+    num_epochs: int | None = None,
+    batch_size: int = 128,
+    seed: int = 0,
+    backward: Backward = AUTO,
+    steps_per_call: int = 1,
+    eval_data: MultimodalArrays | None = None,
+    eval_every: int | None = None,
+    eval_batch_size: int | None = None,
+    best: str = "eval/loss",
+    maximise: bool = False,
+    patience: int | None = None,
+    checkpoint_dir: str | Path | None = None,
+    save_every: int = 1000,
+    keep: int = 3,
+    resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
+    log_every: int = 50,
+    progress: bool = True,
+) -> FitResult:
+    """Train up to a number of steps, in a way that can be interrupted anywhere.
+
+    With a ``checkpoint_dir``, a run that is killed at any moment and called again with
+    ``resume=True`` gives the same parameters, data order and logged metrics, bit for bit, as one
+    that was left alone. SIGTERM saves and raises `Preempted` (exit code 75).
+
+    Args:
+      state: of `create_train_state`, on a mesh or not; donated.
+      train_data: examples, shuffled anew every epoch; or a grain pipeline of batches
+        (`MultimodalArrays` or `Batch`), whose state is saved with the checkpoints.
+      num_steps: steps of the whole run, those before a resume included.
+      num_epochs: of examples, in place of ``num_steps``.
+      batch_size: examples per step, of all processes together.
+      seed: of the shuffling.
+      backward: which particles the gradient is computed from.
+      steps_per_call: in one device call (`jax.lax.scan`), for steps so short that calls cost.
+      eval_data: examples to evaluate on.
+      eval_every: steps between evaluations; by default at the end alone.
+      eval_batch_size: examples per call of an evaluation; by default ``batch_size``.
+      best: metric of evaluations whose best step is kept beside the newest.
+      maximise: whether the largest value of it is the best.
+      patience: evaluations without a better one after which to stop.
+      checkpoint_dir: folder of this run alone; without one nothing is saved.
+      save_every: steps between checkpoints. The last step, and the best so far, are saved too.
+      keep: newest checkpoints to keep.
+      resume: go on from the newest intact checkpoint, or start where there is none.
+      settings: whatever else the run depends on, the same when it is resumed; JSON can hold it.
+      callbacks: ``(step, metrics, state)``, called by the first process every ``log_every`` steps
+        with the metrics of that step, and after evaluations with ``eval/<name>`` among them.
+      log_every: steps between two looks at the metrics.
+      progress: whether to show a progress bar, with speed and time left.
+
+    Raises:
+      ValueError: for settings that are wrong, or other than those of the checkpoints; or if
+        ``checkpoint_dir`` holds checkpoints and ``resume`` is False. Before any compute.
+      NonFiniteError: at the first step whose loss or gradient is NaN or infinite, unless the
+        optimizer leaves such updates out (``make_optimizer(max_skips=...)``).
+      Preempted: after SIGTERM.
+    """
+    num_steps = _num_steps(train_data, num_steps, num_epochs, batch_size)
+    schedule = Schedule(
+        num_steps=num_steps,
+        steps_per_call=steps_per_call,
+        log_every=log_every,
+        eval_every=_eval_every(eval_data, eval_every, patience, num_steps),
+        save_every=None if checkpoint_dir is None else save_every,
+    )
+    schedule.check()
+    config = run_config(state.view().config, batch_size, seed, settings)
+    checkpoints = _open(checkpoint_dir, config, keep, best, maximise, resume=resume)
+    state, judge, data_state, metrics = _restored(state, checkpoints, Judge(best, maximise))
+    step, saved = int(state.step), checkpoints.steps if checkpoints else ()
+    watch = Watch(None if checkpoints is None else checkpoints.directory, saved)
+    is_first = jax.process_index() == 0
+    with contextlib.ExitStack() as stack:
+        sigterm = stack.enter_context(SigtermFlag())
+        bar = stack.enter_context(
+            tqdm(initial=step, total=num_steps, unit="step", disable=not (progress and is_first))
+        )
+        steps = stack.enter_context(
+            feed(
+                train_data,
+                schedule,
+                state.layout,
+                batch_size=batch_size,
+                seed=seed,
+                step=step,
+                data_state=data_state,
+            )
+        )
+
+        def save() -> None:
+            if checkpoints is not None:
+                watch.look(state)  # what is saved is known to be finite
+                is_own = not isinstance(train_data, MultimodalArrays)
+                position = steps.get_state()["data"] if is_own else None
+                extra = {"judge": judge._asdict(), "data": position}
+                checkpoints.save(state, metrics, extra)
+                watch.saved = step
+
+        if not saved:
+            save()  # a run that ends before its first checkpoint can go on, too
+        while step < num_steps and not judge.is_tired(patience):
+            size = schedule.call_size(step)
+            call = train_step if size == 1 else train_steps
+            state, result = call(state, next(steps), backward=backward)
+            step += size
+            watch.add(step, size, result)
+            bar.update(size)
+            logged, metrics, is_better = {}, {}, False
+            if schedule.is_due(step, log_every):
+                logged = watch.look(state)
+                bar.set_postfix(loss=f"{logged['loss']:.4g}")
+            if eval_data is not None and schedule.is_due(step, schedule.eval_every):
+                found = evaluate(state, eval_data, batch_size=eval_batch_size or batch_size)
+                metrics = {f"eval/{name}": value for name, value in found.items()}
+                judge, is_better = judge.after(step, metrics)
+            if is_first and (logged or metrics):
+                for callback in callbacks:
+                    callback(step, {**logged, **metrics}, state)
+            is_asked_to_end = sigterm.is_set(step)
+            if schedule.is_due(step, schedule.save_every) or is_better or is_asked_to_end:
+                save()
+            if is_asked_to_end and step < num_steps:
+                if checkpoints is not None:
+                    checkpoints.wait()
+                raise Preempted(step, checkpoints and checkpoints.directory)
+    if checkpoints is not None:
+        checkpoints.wait()
+    return FitResult(state, metrics, judge.best_step, judge.is_tired(patience))
+
+
+def run_config(
+    config: MMVAEConfig, batch_size: int, seed: int, settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What `fit` leaves beside its checkpoints, to be the same whenever the run goes on."""
+    told = {"batch_size": batch_size, "seed": seed, **(settings or {})}
+    return {"model": config.to_dict(), "run": told}
+
+
+def _num_steps(
+    data: MultimodalArrays | grain.IterDataset,
+    num_steps: int | None,
+    num_epochs: int | None,
+    batch_size: int,
+) -> int:
+    check_count("batch_size", batch_size)
+    if num_steps is not None and num_epochs is None:
+        return num_steps
+    if num_steps is not None or num_epochs is None:
+        raise ValueError(
+            f"num_steps is {num_steps} and num_epochs {num_epochs}: give one of the two"
+        )
+    check_count("num_epochs", num_epochs)
+    if not isinstance(data, MultimodalArrays):
+        raise ValueError(f"num_epochs is {num_epochs}, of a pipeline: give num_steps instead")
+    return num_epochs * (num_examples(data) // batch_size)
+
+
+def _eval_every(
+    data: MultimodalArrays | None, every: int | None, patience: int | None, num_steps: int
+) -> int | None:
+    for field, value in (("eval_every", every), ("patience", patience)):
+        if value is not None:
+            check_count(field, value)
+            if data is None:
+                raise ValueError(f"{field} is {value}, but eval_data is None: give eval_data")
+    return None if data is None else every or num_steps
+
+
+def _open(
+    directory: str | Path | None,
+    config: Mapping[str, Any],
+    keep: int,
+    best: str,
+    maximise: bool,
+    *,
+    resume: bool,
+) -> Checkpoints | None:
+    """The run's checkpoints; nothing is written yet."""
+    if directory is None:
+        if resume:
+            raise ValueError("resume is True, but checkpoint_dir is None: give the run's folder")
+        return None
+    checkpoints = Checkpoints(directory, config=config, keep=keep, best=best, maximise=maximise)
+    if checkpoints.steps and not resume:
+        raise ValueError(
+            f"checkpoint_dir is {directory}, which holds step {checkpoints.steps[-1]}: give "
+            "resume=True to go on with that run, or another folder"
+        )
+    return checkpoints
+
+
+def _restored(
+    state: TrainState, checkpoints: Checkpoints | None, judge: Judge
+) -> tuple[TrainState, Judge, Any, dict[str, float]]:
+    """State, judge, state of the data and metrics of the newest intact checkpoint, if any."""
+    if checkpoints is None or not checkpoints.steps:
+        return state, judge, None, {}
+    step = checkpoints.intact_step()
+    extra = checkpoints.extra(step)
+    judge = judge._replace(**extra["judge"])
+    return checkpoints.restore(state, step), judge, extra["data"], checkpoints.metrics(step)
