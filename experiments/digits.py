@@ -219,6 +219,8 @@ def command_line() -> None:
     except mm.Preempted as end:
         print(end, file=sys.stderr)
         raise
+    except mm.LostProcessError as error:
+        runs.leave(error)
 
 
 def complete(config: Config) -> dict[str, Any]:

@@ -7,20 +7,24 @@ What it takes to go on is in ``checkpoints/``, metrics of the training steps are
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from jax.experimental import multihost_utils
 
+import mmvae_jax as mm
 from experiments.versions import version
 from mmvae_jax.checkpoint import Checkpoints
 
 CHECKPOINTS = "checkpoints"
 HISTORY_FILE = "history.jsonl"
 METRICS_FILE = "metrics.json"
+#: Seconds without a sign of life after which a process of a run counts as gone.
+LOST_AFTER = 10
 
 
 def check_folder(out: Path, config: Mapping[str, Any], *, resume: bool) -> None:
@@ -54,7 +58,19 @@ def check_folder(out: Path, config: Mapping[str, Any], *, resume: bool) -> None:
 def connect(coordinator: str | None, num_processes: int, process_id: int) -> None:
     """Joins the other processes of the run, if there are any."""
     if num_processes > 1:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            heartbeat_timeout_seconds=LOST_AFTER,
+            shutdown_timeout_seconds=LOST_AFTER,
+        )
+
+
+def leave(error: mm.LostProcessError) -> NoReturn:
+    """Ends the process with the error's message, without JAX's wait for those that are gone."""
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def keep_compiled() -> None:

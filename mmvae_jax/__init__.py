@@ -29,7 +29,7 @@ from mmvae_jax.loop import FitResult, fit
 from mmvae_jax.model import MMVAE
 from mmvae_jax.objective import loss, value_and_grad
 from mmvae_jax.optimizer import make_optimizer
-from mmvae_jax.preemption import Preempted
+from mmvae_jax.preemption import LostProcessError, Preempted
 from mmvae_jax.sharding import make_mesh, shard_batch
 from mmvae_jax.training import TrainState, create_train_state, eval_step, train_step, train_steps
 from mmvae_jax.watch import NonFiniteError
@@ -41,6 +41,7 @@ __all__ = [
     "Diagnostics",
     "Exported",
     "FitResult",
+    "LostProcessError",
     "MMVAEConfig",
     "MultimodalArrays",
     "NonFiniteError",

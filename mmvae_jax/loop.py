@@ -16,7 +16,7 @@ from mmvae_jax.data.arrays import MultimodalArrays, num_examples
 from mmvae_jax.evaluation import evaluate
 from mmvae_jax.feed import feed
 from mmvae_jax.objective import AUTO
-from mmvae_jax.preemption import Preempted, SigtermFlag
+from mmvae_jax.preemption import Preempted, SigtermFlag, lost_processes_named
 from mmvae_jax.schedule import Schedule
 from mmvae_jax.training import TrainState, train_step, train_steps
 from mmvae_jax.watch import Judge, Watch
@@ -102,6 +102,7 @@ def fit(
         ``checkpoint_dir`` holds checkpoints and ``resume`` is False. Before any compute.
       NonFiniteError: at the first step whose loss or gradient is NaN or infinite, unless the
         optimizer leaves such updates out (``make_optimizer(max_skips=...)``).
+      LostProcessError: if another process of the run is gone.
       Preempted: after SIGTERM.
     """
     num_steps = _num_steps(train_data, num_steps, num_epochs, batch_size)
@@ -121,6 +122,7 @@ def fit(
     is_first = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
         sigterm = stack.enter_context(SigtermFlag())
+        stack.enter_context(lost_processes_named(checkpoint_dir))
         bar = stack.enter_context(
             tqdm(initial=step, total=num_steps, unit="step", disable=not (progress and is_first))
         )

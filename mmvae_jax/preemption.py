@@ -1,7 +1,9 @@
-"""SIGTERM, by which schedulers say that a machine is about to be taken away."""
+"""Machines that are about to be taken away, as SIGTERM says, or that are gone."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -29,6 +31,31 @@ class Preempted(SystemExit):
     def __str__(self) -> str:
         place = "nothing was saved" if self.saved_in is None else f"saved in {self.saved_in}"
         return f"preempted by SIGTERM at step {self.step}, {place}"
+
+
+class LostProcessError(RuntimeError):
+    """A step failed on this process as it does when another process of the run is gone."""
+
+
+@contextlib.contextmanager
+def lost_processes_named(directory: Any) -> Iterator[None]:
+    """With several processes, says of errors of the device what they probably mean.
+
+    Raises:
+      LostProcessError: from the error.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        place = "" if directory is None else f" from the checkpoints in {directory}"
+        first = str(error).splitlines()[0]
+        raise LostProcessError(
+            f"process {jax.process_index()} of {jax.process_count()} cannot go on, probably "
+            f"because another one has ended ({first}): end those that are left, and start all of "
+            f"them again with resume=True, to go on{place}"
+        ) from error
 
 
 class SigtermFlag:
