@@ -34,10 +34,10 @@ from mmvae_jax.data.polydigits import (
     PolyDigits,
     polydigits,
 )
-from mmvae_jax.loop import run_config
 from mmvae_jax.metrics.coherence import cross_coherence_mean
 from mmvae_jax.networks.images import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
+from mmvae_jax.run_setup import run_config
 
 Networks = Literal["mlp", "conv"]
 NUM_CLASSES = len(WORDS)

@@ -32,7 +32,7 @@ def check_folder(out: Path, config: Mapping[str, Any], *, resume: bool) -> None:
 
     Args:
         out: folder of the run: new or empty, or, to go on, that of a run with this config.
-        config: of `mmvae_jax.loop.run_config`.
+        config: of `mmvae_jax.run_setup.run_config`.
         resume: whether to go on.
 
     Raises:

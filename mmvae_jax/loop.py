@@ -10,13 +10,20 @@ import jax
 from tqdm import tqdm
 
 from mmvae_jax.backward import Backward
-from mmvae_jax.checkpoint import Checkpoints
-from mmvae_jax.config import MMVAEConfig, check_count
-from mmvae_jax.data.arrays import MultimodalArrays, num_examples
+from mmvae_jax.data.arrays import MultimodalArrays
 from mmvae_jax.evaluation import evaluate
 from mmvae_jax.feed import feed
 from mmvae_jax.objective import AUTO
 from mmvae_jax.preemption import Preempted, SigtermFlag, lost_processes_named
+from mmvae_jax.run_setup import (
+    check_data,
+    check_sizes,
+    count_steps,
+    open_checkpoints,
+    restored,
+    run_config,
+    steps_between_evaluations,
+)
 from mmvae_jax.schedule import Schedule
 from mmvae_jax.training import TrainState, train_step, train_steps
 from mmvae_jax.watch import Judge, Watch
@@ -105,19 +112,26 @@ def fit(
       LostProcessError: if another process of the run is gone.
       Preempted: after SIGTERM.
     """
-    num_steps = _num_steps(train_data, num_steps, num_epochs, batch_size)
+    num_steps = count_steps(train_data, num_steps, num_epochs, batch_size)
     schedule = Schedule(
         num_steps=num_steps,
         steps_per_call=steps_per_call,
         log_every=log_every,
-        eval_every=_eval_every(eval_data, eval_every, patience, num_steps),
+        eval_every=steps_between_evaluations(eval_data, eval_every, patience, num_steps),
         save_every=None if checkpoint_dir is None else save_every,
     )
     schedule.check()
-    config = run_config(state.view().config, batch_size, seed, settings)
-    checkpoints = _open(checkpoint_dir, config, keep, best, maximise, resume=resume)
-    state, judge, data_state, metrics = _restored(state, checkpoints, Judge(best, maximise))
+    eval_batch_size = eval_batch_size or batch_size
+    model_config = state.view().config
+    check_data(model_config, train_data, eval_data)
+    check_sizes(state.layout, model_config, batch_size, eval_batch_size)
+    Judge(best, maximise).check(model_config)
+    config = run_config(model_config, batch_size, seed, settings)
+    checkpoints = open_checkpoints(checkpoint_dir, config, keep, best, maximise, resume=resume)
+    state, judge, data_state, metrics = restored(state, checkpoints, Judge(best, maximise))
     step, saved = int(state.step), checkpoints.steps if checkpoints else ()
+    if step > num_steps:
+        raise ValueError(f"num_steps is {num_steps}, but the run is at step {step}: give more")
     watch = Watch(None if checkpoints is None else checkpoints.directory, saved)
     is_first = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
@@ -161,14 +175,15 @@ def fit(
                 logged = watch.look(state)
                 bar.set_postfix(loss=f"{logged['loss']:.4g}")
             if eval_data is not None and schedule.is_due(step, schedule.eval_every):
-                found = evaluate(state, eval_data, batch_size=eval_batch_size or batch_size)
+                found = evaluate(state, eval_data, batch_size=eval_batch_size)
                 metrics = {f"eval/{name}": value for name, value in found.items()}
                 judge, is_better = judge.after(step, metrics)
             if is_first and (logged or metrics):
                 for callback in callbacks:
                     callback(step, {**logged, **metrics}, state)
             is_asked_to_end = sigterm.is_set(step)
-            if schedule.is_due(step, schedule.save_every) or is_better or is_asked_to_end:
+            is_last = is_asked_to_end or judge.is_tired(patience)
+            if schedule.is_due(step, schedule.save_every) or is_better or is_last:
                 save()
             if is_asked_to_end and step < num_steps:
                 if checkpoints is not None:
@@ -177,76 +192,3 @@ def fit(
     if checkpoints is not None:
         checkpoints.wait()
     return FitResult(state, metrics, judge.best_step, judge.is_tired(patience))
-
-
-def run_config(
-    config: MMVAEConfig, batch_size: int, seed: int, settings: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """What `fit` leaves beside its checkpoints, to be the same whenever the run goes on."""
-    told = {"batch_size": batch_size, "seed": seed, **(settings or {})}
-    return {"model": config.to_dict(), "run": told}
-
-
-def _num_steps(
-    data: MultimodalArrays | grain.IterDataset,
-    num_steps: int | None,
-    num_epochs: int | None,
-    batch_size: int,
-) -> int:
-    check_count("batch_size", batch_size)
-    if num_steps is not None and num_epochs is None:
-        return num_steps
-    if num_steps is not None or num_epochs is None:
-        raise ValueError(
-            f"num_steps is {num_steps} and num_epochs {num_epochs}: give one of the two"
-        )
-    check_count("num_epochs", num_epochs)
-    if not isinstance(data, MultimodalArrays):
-        raise ValueError(f"num_epochs is {num_epochs}, of a pipeline: give num_steps instead")
-    return num_epochs * (num_examples(data) // batch_size)
-
-
-def _eval_every(
-    data: MultimodalArrays | None, every: int | None, patience: int | None, num_steps: int
-) -> int | None:
-    for field, value in (("eval_every", every), ("patience", patience)):
-        if value is not None:
-            check_count(field, value)
-            if data is None:
-                raise ValueError(f"{field} is {value}, but eval_data is None: give eval_data")
-    return None if data is None else every or num_steps
-
-
-def _open(
-    directory: str | Path | None,
-    config: Mapping[str, Any],
-    keep: int,
-    best: str,
-    maximise: bool,
-    *,
-    resume: bool,
-) -> Checkpoints | None:
-    """The run's checkpoints; nothing is written yet."""
-    if directory is None:
-        if resume:
-            raise ValueError("resume is True, but checkpoint_dir is None: give the run's folder")
-        return None
-    checkpoints = Checkpoints(directory, config=config, keep=keep, best=best, maximise=maximise)
-    if checkpoints.steps and not resume:
-        raise ValueError(
-            f"checkpoint_dir is {directory}, which holds step {checkpoints.steps[-1]}: give "
-            "resume=True to go on with that run, or another folder"
-        )
-    return checkpoints
-
-
-def _restored(
-    state: TrainState, checkpoints: Checkpoints | None, judge: Judge
-) -> tuple[TrainState, Judge, Any, dict[str, float]]:
-    """State, judge, state of the data and metrics of the newest intact checkpoint, if any."""
-    if checkpoints is None or not checkpoints.steps:
-        return state, judge, None, {}
-    step = checkpoints.intact_step()
-    extra = checkpoints.extra(step)
-    judge = judge._replace(**extra["judge"])
-    return checkpoints.restore(state, step), judge, extra["data"], checkpoints.metrics(step)

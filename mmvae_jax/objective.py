@@ -27,6 +27,7 @@ from mmvae_jax.weights import effective_sample_size
 
 AUTO, DENSE = Backward(), Backward("dense")
 OF_BACKWARD = ("backward_share", "dropped_mass")  # metrics that tell about a gradient
+PER_MODALITY = ("bound", "log_likelihood")
 
 Metrics = dict[str, Float[Array, ""]]
 Noise = Mapping[str, ArrayLike]
@@ -304,6 +305,12 @@ def _means(config: MMVAEConfig, report: gradients.Report, mask: Bool[Array, "m b
     means["backward_share"] = _mean(report.backward_share, mask)
     means["dropped_mass"] = Mean(report.dropped_mass.sum(), report.mass.sum())
     return means
+
+
+def metric_names(config: MMVAEConfig) -> tuple[str, ...]:
+    """Names of the metrics of an evaluation."""
+    of_modalities = (f"{kind}/{m}" for m in config.modalities for kind in PER_MODALITY)
+    return ("loss", "kl", *of_modalities, "ess", "max_weight")
 
 
 def _mean(values: Float[Array, "*n"], mask: Bool[Array, "*n"]) -> Mean:

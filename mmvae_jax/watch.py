@@ -3,13 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 from jaxtyping import Array
 
+from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.objective import metric_names
 from mmvae_jax.training import TrainState
 
 #: With these finite, the parameters after the step are finite as well.
@@ -101,17 +103,32 @@ class Judge(NamedTuple):
     best_value: float | None = None
     num_worse: int = 0
 
-    def after(self, step: int, metrics: Mapping[str, float]) -> tuple["Judge", bool]:
-        """The judge after one more evaluation, and whether that was the best.
+    def check(self, config: MMVAEConfig) -> None:
+        """Raise ValueError for a metric that no evaluation of such a model has."""
+        names = [f"eval/{name}" for name in metric_names(config)]
+        if self.metric not in names:
+            raise ValueError(f"best is {self.metric!r}: choose one of {names}")
+
+    def restored(self, saved: Mapping[str, Any]) -> "Judge":
+        """What an earlier part of the run knew.
 
         Raises:
-          ValueError: if the metric is not among those of the evaluation.
+          ValueError: if it compared something else.
         """
-        if self.metric not in metrics:
-            raise ValueError(f"best is {self.metric!r}: choose one of {sorted(metrics)}")
+        for field, name in (("metric", "best"), ("maximise", "maximise")):
+            if saved[field] != getattr(self, field):
+                raise ValueError(
+                    f"{name} is {getattr(self, field)!r}, but the run has compared evaluations by "
+                    f"{saved[field]!r}: go on with that"
+                )
+        return self._replace(**saved)
+
+    def after(self, step: int, metrics: Mapping[str, float]) -> tuple["Judge", bool]:
+        """The judge after one more evaluation, and whether that was the best."""
         value = metrics[self.metric]
         best = self.best_value
         is_better = best is None or (value > best if self.maximise else value < best)
+        is_better &= not math.isnan(value)
         if is_better:
             return self._replace(best_step=step, best_value=value, num_worse=0), True
         return self._replace(num_worse=self.num_worse + 1), False

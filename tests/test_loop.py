@@ -16,7 +16,7 @@ import mmvae_jax as mm
 from mmvae_jax import evaluation
 from mmvae_jax.checkpoint import Checkpoints
 from mmvae_jax.data.arrays import batches, take
-from mmvae_jax.objective import Mean
+from mmvae_jax.objective import Mean, metric_names
 from mmvae_jax.run_config import read_config as read
 
 STEPS = 12
@@ -173,9 +173,12 @@ def test_patience_ends_a_run_and_a_resumed_one(tmp_path):
         "patience": 3,
         "checkpoint_dir": tmp_path / "run",
     }
-    result = mm.fit(make_state(optax.sgd(0.0)), TRAIN, **options)
-    assert result.stopped_early
-    assert (int(result.state.step), result.best_step) == (4, 1)
+    for resume in (False, True):
+        result = mm.fit(make_state(optax.sgd(0.0)), TRAIN, resume=resume, **options)
+        assert result.stopped_early
+        assert (int(result.state.step), result.best_step) == (4, 1)
+    with pytest.raises(ValueError, match=r"best is 'eval/kl', but the run has .* by 'eval/loss'"):
+        mm.fit(make_state(optax.sgd(0.0)), TRAIN, resume=True, best="eval/kl", **options)
 
 
 def test_a_grain_pipeline_of_batches_goes_on_where_it_was(tmp_path):
@@ -258,12 +261,34 @@ def test_too_many_skips_stop_the_run():
         ({"patience": 2}, "patience is 2, but eval_data is None"),
         ({"patience": 0, "eval_data": TEST}, "patience is 0"),
         ({"resume": True}, "resume is True, but checkpoint_dir is None"),
-        ({"best": "loss", "eval_data": TEST, "num_steps": 1}, r"best is 'loss': choose one of \["),
+        ({"best": "loss", "eval_data": TEST}, r"best is 'loss': choose one of \['eval/loss', "),
     ],
 )
 def test_wrong_calls_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         mm.fit(make_state(), TRAIN, **QUIET | options)
+
+
+def test_wrong_data_and_sizes_leave_no_folder(tmp_path):
+    options = QUIET | {"checkpoint_dir": tmp_path / "run"}
+    wrong = TRAIN._replace(data={**TRAIN.data, "a": TRAIN.data["a"][:, :3]})
+    with pytest.raises(ValueError, match=r"train_data, as a batch: batch.data\['a'\] has shape"):
+        mm.fit(make_state(), wrong, **options)
+    with pytest.raises(ValueError, match=r"eval_data, as a batch: batch.data\['a'\] has shape"):
+        mm.fit(make_state(), TRAIN, eval_data=wrong, **options)
+    state = make_state(mesh=mm.make_mesh(2, 4))
+    with pytest.raises(ValueError, match="batch_size is 7: give a multiple of the mesh's 2"):
+        mm.fit(state, TRAIN, **options | {"batch_size": 7})
+    with pytest.raises(ValueError, match="eval_batch_size is 3: give a multiple of the mesh's 2"):
+        mm.fit(state, TRAIN, eval_batch_size=3, **options)
+    with pytest.raises(ValueError, match="K is 4: give a multiple of the mesh's 8 devices"):
+        mm.fit(make_state(mesh=mm.make_mesh(1, 8)), TRAIN, **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_names_of_metrics_are_known_beforehand():
+    found = mm.evaluate(make_state(), TEST, batch_size=20)
+    assert set(metric_names(make_model().config)) == set(found)
 
 
 def test_a_folder_with_checkpoints_is_not_trained_over(tmp_path):
@@ -275,6 +300,8 @@ def test_a_folder_with_checkpoints_is_not_trained_over(tmp_path):
         mm.fit(make_state(), TRAIN, seed=1, resume=True, **options)
     result = mm.fit(make_state(), TRAIN, resume=True, **options)
     assert int(result.state.step) == 2
+    with pytest.raises(ValueError, match="num_steps is 1, but the run is at step 2: give more"):
+        mm.fit(make_state(), TRAIN, resume=True, **options | {"num_steps": 1})
 
 
 def test_on_a_mesh_fit_computes_the_same():

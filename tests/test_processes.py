@@ -105,3 +105,17 @@ def test_a_lost_process_ends_the_other_and_both_go_on(alone, tmp_path):
     assert [row["step"] for row in reached] == list(range(5, newest + 11, 5))
     common = [row for row in reached if row["step"] <= 40]
     assert_close(common, history(expected)[: len(common)])
+
+
+def test_sigterm_to_one_process_ends_all_at_one_step(tmp_path):
+    out = tmp_path / "run"
+    processes = start(out, 100_000, num_processes=2)
+    while len(saved_steps(out)) < 2:
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.02)
+    processes[1].terminate()
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [75, 75], outputs
+    newest = saved_steps(out)[-1]
+    finish(start(out, newest + 5))
+    assert saved_steps(out)[-1] == newest + 5

@@ -1,7 +1,5 @@
 """Several devices compute what one computes, and exchange no more than they must."""
 
-import re
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -14,13 +12,13 @@ from small_model import DIMS, every_mask, make_data, make_model
 from test_backward import double as double_of
 
 import mmvae_jax as mm
+from experiments.scaling import collectives
 from mmvae_jax import sharding
 from mmvae_jax.sharding import Layout
 
 K = 8
 KINDS = ("dense", "sparse", "sampled", "residual")
 MESHES = {"data": (8, 1), "particle": (1, 8), "both": (2, 4)}
-EXCHANGES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 value_and_grad = jax.jit(mm.value_and_grad, static_argnames=("backward", "layout"))
 
 
@@ -110,19 +108,6 @@ def test_layout_spreads_the_longest_axis_that_it_can():
     assert Layout(layout.mesh).spec((128, 512)) == PartitionSpec()
 
 
-def collectives(compiled) -> dict[str, int]:
-    """Bytes that each kind of exchange in a compiled program gives out, by kind."""
-    sizes = {"f32": 4, "s32": 4, "u32": 4, "pred": 1}
-    found = {}
-    for line in compiled.as_text().splitlines():
-        match = re.search(rf"= (.*?) ({EXCHANGES})(-start)?\(", line)
-        if match:
-            for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", match[1]):
-                size = int(np.prod([int(n) for n in shape.split(",") if n]))
-                found[match[2]] = found.get(match[2], 0) + sizes[dtype] * size
-    return found
-
-
 def num_bytes(tree) -> int:
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
@@ -144,7 +129,7 @@ def compiled_step(kind, mesh, fsdp=False):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_data_parallel_step_exchanges_the_gradient_and_scalars(kind):
     state, step = compiled_step(kind, mm.make_mesh())
-    exchanged = collectives(step)
+    exchanged = collectives(step.as_text())
     assert set(exchanged) == {"all-reduce"}
     scalars = exchanged["all-reduce"] - num_bytes(state.params)
     assert 0 < scalars <= 4 * 40
@@ -152,7 +137,7 @@ def test_a_data_parallel_step_exchanges_the_gradient_and_scalars(kind):
 
 def test_fsdp_gathers_parameters_and_scatters_gradients(small_is_large):
     state, step = compiled_step("sparse", mm.make_mesh(), fsdp=True)
-    exchanged = collectives(step)
+    exchanged = collectives(step.as_text())
     spread = [p for p in jax.tree.leaves(state.params) if not p.sharding.is_fully_replicated]
     whole = num_bytes(state.params) - num_bytes(spread)
     assert exchanged["all-gather"] == num_bytes(spread)
@@ -162,7 +147,7 @@ def test_fsdp_gathers_parameters_and_scatters_gradients(small_is_large):
 
 def test_particle_axis_exchanges_log_weights():
     _, step = compiled_step("sparse", mm.make_mesh(2, 4))
-    exchanged = collectives(step)
+    exchanged = collectives(step.as_text())
     log_w = 4 * len(DIMS) * K * 8 // 2  # of the examples of one device
     assert exchanged["all-gather"] == log_w
 

@@ -1,0 +1,107 @@
+"""Means, variances and covariances that batches add up to, in double precision on the host.
+
+Batches merge by the update of Chan, Golub and LeVeque (1983): deviations from the mean are summed,
+never raw squares, so that a mean far from zero costs no digits.
+"""
+
+from typing import NamedTuple, Self
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Real
+
+
+class MeanVariance(NamedTuple):
+    """Mean and spread of numbers, or of each entry of arrays; of `mean_variance`.
+
+    Attributes:
+        count: how many there were.
+        mean: their mean, `[*shape]`; 0 of none.
+        squares: sum of squared deviations from the mean, `[*shape]`.
+    """
+
+    count: int
+    mean: Float[np.ndarray, "*shape"]
+    squares: Float[np.ndarray, "*shape"]
+
+    @property
+    def variance(self) -> Float[np.ndarray, "*shape"]:
+        """Mean squared deviation; NaN of none."""
+        return self.squares / (self.count or np.nan)
+
+    @property
+    def standard_error(self) -> Float[np.ndarray, "*shape"]:
+        """Standard deviation of the mean, if all were drawn independently; NaN of fewer than 2."""
+        return np.sqrt(self.squares / (max(self.count - 1, 0) * self.count or np.nan))
+
+    def merge(self, other: Self) -> Self:
+        """What all the examples of both give."""
+        count, share, delta = _merged(self, other)
+        squares = self.squares + other.squares + delta**2 * share * self.count
+        return type(self)(count, self.mean + delta * share, squares)
+
+
+class MeanCovariance(NamedTuple):
+    """Mean and covariance of vectors; of `mean_covariance`.
+
+    Attributes:
+        count: how many there were.
+        mean: their mean, `[f]`; 0 of none.
+        scatter: sum of the outer products of deviations from the mean, `[f f]`.
+    """
+
+    count: int
+    mean: Float[np.ndarray, " f"]
+    scatter: Float[np.ndarray, "f f"]
+
+    @property
+    def covariance(self) -> Float[np.ndarray, "f f"]:
+        """The unbiased estimate, with `count - 1` in the denominator.
+
+        Raises:
+            ValueError: of fewer than two vectors.
+        """
+        if self.count < 2:
+            raise ValueError(f"count is {self.count}: a covariance needs at least two vectors")
+        return self.scatter / (self.count - 1)
+
+    def merge(self, other: Self) -> Self:
+        """What all the vectors of both give."""
+        count, share, delta = _merged(self, other)
+        between = np.outer(delta, delta) * share * self.count
+        scatter = self.scatter + other.scatter + between
+        return type(self)(count, self.mean + delta * share, scatter)
+
+
+def mean_variance(
+    x: Real[Array | np.ndarray, "n *shape"], mask: Bool[Array | np.ndarray, " n"] | None = None
+) -> MeanVariance:
+    """Returns mean and variance of each entry, over the rows where `mask` is True.
+
+    >>> some, more = mean_variance(np.array([1.0, 2.0])), mean_variance(np.array([6.0]))
+    >>> float(some.merge(more).mean), float(some.merge(more).variance.round(3))
+    (3.0, 4.667)
+    """
+    rows = _rows(x, mask)
+    mean = rows.sum(0) / max(len(rows), 1)
+    return MeanVariance(len(rows), np.asarray(mean), np.asarray(np.square(rows - mean).sum(0)))
+
+
+def mean_covariance(
+    x: Real[Array | np.ndarray, "n f"], mask: Bool[Array | np.ndarray, " n"] | None = None
+) -> MeanCovariance:
+    """Returns mean and covariance of the rows where `mask` is True."""
+    rows = _rows(x, mask)
+    mean = rows.sum(0) / max(len(rows), 1)
+    deviations = rows - mean
+    return MeanCovariance(len(rows), mean, deviations.T @ deviations)
+
+
+def _rows(x: Array | np.ndarray, mask: Array | np.ndarray | None) -> np.ndarray:
+    rows = np.asarray(x, np.float64)
+    return rows if mask is None else rows[np.asarray(mask)]
+
+
+def _merged(a: MeanVariance | MeanCovariance, b: MeanVariance | MeanCovariance):
+    """The number of examples, the share of b's, and how far its mean lies from a's."""
+    count = a.count + b.count
+    return count, b.count / max(count, 1), b.mean - a.mean
