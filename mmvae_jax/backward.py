@@ -46,8 +46,7 @@ class Backward:
       num_backward: draws of ``sampled``.
       stacking: how networks of one architecture run: ``separate``, one by one; ``scan``, in a loop
         over stacked parameters, or ``vmap``, in one call, either of which compiles once for all
-        of them. ``auto`` is ``vmap`` on accelerators; on CPU ``separate``, and ``scan`` from 10
-        modalities on.
+        of them. ``auto`` is ``vmap`` on accelerators and ``separate`` on CPU.
 
     Raises:
       ValueError: naming the field, its value and the fix.
@@ -88,7 +87,7 @@ class Backward:
                 f"backward is {kind!r}, but the decoders draw random numbers, which differ between "
                 "a pass forward and a pass backward: use backward='dense' or 'auto'"
             )
-        style = resolve_stacking(self.stacking, num_experts)
+        style = resolve_stacking(self.stacking)
         return dataclasses.replace(self, kind=kind, chunk=self.tile_size, stacking=style)
 
     @property
@@ -99,18 +98,15 @@ class Backward:
         return self.chunk
 
 
-def resolve_stacking(style: str, num_networks: int) -> str:
+def resolve_stacking(style: str) -> str:
     """The style that "auto" stands for on this platform.
 
-    ``vmap`` on accelerators, where launches cost more than arithmetic. On CPU, where one network
-    after the other makes better use of caches, ``separate`` for a few, which XLA compiles sooner
-    than a loop and its derivative, and ``scan`` from 10 networks on.
+    ``vmap`` on accelerators, where launches cost more than arithmetic; ``separate`` on CPU, where
+    one network after the other makes better use of caches.
     """
     if style != "auto":
         return style
-    if jax.default_backend() != "cpu":
-        return "vmap"
-    return "scan" if num_networks >= 10 else "separate"
+    return "separate" if jax.default_backend() == "cpu" else "vmap"
 
 
 def coefficients(

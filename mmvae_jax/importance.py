@@ -172,7 +172,7 @@ def _weigher(
 ):
     """``examples [e] -> (z [g e d] -> log weights [t g e])`` of every set of targets."""
     config = model.config
-    style = resolve_stacking("auto", len(config.modalities))
+    style = resolve_stacking("auto")
     family = FAMILIES[config.prior_and_posterior_dist]
     names = tuple(n for n in config.modalities if any(n in target for target in task.targets))
     groups, stacked = stack(model.decoders, likelihood_traits(config, names), style)

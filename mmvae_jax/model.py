@@ -94,7 +94,7 @@ class MMVAE(nnx.Module):
           stacking: how encoders of one architecture run, as in `Backward`.
         """
         config = self.config
-        style = resolve_stacking(stacking, len(config.modalities))
+        style = resolve_stacking(stacking)
         inputs = {
             name: (jnp.asarray(m), encoder_input(config, name, data[name]))
             for m, name in enumerate(config.modalities)

@@ -97,8 +97,7 @@ def test_stacked_decoders_appear_once():
 
 
 def test_auto():
-    assert resolve_stacking("auto", 2) == "separate"
-    assert resolve_stacking("auto", 10) == "scan"
-    assert all(resolve_stacking(style, 2) == style for style in STACKINGS[1:])
+    assert resolve_stacking("auto") == "separate"  # the tests run on CPU
+    assert all(resolve_stacking(style) == style for style in STACKINGS[1:])
     with pytest.raises(ValueError, match=r"stacking is 'loop': choose one of \['auto', 'separate'"):
         Backward(stacking="loop")
