@@ -173,7 +173,7 @@ def fit(
             logged, metrics, is_better = {}, {}, False
             if schedule.is_due(step, log_every):
                 logged = watch.look(state)
-                bar.set_postfix(loss=f"{logged['loss']:.4g}")
+                bar.set_postfix(loss=f"{logged['loss']:.4g}", refresh=False)
             if eval_data is not None and schedule.is_due(step, schedule.eval_every):
                 found = evaluate(state, eval_data, batch_size=eval_batch_size)
                 metrics = {f"eval/{name}": value for name, value in found.items()}

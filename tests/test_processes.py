@@ -107,6 +107,7 @@ def test_a_lost_process_ends_the_other_and_both_go_on(alone, tmp_path):
     assert_close(common, history(expected)[: len(common)])
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_process_ends_all_at_one_step(tmp_path):
     out = tmp_path / "run"
     processes = start(out, 100_000, num_processes=2)

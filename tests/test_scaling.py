@@ -14,13 +14,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_formulas_agree_with_programs():
-    args = "--K 4 --batch 8 --devices 1 2 4 --json"
+    args = "--K 4 --batch 8 --devices 1 2 --json"
     command = [sys.executable, "-m", "experiments.scaling", *args.split()]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
-    assert [(row["data"], row["particle"], row["fsdp"]) for row in rows] == meshes((1, 2, 4))
+    assert [(row["data"], row["particle"], row["fsdp"]) for row in rows] == meshes((1, 2))
     for row in rows:
         said, found = row["predicted"], row["found"]
         # Densities and Adam are not in the formula: 3 N operations and more, on every device.
