@@ -201,7 +201,8 @@ class Checkpoints:
         if damaged:
             message = f"{self.directory} holds damaged steps, which are passed over:\n{text}"
             warnings.warn(message, stacklevel=3)
-        self._damaged = list(damaged)
+        if step is None:  # the run goes on from there, and comes to the damaged steps again
+            self._damaged = list(damaged)
         return candidates[len(damaged)]
 
     @functools.cached_property

@@ -213,6 +213,17 @@ def test_sigterm_saves_and_ends_with_its_own_code(tmp_path):
     chex.assert_trees_all_equal(result.state.opt_state, expected.state.opt_state)
 
 
+def test_a_run_goes_on_from_the_step_before_a_damaged_one(tmp_path):
+    expected = mm.fit(make_state(), TRAIN, **QUIET)
+    options = QUIET | {"checkpoint_dir": tmp_path / "run", "save_every": 4}
+    mm.fit(make_state(), TRAIN, **options | {"num_steps": 8})
+    (tmp_path / "run" / "8" / "manifest.json").unlink()
+    with pytest.warns(UserWarning, match=r"passed over:\n  step 8: manifest.json is missing"):
+        result = mm.fit(make_state(), TRAIN, resume=True, **options)
+    chex.assert_trees_all_equal(result.state.params, expected.state.params)
+    assert (tmp_path / "run" / "damaged" / "8").is_dir()
+
+
 def spoilt(rows=slice(16, 24)) -> mm.MultimodalArrays:
     """Data that give a NaN in some batch of the first epoch."""
     data = {name: x.copy() for name, x in TRAIN.data.items()}
