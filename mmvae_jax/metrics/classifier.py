@@ -1,12 +1,19 @@
 """A small classifier, trained on real examples, that says what a generated example shows."""
 
 import functools
+import json
+import os
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx, struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+#: What a saved classifier says that it is.
+FORMAT = "mmvae_jax.classifier.1"
 
 
 class _MLP(nnx.Module):
@@ -19,11 +26,14 @@ class _MLP(nnx.Module):
         )
         self.logits = nnx.Linear(num_hidden, num_classes, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "n ..."]) -> Float[Array, "n classes"]:
+    def features(self, x: Float[Array, "n ..."]) -> Float[Array, "n hidden"]:
         x = 2 * x.reshape(len(x), -1) - 1
         for layer in self.hidden:
             x = nnx.relu(layer(x))
-        return self.logits(x)
+        return x
+
+    def __call__(self, x: Float[Array, "n ..."]) -> Float[Array, "n classes"]:
+        return self.logits(self.features(x))
 
 
 @struct.dataclass
@@ -40,18 +50,69 @@ class Classifier:
         Raises:
             ValueError: if the rows have another shape than those trained on.
         """
-        if x.shape[1:] != self.input_dim:
-            raise ValueError(
-                f"x has rows of shape {x.shape[1:]}, the classifier was trained on "
-                f"{self.input_dim}: give it examples of its own modality"
-            )
+        self._check(x)
         return _predict(self, x)
+
+    def features(self, x: Float[Array | np.ndarray, "n ..."]) -> Float[Array, "n hidden"]:
+        """Returns the activations of the last hidden layer, for `frechet_distance` say.
+
+        Raises:
+            ValueError: if the rows have another shape than those trained on.
+        """
+        self._check(x)
+        return _features(self, x)
 
     def accuracy(
         self, x: Float[Array | np.ndarray, "n ..."], labels: Int[Array | np.ndarray, " n"]
     ) -> float:
         """Returns the share of rows whose predicted class is the given one."""
         return float(np.mean(np.asarray(self.predict(x)) == np.asarray(labels)))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes parameters and shapes to one file, arrays and JSON only; see `load_classifier`.
+
+        A file that is there already is replaced once the new one is complete.
+        """
+        leaves = jax.tree.leaves_with_path(self.params)
+        arrays = {jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in leaves}
+        settings = np.array(json.dumps({"format": FORMAT, "input_dim": self.input_dim}))
+        partial = Path(f"{os.fspath(path)}.partial")
+        with partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, settings=settings, **jax.device_get(arrays))
+        partial.replace(path)
+
+    def _check(self, x: Array | np.ndarray) -> None:
+        if x.shape[1:] != self.input_dim:
+            raise ValueError(
+                f"x has rows of shape {x.shape[1:]}, the classifier was trained on "
+                f"{self.input_dim}: give it examples of its own modality"
+            )
+
+
+def load_classifier(path: str | os.PathLike) -> Classifier:
+    """Returns the classifier that `Classifier.save` wrote; the file cannot hold code.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no classifier's.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    settings = json.loads(str(arrays.pop("settings", "{}")))
+    if settings.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} has the format {settings.get('format')!r}, expected {FORMAT!r}: give a file "
+            "that Classifier.save wrote"
+        )
+    num_inputs, num_hidden = arrays["hidden/0/kernel"].shape
+    _, num_classes = arrays["logits/kernel"].shape
+    graphdef, shapes = nnx.split(
+        nnx.eval_shape(lambda: _MLP(num_inputs, num_hidden, num_classes, rngs=nnx.Rngs(0)))
+    )
+    leaves, treedef = jax.tree.flatten_with_path(nnx.to_pure_dict(shapes))
+    names = [jax.tree_util.keystr(place, simple=True, separator="/") for place, _ in leaves]
+    params = jax.tree.unflatten(treedef, [jnp.asarray(arrays[name]) for name in names])
+    return Classifier(params, graphdef, tuple(settings["input_dim"]))
 
 
 def train_classifier(
@@ -125,3 +186,8 @@ def _train(graphdef, params, x, labels, keys, batch_size, learning_rate):
 def _predict(classifier: Classifier, x: Float[Array, "n ..."]) -> Int[Array, " n"]:
     network = nnx.merge(classifier.graphdef, classifier.params, copy=True)
     return network(x).argmax(axis=-1)
+
+
+@jax.jit
+def _features(classifier: Classifier, x: Float[Array, "n ..."]) -> Float[Array, "n hidden"]:
+    return nnx.merge(classifier.graphdef, classifier.params, copy=True).features(x)

@@ -9,13 +9,14 @@ Two averages: `micro` weighs every example alike, `macro` every class, however r
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
 #: What a modality was generated from: the name of one modality, or several names.
 Given = str | tuple[str, ...]
+G = TypeVar("G", bound=str | tuple[str, ...])
 Average = Literal["micro", "macro"]
 Classes = Int[Array | np.ndarray, " n"]
 
@@ -42,9 +43,9 @@ class Tally(NamedTuple):
         seen = self.counts > 0
         return float(np.mean(self.hits[seen] / self.counts[seen])) if seen.any() else float("nan")
 
-    def merge(self, other: Self) -> Self:
+    def merge(self, other: "Tally") -> "Tally":
         """What the examples of both add up to."""
-        return type(self)(self.hits + other.hits, self.counts + other.counts)
+        return Tally(self.hits + other.hits, self.counts + other.counts)
 
     def average(self, average: Average) -> float:
         """The named average."""
@@ -61,11 +62,18 @@ def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
     return [given for size in sizes for given in itertools.combinations(modalities, size)]
 
 
-def tally(
-    hits: Bool[Array | np.ndarray, " n"], classes: Classes, *, num_classes: int
-) -> Tally:
-    """Returns hits and examples of each class, which are `0, ..., num_classes - 1`."""
+def tally(hits: Bool[Array | np.ndarray, " n"], classes: Classes, *, num_classes: int) -> Tally:
+    """Returns hits and examples of each class.
+
+    Raises:
+        ValueError: if a class is not one of `0, ..., num_classes - 1`.
+    """
     classes = np.asarray(classes)
+    if classes.size and not 0 <= classes.min() <= classes.max() < num_classes:
+        raise ValueError(
+            f"classes run from {classes.min()} to {classes.max()}: with num_classes={num_classes} "
+            f"they must lie in 0 to {num_classes - 1}"
+        )
     return Tally(
         np.bincount(classes[np.asarray(hits)], minlength=num_classes),
         np.bincount(classes, minlength=num_classes),
@@ -73,12 +81,12 @@ def tally(
 
 
 def conditional_coherence(
-    predicted: Mapping[Given, Mapping[str, Classes]],
+    predicted: Mapping[G, Mapping[str, Classes]],
     labels: Classes,
     *,
     mask: Mapping[str, Bool[Array | np.ndarray, " n"]] | None = None,
     average: Average = "micro",
-) -> dict[Given, dict[str, float]]:
+) -> dict[G, dict[str, float]]:
     """Returns the share of generated examples that show the class of what they were given.
 
     Chance is 1 / C for C equally frequent classes.
@@ -106,25 +114,20 @@ def conditional_coherence(
 
 
 def conditional_tallies(
-    predicted: Mapping[Given, Mapping[str, Classes]],
+    predicted: Mapping[G, Mapping[str, Classes]],
     labels: Classes,
     *,
     num_classes: int,
     mask: Mapping[str, Bool[Array | np.ndarray, " n"]] | None = None,
-) -> dict[Given, dict[str, Tally]]:
+) -> dict[G, dict[str, Tally]]:
     """Returns what `conditional_coherence` averages, so that batches can be added up.
 
     Raises:
         ValueError: if predictions, labels and masks differ in number, or a label is no class.
     """
     labels = np.asarray(labels)
-    if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
-        raise ValueError(
-            f"labels run from {labels.min()} to {labels.max()}: with num_classes={num_classes} "
-            f"they must lie in 0 to {num_classes - 1}"
-        )
 
-    def of_pair(given: Given, generated: str, seen: Classes) -> Tally:
+    def of_pair(given: G, generated: str, seen: Classes) -> Tally:
         fields = {f"predicted[{given!r}][{generated!r}]": seen, "labels": labels}
         masks = {} if mask is None else {n: mask[n] for n in {*names(given), generated}}
         _check_lengths(fields | {f"mask[{name!r}]": rows for name, rows in masks.items()})
@@ -139,8 +142,8 @@ def conditional_tallies(
 
 
 def averages(
-    tallies: Mapping[Given, Mapping[str, Tally]], average: Average = "micro"
-) -> dict[Given, dict[str, float]]:
+    tallies: Mapping[G, Mapping[str, Tally]], average: Average = "micro"
+) -> dict[G, dict[str, float]]:
     """Returns the named average of every tally, under the same names."""
     return {
         given: {generated: counted.average(average) for generated, counted in row.items()}
@@ -148,7 +151,7 @@ def averages(
     }
 
 
-def cross_coherence_mean(coherence: Mapping[Given, Mapping[str, float]]) -> float:
+def cross_coherence_mean(coherence: Mapping[G, Mapping[str, float]]) -> float:
     """Returns the mean of a conditional coherence over all pairs but of a modality with itself.
 
     Raises:
@@ -166,7 +169,7 @@ def cross_coherence_mean(coherence: Mapping[Given, Mapping[str, float]]) -> floa
     return float(np.mean([share for _, share in cross]))
 
 
-def coherence_by_size(coherence: Mapping[Given, Mapping[str, float]]) -> dict[int, float]:
+def coherence_by_size(coherence: Mapping[G, Mapping[str, float]]) -> dict[int, float]:
     """Returns the mean cross coherence for each number of given modalities.
 
     A model that makes use of all it is given gets better the more that is.
@@ -209,7 +212,7 @@ def joint_tally(predicted: Mapping[str, Classes], *, num_classes: int) -> Tally:
     Every modality of every example counts once, so M times as many as there are examples.
 
     Raises:
-        ValueError: as `joint_coherence`.
+        ValueError: as `joint_coherence`, and for a class that is none of `num_classes`.
     """
     if len(predicted) < 2:
         raise ValueError(f"predicted names {sorted(predicted)}: agreement needs two modalities")
@@ -224,7 +227,7 @@ def names(given: Given) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else given
 
 
-def _cross(coherence: Mapping[Given, Mapping[str, float]]) -> list[tuple[Given, float]]:
+def _cross(coherence: Mapping[G, Mapping[str, float]]) -> list[tuple[G, float]]:
     """The shares of modalities that were not given."""
     return [
         (given, share)

@@ -10,31 +10,32 @@ import functools
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mmvae_jax.metrics.moments import MeanCovariance, mean_covariance
 
+#: Images `[n, *input_dim]`, and which of them count.
+Images = tuple[Array | np.ndarray, Bool[Array | np.ndarray, " n"] | None]
 #: `images [n, *input_dim] -> features [n, f]`.
 Features = Callable[..., Float[Array | np.ndarray, "n f"]]
 
 
-def feature_moments(
-    batches: Iterable[Array | np.ndarray], features: Features
-) -> MeanCovariance:
+def feature_moments(batches: Iterable[Images], features: Features) -> MeanCovariance:
     """Returns mean and covariance of the features of all images, a batch at a time.
 
     Args:
-        batches: arrays `[n, *input_dim]`; of incomplete examples, the rows that were observed.
+        batches: pairs of images `[n, *input_dim]` and a mask `[n]` of those that count (None if
+            all do), such as `(g.data[name], g.is_given) for g in generations(...)`.
         features: `images -> [n, f]`.
 
     Raises:
         ValueError: if there is no batch.
 
-    >>> images = [np.zeros((2, 4, 4, 1)), np.ones((2, 4, 4, 1))]
-    >>> feature_moments(images, lambda x: x.mean((1, 2))).mean
-    array([0.5])
+    >>> batches = [(np.zeros((2, 4, 4, 1)), None), (np.ones((2, 4, 4, 1)), np.array([True, False]))]
+    >>> feature_moments(batches, lambda x: x.mean((1, 2))).mean.round(3)
+    array([0.333])
     """
-    moments = (mean_covariance(features(images)) for images in batches)
+    moments = (mean_covariance(features(images), mask) for images, mask in batches)
     first = next(moments, None)
     if first is None:
         raise ValueError("batches is empty: give at least one batch of images")

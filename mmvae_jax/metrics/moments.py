@@ -4,52 +4,55 @@ Batches merge by the update of Chan, Golub and LeVeque (1983): deviations from t
 never raw squares, so that a mean far from zero costs no digits.
 """
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Real
+
+# NumPy turns arrays without axes into scalars when it computes with them.
+Entries = Float[np.ndarray | np.float64, "*shape"]
 
 
 class MeanVariance(NamedTuple):
     """Mean and spread of numbers, or of each entry of arrays; of `mean_variance`.
 
     Attributes:
-        count: how many there were.
+        num_rows: how many there were.
         mean: their mean, `[*shape]`; 0 of none.
         squares: sum of squared deviations from the mean, `[*shape]`.
     """
 
-    count: int
-    mean: Float[np.ndarray, "*shape"]
-    squares: Float[np.ndarray, "*shape"]
+    num_rows: int
+    mean: Entries
+    squares: Entries
 
     @property
-    def variance(self) -> Float[np.ndarray, "*shape"]:
+    def variance(self) -> Entries:
         """Mean squared deviation; NaN of none."""
-        return self.squares / (self.count or np.nan)
+        return self.squares / (self.num_rows or np.nan)
 
     @property
-    def standard_error(self) -> Float[np.ndarray, "*shape"]:
+    def standard_error(self) -> Entries:
         """Standard deviation of the mean, if all were drawn independently; NaN of fewer than 2."""
-        return np.sqrt(self.squares / (max(self.count - 1, 0) * self.count or np.nan))
+        return np.sqrt(self.squares / (max(self.num_rows - 1, 0) * self.num_rows or np.nan))
 
-    def merge(self, other: Self) -> Self:
+    def merge(self, other: "MeanVariance") -> "MeanVariance":
         """What all the examples of both give."""
         count, share, delta = _merged(self, other)
-        squares = self.squares + other.squares + delta**2 * share * self.count
-        return type(self)(count, self.mean + delta * share, squares)
+        squares = self.squares + other.squares + delta**2 * share * self.num_rows
+        return MeanVariance(count, self.mean + delta * share, squares)
 
 
 class MeanCovariance(NamedTuple):
     """Mean and covariance of vectors; of `mean_covariance`.
 
     Attributes:
-        count: how many there were.
+        num_rows: how many there were.
         mean: their mean, `[f]`; 0 of none.
         scatter: sum of the outer products of deviations from the mean, `[f f]`.
     """
 
-    count: int
+    num_rows: int
     mean: Float[np.ndarray, " f"]
     scatter: Float[np.ndarray, "f f"]
 
@@ -60,16 +63,18 @@ class MeanCovariance(NamedTuple):
         Raises:
             ValueError: of fewer than two vectors.
         """
-        if self.count < 2:
-            raise ValueError(f"count is {self.count}: a covariance needs at least two vectors")
-        return self.scatter / (self.count - 1)
+        if self.num_rows < 2:
+            raise ValueError(
+                f"num_rows is {self.num_rows}: a covariance needs at least two vectors"
+            )
+        return self.scatter / (self.num_rows - 1)
 
-    def merge(self, other: Self) -> Self:
+    def merge(self, other: "MeanCovariance") -> "MeanCovariance":
         """What all the vectors of both give."""
         count, share, delta = _merged(self, other)
-        between = np.outer(delta, delta) * share * self.count
+        between = np.outer(delta, delta) * share * self.num_rows
         scatter = self.scatter + other.scatter + between
-        return type(self)(count, self.mean + delta * share, scatter)
+        return MeanCovariance(count, self.mean + delta * share, scatter)
 
 
 def mean_variance(
@@ -83,7 +88,7 @@ def mean_variance(
     """
     rows = _rows(x, mask)
     mean = rows.sum(0) / max(len(rows), 1)
-    return MeanVariance(len(rows), np.asarray(mean), np.asarray(np.square(rows - mean).sum(0)))
+    return MeanVariance(len(rows), mean, np.square(rows - mean).sum(0))
 
 
 def mean_covariance(
@@ -103,5 +108,5 @@ def _rows(x: Array | np.ndarray, mask: Array | np.ndarray | None) -> np.ndarray:
 
 def _merged(a: MeanVariance | MeanCovariance, b: MeanVariance | MeanCovariance):
     """The number of examples, the share of b's, and how far its mean lies from a's."""
-    count = a.count + b.count
-    return count, b.count / max(count, 1), b.mean - a.mean
+    count = a.num_rows + b.num_rows
+    return count, b.num_rows / max(count, 1), b.mean - a.mean

@@ -1,0 +1,248 @@
+"""PolyMNIST from MNIST and any photographs, by the published recipe.
+
+    python -m experiments.make_polymnist --data-dir FOLDER --out polymnist
+
+A picture is a random piece of 28 by 28 pixels of the modality's photograph, inverted where the
+digit is brighter than 128 of 255 (Sutter, Daunhawer and Vogt, 2021). For every class and
+modality the digits are shuffled anew, so that an example shows as many handwritings as it has
+pictures. The result has the layout of the published data set, PNG files, and arrays that
+`mmvae_jax.data.polymnist` maps into memory.
+"""
+
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from jaxtyping import Int, UInt8
+from PIL import Image
+from tqdm import tqdm
+
+from mmvae_jax.data.arrays import MultimodalArrays, num_examples, take
+from mmvae_jax.data.files import Splits
+from mmvae_jax.data.mnist import mnist
+from mmvae_jax.data.polymnist import IMAGE_SHAPE, LABELS, SPLITS
+
+RECIPE = "28x28 crop of the photograph, inverted where the MNIST digit is > 128"
+THRESHOLD = 128
+#: Photographs in colour that scikit-image installs with itself.
+SCIKIT_IMAGE = ("astronaut", "chelsea", "coffee", "rocket", "immunohistochemistry")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
+MANIFEST = "manifest.json"
+
+Photo = UInt8[np.ndarray, "height width 3"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Make a PolyMNIST from MNIST and photographs, one of them for each modality."""
+
+    out: Path
+    """Folder to make, which must not hold anything yet; its name should be `polymnist`, by which
+    the reader finds it in the parent folder."""
+    data_dir: Path | None = None
+    """Folder with MNIST's files; without one, that of $MMVAE_DATA, or a download."""
+    backgrounds: tuple[Path, ...] = ()
+    """Photographs, one per modality, or a folder of them, taken in order of their names; without
+    any, five that scikit-image installs."""
+    seed: int = 0
+    """Of the pairing and the pieces of photographs."""
+    num_train: int | None = None
+    """Use the first of MNIST's training digits alone."""
+    num_test: int | None = None
+    """Use the first of MNIST's test digits alone."""
+
+
+def command_line() -> None:
+    """`main` of the command line's settings; what is wrong with them is said without a trace."""
+    try:
+        main(tyro.cli(Config))
+    except (ImportError, OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+def main(config: Config) -> None:
+    """Writes the data set of a config.
+
+    Raises:
+        FileExistsError: if `out` holds something.
+        FileNotFoundError: if a file of MNIST is missing.
+        ValueError: if a photograph is unreadable or too small, or there are too few.
+    """
+    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+        raise FileExistsError(f"out is {config.out}, which holds something: choose a new folder")
+    photos = load_backgrounds(config.backgrounds)
+    splits = mnist(config.data_dir)
+    hashes: dict[str, str] = {}
+    chosen = zip(SPLITS, splits, (config.num_train, config.num_test), strict=True)
+    for split, digits in [(split, first_of_mnist(digits, num)) for split, digits, num in chosen]:
+        labels = np.asarray(digits.labels)
+        for name, images in make_modalities(digits, list(photos.values()), config.seed, split):
+            write_png(config.out / split / name, images, labels)
+            hashes |= _save(config.out, f"{split}/{name}.npy", images)
+        hashes |= _save(config.out, f"{split}/{LABELS}", labels)  # Last: its readers look for it.
+    manifest = describe(config, splits, photos) | {"arrays": hashes}
+    (config.out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    print(f"{config.out}: {len(photos)} modalities; {MANIFEST} lists the sources, and SHA-256 sums")
+
+
+def describe(config: Config, splits: Splits, photos: Mapping[str, Photo]) -> dict[str, Any]:
+    """Returns what decides the data set, sources by the SHA-256 of their values."""
+    digits = {split: _sha256(found.data["image"][:]) for split, found in splits._asdict().items()}
+    backgrounds = {
+        f"m{m}": {"source": name, "sha256": _sha256(photo), "shape": str(photo.shape)}
+        for m, (name, photo) in enumerate(photos.items())
+    }
+    return {
+        "recipe": RECIPE,
+        "seed": config.seed,
+        "num_train": config.num_train,
+        "num_test": config.num_test,
+        "mnist": digits,
+        "backgrounds": backgrounds,
+    }
+
+
+def first_of_mnist(digits: MultimodalArrays, num: int | None) -> MultimodalArrays:
+    """Returns the first `num` digits, all of them for None, in the order of PolyMNIST's reader.
+
+    That is the first of every class, then the second of every class, and so on.
+
+    Raises:
+        ValueError: if there are not so many.
+    """
+    total = num_examples(digits)
+    if num is not None and not 1 <= num <= total:
+        raise ValueError(f"num_train or num_test is {num}: choose 1 to {total}, MNIST's digits")
+    labels = np.asarray(digits.labels)[:num]
+    return take(digits, np.lexsort((labels, _rank_in_class(labels))))
+
+
+def make_modalities(
+    digits: MultimodalArrays, photos: Sequence[Photo], seed: int, split: str
+) -> Iterator[tuple[str, UInt8[np.ndarray, "n 28 28 3"]]]:
+    """Yields the name and images of each modality, image `i` being of the class of digit `i`.
+
+    A modality is the same however many others there are.
+    """
+    labels = np.asarray(digits.labels)
+    places = _by_class(labels)
+    for m, photo in enumerate(photos):
+        rng = np.random.default_rng((seed, SPLITS.index(split), m))
+        shuffled = rng.permutation(len(labels))
+        rows = np.empty_like(places)
+        rows[places] = shuffled[_by_class(labels[shuffled])]
+        pieces = crop(photo, len(rows), rng)
+        yield f"m{m}", invert(pieces, digits.data["image"][rows][..., 0])
+
+
+def crop(photo: Photo, num: int, rng: np.random.Generator) -> UInt8[np.ndarray, "n 28 28 3"]:
+    """Returns random pieces of a photograph."""
+    windows = np.lib.stride_tricks.sliding_window_view(photo, IMAGE_SHAPE[:2], axis=(0, 1))
+    tops, lefts = (rng.integers(side, size=num) for side in windows.shape[:2])
+    return np.ascontiguousarray(windows[tops, lefts].transpose(0, 2, 3, 1))
+
+
+def invert(
+    pieces: UInt8[np.ndarray, "n 28 28 3"], digits: UInt8[np.ndarray, "n 28 28"]
+) -> UInt8[np.ndarray, "n 28 28 3"]:
+    """Returns the pieces with inverted colours where the digit is."""
+    return np.where(digits[..., None] > THRESHOLD, 255 - pieces, pieces)
+
+
+def write_png(folder: Path, images: UInt8[np.ndarray, "n h w 3"], labels: np.ndarray) -> None:
+    """Writes the images to `<index>.<label>.png`, the index counting within the class."""
+    folder.mkdir(parents=True)
+    names = [f"{i}.{c}.png" for i, c in zip(_rank_in_class(labels), labels, strict=True)]
+
+    def write(name: str, image: np.ndarray) -> None:
+        Image.fromarray(image).save(folder / name)
+
+    with ThreadPoolExecutor() as pool:
+        written = pool.map(write, names, images)
+        description = "/".join(folder.parts[-2:])
+        for _ in tqdm(written, desc=description, total=len(names), leave=False, mininterval=1):
+            pass
+
+
+def load_backgrounds(paths: tuple[Path, ...]) -> dict[str, Photo]:
+    """Returns photographs by name: these files, those of a folder, or scikit-image's.
+
+    Raises:
+        ValueError: if a file is no image or too small, or there is none.
+        ImportError: if no path is given and scikit-image is missing.
+    """
+    if not paths:
+        photos = _scikit_image()
+    else:
+        files = [file for path in paths for file in _images_in(path)]
+        photos = {str(file): _read_photo(file) for file in files}
+    if len(photos) < 2:
+        raise ValueError(
+            f"backgrounds are {list(photos)}: give two photographs or more, a modality has one"
+        )
+    height, width, _ = IMAGE_SHAPE
+    for name, photo in photos.items():
+        if photo.shape[0] < height or photo.shape[1] < width:
+            raise ValueError(
+                f"{name} has {photo.shape[0]}x{photo.shape[1]} pixels: give a photograph of at "
+                f"least {height}x{width}"
+            )
+    return photos
+
+
+def _images_in(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+
+
+def _read_photo(file: Path) -> Photo:
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise ValueError(f"backgrounds name {file}, which is no readable image: {error}") from error
+
+
+def _scikit_image() -> dict[str, Photo]:
+    try:
+        from skimage import data  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ImportError(
+            "without backgrounds the photographs are scikit-image's: pip install scikit-image, or "
+            "give --backgrounds FOLDER"
+        ) from error
+    return {f"skimage.data.{name}": np.asarray(getattr(data, name)()) for name in SCIKIT_IMAGE}
+
+
+def _by_class(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    return np.argsort(labels, kind="stable")
+
+
+def _rank_in_class(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Returns how many examples of its class come before each example."""
+    order = _by_class(labels)
+    counts = np.unique(labels, return_counts=True)[1]
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return rank
+
+
+def _save(out: Path, name: str, values: np.ndarray) -> dict[str, str]:
+    np.save(out / name, values)
+    return {name: _sha256(values)}
+
+
+def _sha256(values: np.ndarray) -> str:
+    return hashlib.sha256(values.tobytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    command_line()

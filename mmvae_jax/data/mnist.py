@@ -1,0 +1,139 @@
+"""MNIST and Fashion-MNIST, read from the official idx files."""
+
+import gzip
+import math
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mmvae_jax.data.arrays import MultimodalArrays, num_examples
+from mmvae_jax.data.files import Folder, PublishedFile, Splits, locate
+
+_IMAGES = {"train": "train-images-idx3-ubyte.gz", "test": "t10k-images-idx3-ubyte.gz"}
+_LABELS = {"train": "train-labels-idx1-ubyte.gz", "test": "t10k-labels-idx1-ubyte.gz"}
+
+_MNIST_SITES = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+_MNIST_MD5 = {
+    "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+}
+_FASHION_SITES = (
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+)
+_FASHION_MD5 = {
+    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+}
+
+
+def mnist(data_dir: Folder | None = None) -> Splits:
+    """Returns MNIST (LeCun, Cortes and Burges, 1998): 60,000 and 10,000 digits.
+
+    Args:
+        data_dir: folder with `mnist/train-images-idx3-ubyte.gz` and the three others, which may
+            also lie in `MNIST/raw` or directly in it, and be unpacked; see `files.locate`.
+
+    Returns:
+        Modality `image`, bytes `[n, 28, 28, 1]`; labels 0 to 9.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if a file is damaged or holds something else.
+    """
+    files = {
+        name: PublishedFile(
+            path=f"mnist/{name}",
+            others=(f"MNIST/raw/{name}", name),
+            urls=tuple(site + name for site in _MNIST_SITES),
+            checksum=f"md5:{md5}",
+        )
+        for name, md5 in _MNIST_MD5.items()
+    }
+    return _splits(files, data_dir)
+
+
+def fashion_mnist(data_dir: Folder | None = None) -> Splits:
+    """Returns Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017): 60,000 and 10,000 garments.
+
+    Args:
+        data_dir: folder with `fashion_mnist/train-images-idx3-ubyte.gz` and the three others,
+            which may also lie in `FashionMNIST/raw`, and be unpacked; see `files.locate`. They
+            are not looked for elsewhere, for MNIST's have the same names.
+
+    Returns:
+        Modality `image`, bytes `[n, 28, 28, 1]`; labels 0 to 9.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if a file is damaged or holds something else.
+    """
+    files = {
+        name: PublishedFile(
+            path=f"fashion_mnist/{name}",
+            others=(f"FashionMNIST/raw/{name}",),
+            urls=tuple(site + name for site in _FASHION_SITES),
+            checksum=f"md5:{md5}",
+        )
+        for name, md5 in _FASHION_MD5.items()
+    }
+    return _splits(files, data_dir)
+
+
+def read_idx(file: Path) -> UInt8[np.ndarray, "..."]:
+    """Returns the bytes of an idx file, compressed with gzip or not, in their shape.
+
+    The file is `0 0 8 num_axes`, as many big-endian 32-bit sizes, and the values, 8 being the type
+    unsigned byte.
+
+    Raises:
+        ValueError: if the file is damaged or of another format or type.
+    """
+    content = file.read_bytes()
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{file} is a damaged gzip file: download it again") from error
+    start = 4 + 4 * content[3] if len(content) > 3 else 4
+    if content[:3] != b"\0\0\x08" or len(content) < start:
+        raise ValueError(
+            f"{file} begins with {content[:4].hex(' ') or 'nothing'}, expected 00 00 08 and the "
+            "number of axes: give an idx file of unsigned bytes"
+        )
+    shape = tuple(np.frombuffer(content, ">u4", content[3], offset=4).tolist())
+    if len(content) - start != math.prod(shape):
+        raise ValueError(
+            f"{file} holds {len(content) - start} bytes of values, expected {math.prod(shape)} "
+            f"for its shape {shape}: download it again"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _splits(files: Mapping[str, PublishedFile], data_dir: Folder | None) -> Splits:
+    def read(names: Mapping[str, str], split: str, num_axes: int) -> np.ndarray:
+        file = locate(files[names[split]], data_dir)
+        values = read_idx(file)
+        if values.ndim != num_axes:
+            raise ValueError(
+                f"{file} has {values.ndim} axes, expected {num_axes}: images have three, labels one"
+            )
+        return values
+
+    def load(split: str) -> MultimodalArrays:
+        images, labels = read(_IMAGES, split, 3), read(_LABELS, split, 1)
+        dataset = MultimodalArrays({"image": images[..., None]}, labels.astype(np.int32))
+        num_examples(dataset)  # Refuses images and labels of different numbers.
+        return dataset
+
+    return Splits(load("train"), load("test"))

@@ -1,0 +1,115 @@
+"""Log-likelihoods of a whole data set: joint, marginal and conditional, with standard errors.
+
+The estimates of each example are those of `mmvae_jax.evidence`. Every batch has a key of its own,
+so that their errors average out over batches.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Bool, PRNGKeyArray
+
+from mmvae_jax.batch import Batch
+from mmvae_jax.data.arrays import MultimodalArrays
+from mmvae_jax.data.eval_batches import eval_batches
+from mmvae_jax.evidence import compute_cond_nll_ratio, compute_joint_nll, compute_marginal_nll
+from mmvae_jax.metrics.coherence import Given, names
+from mmvae_jax.metrics.moments import Entries, MeanVariance, mean_variance
+from mmvae_jax.model import MMVAE
+
+#: What is conditioned on, and what is predicted together.
+Condition = tuple[Given, Given]
+Estimator = Callable[..., Any]
+
+
+class LogLikelihoods(NamedTuple):
+    """Nats per example, each with its mean and standard error over the examples it is defined for.
+
+    Attributes:
+        joint: log p(X) of all that an example has.
+        marginal: log p(x_m) of each modality.
+        conditional: log p(x_T|x_S) by `(S, T)`.
+    """
+
+    joint: MeanVariance
+    marginal: dict[str, MeanVariance]
+    conditional: dict[Condition, MeanVariance]
+
+
+def measure_log_likelihoods(
+    model: MMVAE,
+    data: MultimodalArrays,
+    key: PRNGKeyArray,
+    *,
+    conditional: Sequence[Condition] = (),
+    K: int = 1000,
+    batch_size: int = 128,
+    batch_size_K: int | None = None,
+) -> LogLikelihoods:
+    """Returns joint, marginal and conditional log-likelihoods of a data set.
+
+    Protocol: importance sampling with K particles for each example and quantity, likelihoods not
+    rescaled; the proposal is the mixture of the observed experts for the joint, the modality's own
+    expert for a marginal, and the given ones for a conditional (`compute_cond_nll_ratio`). With
+    finite K the estimates lie below the exact values on average.
+
+    Args:
+        model: an MMVAE.
+        data: examples; incomplete ones count where they are defined.
+        key: randomness.
+        conditional: pairs (given, predicted), each a name or several.
+        K: particles of each example.
+        batch_size: examples at a time.
+        batch_size_K: particles per decoder call, as in `compute_joint_nll`.
+
+    Raises:
+        ValueError: for unknown or overlapping names, or data that do not fit.
+    """
+    everything = tuple(data.data)
+    quantities: list[tuple[Estimator, tuple[Given, ...]]] = [(compute_joint_nll, (everything,))]
+    for name in everything:
+        estimator = partial(compute_marginal_nll, modality=name, cond_mod=name)
+        quantities.append((estimator, (name,)))
+    for given, predicted in conditional:
+        estimator = partial(compute_cond_nll_ratio, cond_mod=given, pred_mods=predicted)
+        quantities.append((estimator, (given, predicted)))
+    totals = [mean_variance(np.zeros(0))] * len(quantities)
+    for number, arrays in enumerate(eval_batches(data, batch_size)):
+        batch = Batch(arrays.data, arrays.mask)
+        keys = jax.random.split(jax.random.fold_in(key, number), len(quantities))
+        for i, (estimator, needed) in enumerate(quantities):
+            nll = estimator(model, batch, keys[i], K=K, batch_size_K=batch_size_K)
+            defined = np.all([_any_observed(arrays, given) for given in needed], axis=0)
+            totals[i] = totals[i].merge(mean_variance(-nll, defined))
+    joint, *rest = totals
+    marginal = dict(zip(everything, rest, strict=False))
+    return LogLikelihoods(
+        joint, marginal, dict(zip(conditional, rest[len(marginal) :], strict=True))
+    )
+
+
+def bits_per_dim(
+    log_likelihood: float | Entries, input_dim: Sequence[int], *, num_levels: int = 1
+) -> float | Entries:
+    """Returns `-log2 p(x) / D` for a log-likelihood in nats of examples with D entries.
+
+    Args:
+        log_likelihood: in nats; under densities, of intensities in 0 to 1.
+        input_dim: shape of one example.
+        num_levels: of discrete intensities that a density stands for, 256 for bytes: each entry
+            then costs `log2(num_levels)` bits more, as a level is `1 / num_levels` wide. 1 for
+            Bernoulli and categorical likelihoods, which are probabilities.
+
+    >>> bits_per_dim(-28 * 28 * math.log(2), (28, 28, 1))
+    1.0
+    """
+    return -log_likelihood / (math.prod(input_dim) * math.log(2)) + math.log2(num_levels)
+
+
+def _any_observed(arrays: MultimodalArrays, given: Given) -> Bool[np.ndarray, " b"]:
+    assert arrays.mask is not None, "eval_batches gives every batch a mask"
+    return np.any([arrays.mask[name] for name in names(given) if name in arrays.mask], axis=0)

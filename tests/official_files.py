@@ -1,0 +1,77 @@
+"""Small data sets in the formats of the published ones."""
+
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from mmvae_jax.data.files import ENVIRONMENT
+from mmvae_jax.data.mnist import mnist
+
+TRAIN_LABELS = np.repeat(np.arange(10), np.arange(3, 13))[np.random.default_rng(0).permutation(75)]
+TEST_LABELS = np.arange(20) % 10
+
+
+def idx(values: np.ndarray) -> bytes:
+    sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
+    return b"\0\0\x08" + bytes([values.ndim]) + sizes + values.astype(np.uint8).tobytes()
+
+
+def write_mnist(folder: Path, *, zipped: bool = True, seed: int = 0) -> dict[str, np.ndarray]:
+    """Writes random images with the labels above; returns the images of each split."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    images = {}
+    for split, prefix, labels in (("train", "train", TRAIN_LABELS), ("test", "t10k", TEST_LABELS)):
+        images[split] = rng.integers(0, 256, (len(labels), 28, 28), np.uint8)
+        files = {
+            f"{prefix}-images-idx3-ubyte": images[split],
+            f"{prefix}-labels-idx1-ubyte": labels,
+        }
+        for name, values in files.items():
+            if zipped:
+                (folder / f"{name}.gz").write_bytes(gzip.compress(idx(values), 1))
+            else:
+                (folder / name).write_bytes(idx(values))
+    return images
+
+
+def svhn_labels(size: int) -> np.ndarray:
+    return (7 * np.arange(size) + 3) % 10
+
+
+def write_svhn(folder: Path, num_train: int = 60, num_test: int = 30) -> dict[str, np.ndarray]:
+    """Writes random images, whose labels are `svhn_labels`; returns those of each split."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(1)
+    images = {}
+    for split, size in (("train", num_train), ("test", num_test)):
+        images[split] = rng.integers(0, 256, (size, 32, 32, 3), np.uint8)
+        labels = svhn_labels(size)
+        content = {
+            "X": images[split].transpose(1, 2, 3, 0),
+            "y": np.where(labels == 0, 10, labels).astype(np.uint8)[:, None],
+        }
+        savemat(folder / f"{split}_32x32.mat", content, do_compression=True)
+    return images
+
+
+def write_png(file: Path, image: np.ndarray) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(file)
+
+
+def real_mnist() -> Path:
+    """Folder of the published MNIST; without one the test is skipped."""
+    named = os.environ.get(ENVIRONMENT)
+    if not named:
+        pytest.skip(f"{ENVIRONMENT} names no folder with the published files of MNIST")
+    try:
+        mnist(named)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    return Path(named)
