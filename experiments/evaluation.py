@@ -1,8 +1,8 @@
 """What an experiment reports of a trained model: its bound, coherence and latents.
 
 Every function takes complete examples of both splits and leaves the model as it is. A model's
-own outputs become examples that a classifier can look at through `as_examples`: intensities stay
-as decoded, logits become the most probable one-hot vectors or pixels.
+own outputs become examples that a classifier can look at: intensities stay as decoded, logits
+become the most probable one-hot vectors or pixels.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,6 +15,7 @@ import mmvae_jax as mm
 from mmvae_jax.data.arrays import MultimodalArrays, num_examples
 from mmvae_jax.metrics.classifier import Classifier, train_classifier
 from mmvae_jax.metrics.coherence import conditional_coherence, joint_coherence
+from mmvae_jax.metrics.generation import as_examples
 from mmvae_jax.metrics.probe import latent_probe
 
 #: Examples that go through the networks at a time.
@@ -105,16 +106,6 @@ def labels_of(dataset: MultimodalArrays) -> Int[np.ndarray, " n"]:
     if dataset.labels is None:
         raise ValueError("labels is None: coherence and probes need the class of every example")
     return dataset.labels
-
-
-def as_examples(config: mm.MMVAEConfig, name: str, decoded: Float[Array, "..."]) -> Array:
-    """Returns what a decoder's output looks like as an example: logits are decided."""
-    likelihood, _ = config.likelihood(name)
-    if likelihood == "categorical":
-        return jax.nn.one_hot(decoded.argmax(-1), decoded.shape[-1])
-    if likelihood == "bernoulli":
-        return (decoded > 0).astype(decoded.dtype)
-    return decoded
 
 
 def _classes(

@@ -67,18 +67,6 @@ def test_joint_coherence_looks_at_one_latent_at_a_time(monkeypatch):
     assert coherence == pytest.approx(2 / 5)
 
 
-def test_outputs_become_examples():
-    words = jax.random.normal(jax.random.key(0), (6, 2, 4, 5))
-    examples = evaluation.as_examples(CONFIG, "word", words)
-    assert examples.shape == words.shape
-    np.testing.assert_array_equal(examples.argmax(-1), words.argmax(-1))
-    np.testing.assert_array_equal(examples.sum(-1), 1)
-    bits = evaluation.as_examples(CONFIG, "bits", jnp.array([[-0.1, 0.1, 3.0]]))
-    np.testing.assert_array_equal(bits, [[0, 1, 1]])
-    image = jnp.full((1, 2, 2, 1), 0.3)
-    np.testing.assert_array_equal(evaluation.as_examples(CONFIG, "image", image), image)
-
-
 def test_posterior_means_are_each_modalitys_own(monkeypatch):
     model = mm.MMVAE(CONFIG, rngs=nnx.Rngs(0))
     rng = np.random.default_rng(0)
