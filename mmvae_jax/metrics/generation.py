@@ -30,7 +30,7 @@ from mmvae_jax.model import MMVAE
 class Predictor(Protocol):
     """What tells the class of examples, such as a `Classifier`."""
 
-    def predict(self, x: Float[Array, "n ..."]) -> Int[Array | np.ndarray, " n"]:
+    def predict(self, x: Float[Array | np.ndarray, "n ..."]) -> Int[Array | np.ndarray, " n"]:
         """The class of every row."""
         ...
 
@@ -47,7 +47,7 @@ class Generation(NamedTuple):
     """
 
     given: tuple[str, ...]
-    data: dict[str, Float[Array, "b ..."]]
+    data: dict[str, Float[Array | np.ndarray, "b ..."]]
     mask: dict[str, Bool[np.ndarray, " b"]]
     batch: MultimodalArrays
 
@@ -183,7 +183,9 @@ def measure_joint_coherence(
     return total
 
 
-def as_examples(config: MMVAEConfig, name: str, decoded: Float[Array, "..."]) -> Array:
+def as_examples(
+    config: MMVAEConfig, name: str, decoded: Float[Array | np.ndarray, "..."]
+) -> Float[Array | np.ndarray, "..."]:
     """Returns what a decoder's output looks like as an example: logits are decided."""
     likelihood, _ = config.likelihood(name)
     if likelihood == "categorical":
