@@ -59,5 +59,4 @@ def train(model, data, *, num_steps=20, learning_rate=3e-3):
     before = mm.eval_step(state, batch, jax.random.key(2))["loss"]
     for _ in range(num_steps):
         state, _ = mm.train_step(state, batch)
-    print("SHARE", float(mm.eval_step(state, batch, jax.random.key(2))["loss"]), before)
     return state, float(mm.eval_step(state, batch, jax.random.key(2))["loss"] / before)

@@ -23,7 +23,6 @@ from mmvae_jax.networks.cub import (
 )
 
 NUM_WORDS = 7
-WIDTH = 2
 
 
 def image_encoder(latent_dim=5, **options):
@@ -47,17 +46,17 @@ def normal(*shape):
     return jax.random.normal(jax.random.key(1), shape)
 
 
-def caption_model(*, shared, K):
-    """Of captions and one more modality, with one embedding or with a copy for the decoder."""
+def caption_model(*, shared, K=1, width=8):
+    """With one embedding, or with a copy of it for the decoder."""
     config = mm.MMVAEConfig(
-        input_dims={"caption": (32, NUM_WORDS), "other": (3,)},
+        input_dims={"caption": (32, NUM_WORDS)},
         latent_dim=5,
         K=K,
         decoders_dist={"caption": "categorical"},
     )
-    encoder = caption_encoder(num_words=NUM_WORDS, width=WIDTH)
+    encoder = caption_encoder(num_words=NUM_WORDS, width=width)
     embedding = encoder.embedding if shared else nnx.Param(encoder.embedding[...])
-    decoder = CUBCaptionDecoder(5, embedding, width=WIDTH, rngs=nnx.Rngs(1))
+    decoder = CUBCaptionDecoder(5, embedding, width=width, rngs=nnx.Rngs(1))
     return mm.MMVAE(config, {"caption": encoder}, {"caption": decoder}, rngs=nnx.Rngs(2))
 
 
@@ -67,7 +66,7 @@ def caption_data():
     end = np.array([[5], [10], [20], [31]])
     place = np.arange(32)[None]
     captions = np.where(place < end, words, place == end).astype(np.int32)
-    return {"caption": jnp.asarray(captions), "other": normal(4, 3)}
+    return {"caption": jnp.asarray(captions)}
 
 
 def test_published_sizes_of_images():
@@ -119,15 +118,21 @@ def test_bfloat16():
 def test_images_train():
     ramp = jnp.linspace(0, 1, 64).reshape(1, 64, 1, 1)
     images = jnp.broadcast_to(ramp * jnp.linspace(0, 1, 4).reshape(4, 1, 1, 1), (4, 64, 64, 3))
-    config = mm.MMVAEConfig(input_dims={"image": (64, 64, 3)}, latent_dim=5, K=1)
+    config = mm.MMVAEConfig(
+        input_dims={"image": (64, 64, 3)},
+        latent_dim=5,
+        K=1,
+        decoders_dist={"image": "laplace"},
+        decoder_dist_params={"image": {"scale": 0.5}},  # log p(x|z) is -2 |x - loc|, at most 0
+    )
     networks = {"image": image_encoder(width=4)}, {"image": image_decoder(width=4)}
     _, share = train(mm.MMVAE(config, *networks, rngs=nnx.Rngs(0)), {"image": images})
-    assert share < 0.99
+    assert share < 0.8
 
 
 def test_captions_train_with_one_embedding():
-    state, share = train(caption_model(shared=True, K=1), caption_data())
-    assert share < 0.7
+    state, share = train(caption_model(shared=True), caption_data(), learning_rate=1e-2)
+    assert share < 0.8
     leaves = [p for p in jax.tree.leaves(state.params) if p.shape == (NUM_WORDS, 128)]
     assert len(leaves) == 1
     model = state.model()
@@ -141,7 +146,7 @@ def test_one_embedding_has_the_gradients_of_both(backward):
     """That of the encoder and that of the decoder, were they two, added up."""
     grads = {}
     for shared in (True, False):
-        model = caption_model(shared=shared, K=3)
+        model = caption_model(shared=shared, K=3, width=2)
         graphdef, params = nnx.split(model)
 
         def of_params(params, graphdef=graphdef):

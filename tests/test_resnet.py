@@ -125,7 +125,13 @@ def test_trains():
     """On four gradients from one colour to another, which one latent tells apart."""
     ramp = jnp.linspace(0, 1, 28).reshape(1, 28, 1, 1)
     images = jnp.broadcast_to(ramp * jnp.linspace(0, 1, 4).reshape(4, 1, 1, 1), (4, 28, 28, 3))
-    config = mm.MMVAEConfig(input_dims={"m0": (28, 28, 3)}, latent_dim=5, K=1)
+    config = mm.MMVAEConfig(
+        input_dims={"m0": (28, 28, 3)},
+        latent_dim=5,
+        K=1,
+        decoders_dist={"m0": "laplace"},
+        decoder_dist_params={"m0": {"scale": 0.5}},  # log p(x|z) is -2 |x - loc|, at most 0
+    )
     networks = {"m0": encoder(width=4)}, {"m0": decoder(width=4)}
     _, share = train(mm.MMVAE(config, *networks, rngs=nnx.Rngs(0)), {"m0": images})
-    assert share < 0.99
+    assert share < 0.5
