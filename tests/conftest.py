@@ -19,6 +19,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs() -> Iterator[None]:
+    """Lets go of what a file's tests have compiled.
+
+    Every program takes mappings of memory, of which a process can have no more than some 65,000.
+    """
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Runs the test with 64-bit floats and integers as JAX's default."""
