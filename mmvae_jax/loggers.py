@@ -117,7 +117,7 @@ def wandb(run: Any, *, images: Images | None = None, images_every: int = 1000) -
     Raises:
       ImportError: if wandb is missing.
     """
-    client = _library("wandb", "wandb")
+    client = _library("wandb", "'mmvae_jax[wandb]'")
     draw = _now_and_then(images, images_every)
 
     def log(step: int, metrics: Mapping[str, Any], state: TrainState) -> None:
@@ -138,7 +138,7 @@ def mlflow(*, images: Images | None = None, images_every: int = 1000) -> Logger:
       ImportError: if MLflow is missing.
       ValueError: if no run is active.
     """
-    client = _library("mlflow", "mlflow")
+    client = _library("mlflow", "'mmvae_jax[mlflow]'")
     if client.active_run() is None:
         raise ValueError("no run of MLflow is active: call mlflow.start_run() first")
     draw = _now_and_then(images, images_every)
