@@ -94,6 +94,7 @@ def test_published_sizes_of_captions():
     assert output_shapes(lambda: caption_decoder(**sizes), 2, 32) == [(2, 32, 1590)]
 
 
+@pytest.mark.slow
 def test_everything_of_images_takes_part():
     assert_everything_takes_part(image_encoder(width=4), normal(4, 64, 64, 3))
     assert_everything_takes_part(image_decoder(width=4), normal(8, 5))
@@ -141,7 +142,13 @@ def test_captions_train_with_one_embedding():
     assert bool((encoder.embedding[...] != caption_encoder(num_words=NUM_WORDS).embedding).any())
 
 
-@pytest.mark.parametrize("backward", [mm.Backward("dense"), mm.Backward("sparse", stacking="vmap")])
+@pytest.mark.parametrize(
+    "backward",
+    [
+        pytest.param(mm.Backward("dense"), marks=pytest.mark.slow),
+        mm.Backward("sparse", stacking="vmap"),
+    ],
+)
 def test_one_embedding_has_the_gradients_of_both(backward):
     """That of the encoder and that of the decoder, were they two, added up."""
     grads = {}

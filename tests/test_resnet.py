@@ -121,6 +121,7 @@ def test_bfloat16():
     assert_bfloat16(lambda dtype: decoder(width=4, dtype=dtype), normal(2, 5))
 
 
+@pytest.mark.slow
 def test_trains():
     """On four gradients from one colour to another, which one latent tells apart."""
     ramp = jnp.linspace(0, 1, 28).reshape(1, 28, 1, 1)

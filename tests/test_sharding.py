@@ -49,7 +49,7 @@ def make_state(tx=None, **options):
     [
         *((kind, "both", True, "mixture_dreg") for kind in KINDS),
         ("sparse", "data", False, "dreg_looser"),
-        ("sampled", "data", True, "mixture_dreg_looser"),
+        pytest.param("sampled", "data", True, "mixture_dreg_looser", marks=pytest.mark.slow),
         ("dense", "particle", False, "iwae"),
         ("residual", "both", False, "stl_looser"),
     ],
@@ -63,7 +63,7 @@ def test_a_mesh_computes_what_one_device_does(x64, small_is_large, kind, mesh, f
     chex.assert_trees_all_close(ours, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("fsdp", [False, True])
+@pytest.mark.parametrize("fsdp", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_training_and_evaluation_follow_one_device(x64, small_is_large, fsdp):
     one, batch = make_state()
     many, _ = make_state(mesh=mm.make_mesh(4, 2), fsdp=fsdp)
