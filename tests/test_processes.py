@@ -95,9 +95,13 @@ def test_a_lost_process_ends_the_other_and_both_go_on(alone, tmp_path):
     killed = time.monotonic()
     printed, errors = processes[0].communicate(timeout=60)
     assert time.monotonic() - killed < 20
-    assert processes[0].returncode == 3, errors
-    assert "process 0 of 2 cannot go on, probably because another one has ended" in printed
-    assert "start all of them again with resume=True, to go on from the checkpoints" in printed
+    # Whichever comes first: our error at the next step, or the end that JAX makes of the process.
+    if processes[0].returncode == 3:
+        assert "process 0 of 2 cannot go on, probably because another one has ended" in printed
+        assert "start all of them again with resume=True, to go on from the checkpoints" in printed
+    else:
+        assert processes[0].returncode == -signal.SIGABRT, errors
+        assert "This most likely indicates that another task died" in errors
     processes[1].communicate()
     newest = saved_steps(out)[-1]
     finish(start(out, newest + 10, num_processes=2))
