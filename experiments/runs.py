@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 import mmvae_jax as mm
 from experiments.versions import version
 from mmvae_jax.checkpoint import Checkpoints
+from mmvae_jax.whole_files import write_whole
 
 CHECKPOINTS = "checkpoints"
 HISTORY_FILE = "history.jsonl"
@@ -103,6 +104,4 @@ def provenance() -> dict[str, Any]:
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
     """Writes all of the file or nothing."""
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(file)
+    write_whole(file, json.dumps(content, indent=2) + "\n")

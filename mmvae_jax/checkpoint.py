@@ -88,6 +88,8 @@ class Checkpoints:
 
     def best_of(self, steps: Sequence[int]) -> int | None:
         """The step of these with the best metric, None if none has it."""
+        if self.best is None:
+            return None
         intact = [step for step in steps if self._is_intact(step)]
         known = {step: self.metrics(step) for step in intact}
         values = {s: m[self.best] for s, m in known.items() if self.best in m}

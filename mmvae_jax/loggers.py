@@ -19,6 +19,7 @@ from mmvae_jax.batch import Batch
 from mmvae_jax.config import check_count
 from mmvae_jax.inference import reconstruct
 from mmvae_jax.training import TrainState
+from mmvae_jax.whole_files import write_whole
 
 Logger: TypeAlias = Callable[[int, Mapping[str, Any], TrainState], None]
 Image: TypeAlias = UInt8[np.ndarray, "_height _width 3"]
@@ -228,10 +229,7 @@ def _forget_from(file: Path, step: int) -> None:
     """Leave of the file what it says of earlier steps."""
     file.parent.mkdir(parents=True, exist_ok=True)
     rows = _rows(file) if file.exists() else []
-    partial = file.with_name(f"{file.name}.partial")
-    kept = [f"{line}\n" for line, row in rows if row["step"] < step]
-    partial.write_text("".join(kept), encoding="utf-8", newline="\n")
-    partial.replace(file)
+    write_whole(file, "".join(f"{line}\n" for line, row in rows if row["step"] < step))
 
 
 def _rows(file: Path) -> list[tuple[str, dict[str, Any]]]:

@@ -10,6 +10,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from mmvae_jax.whole_files import write_whole
+
 MANIFEST_FILE = "manifest.json"
 #: Rewritten by orbax after the manifest, and of no use to a restore.
 IGNORED = (MANIFEST_FILE, "_CHECKPOINT_METADATA")
@@ -18,9 +20,7 @@ IGNORED = (MANIFEST_FILE, "_CHECKPOINT_METADATA")
 def write_manifest(folder: Path) -> None:
     """Leave a manifest of all files in a folder and those below it."""
     files = {name: _describe(folder / name) for name in _files(folder)}
-    partial = folder / f"{MANIFEST_FILE}.partial"
-    partial.write_text(json.dumps(files, indent=1) + "\n")
-    partial.replace(folder / MANIFEST_FILE)
+    write_whole(folder / MANIFEST_FILE, json.dumps(files, indent=1) + "\n")
 
 
 def damage(folder: Path) -> str | None:

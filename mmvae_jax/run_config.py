@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmvae_jax.whole_files import write_whole
+
 CONFIG_FILE = "config.json"
 
 
@@ -50,9 +52,7 @@ def write_config(directory: Path, config: Mapping[str, Any]) -> None:
     if file.exists():
         return
     directory.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(config, indent=2) + "\n")
-    partial.replace(file)
+    write_whole(file, json.dumps(config, indent=2) + "\n")
 
 
 def differences(saved: Mapping[str, str], given: Mapping[str, str]) -> list[str]:

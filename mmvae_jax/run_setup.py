@@ -116,7 +116,7 @@ def restored(
     """State, judge, state of the data and metrics of the newest intact checkpoint, if any."""
     if checkpoints is None or not checkpoints.steps:
         return state, judge, None, {}
-    step = checkpoints.intact_step()
+    state = checkpoints.restore(state)
+    step = int(state.step)
     extra = checkpoints.extra(step)
-    judge = judge.restored(extra["judge"])
-    return checkpoints.restore(state, step), judge, extra["data"], checkpoints.metrics(step)
+    return state, judge.restored(extra["judge"]), extra["data"], checkpoints.metrics(step)

@@ -3,7 +3,7 @@
 import gzip
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,16 +51,7 @@ def mnist(data_dir: Folder | None = None) -> Splits:
         FileNotFoundError: if a file is missing.
         ValueError: if a file is damaged or holds something else.
     """
-    files = {
-        name: PublishedFile(
-            path=f"mnist/{name}",
-            others=(f"MNIST/raw/{name}", name),
-            urls=tuple(site + name for site in _MNIST_SITES),
-            checksum=f"md5:{md5}",
-        )
-        for name, md5 in _MNIST_MD5.items()
-    }
-    return _splits(files, data_dir)
+    return _splits(("mnist/", "MNIST/raw/", ""), _MNIST_SITES, _MNIST_MD5, data_dir)
 
 
 def fashion_mnist(data_dir: Folder | None = None) -> Splits:
@@ -78,16 +69,8 @@ def fashion_mnist(data_dir: Folder | None = None) -> Splits:
         FileNotFoundError: if a file is missing.
         ValueError: if a file is damaged or holds something else.
     """
-    files = {
-        name: PublishedFile(
-            path=f"fashion_mnist/{name}",
-            others=(f"FashionMNIST/raw/{name}",),
-            urls=tuple(site + name for site in _FASHION_SITES),
-            checksum=f"md5:{md5}",
-        )
-        for name, md5 in _FASHION_MD5.items()
-    }
-    return _splits(files, data_dir)
+    places = ("fashion_mnist/", "FashionMNIST/raw/")
+    return _splits(places, _FASHION_SITES, _FASHION_MD5, data_dir)
 
 
 def read_idx(file: Path) -> UInt8[np.ndarray, "..."]:
@@ -120,9 +103,17 @@ def read_idx(file: Path) -> UInt8[np.ndarray, "..."]:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def _splits(files: Mapping[str, PublishedFile], data_dir: Folder | None) -> Splits:
+def _splits(
+    places: Sequence[str], sites: Sequence[str], md5: Mapping[str, str], data_dir: Folder | None
+) -> Splits:
+    """Both splits, from files that lie in one of the places and are published at the sites."""
+
     def read(names: Mapping[str, str], split: str, num_axes: int) -> np.ndarray:
-        file = locate(files[names[split]], data_dir)
+        name = names[split]
+        first, *others = (place + name for place in places)
+        urls, checksum = tuple(site + name for site in sites), f"md5:{md5[name]}"
+        published = PublishedFile(path=first, others=tuple(others), urls=urls, checksum=checksum)
+        file = locate(published, data_dir)
         values = read_idx(file)
         if values.ndim != num_axes:
             raise ValueError(
