@@ -164,7 +164,7 @@ def run(config: Config) -> dict[str, Any]:
 def train(config: Config, steps: Iterable[MultimodalArrays]) -> list[Row]:
     """Train both copies side by side; returns a row per step."""
     keys = jax.random.split(jax.random.key(config.seed), 4)  # the first two, as in a run of digits
-    sparse = digits.init_state(config.base(), keys[0], keys[1])
+    sparse = config.base().init_state(keys[0], keys[1], config.num_steps)
     dense = jax.tree.map(jnp.copy, sparse)  # a step consumes the state that it is given
     backward = config.backward()
     rows = []

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,7 @@ class Checkpoints:
         self.maximise = maximise
         self._damaged: list[int] = []
         self._told: dict[int, dict[str, Any]] = {}
+        self._intact: dict[int, bool] = {}
         self._writing: int | None = None
         check_config(self.directory, self.config)
 
@@ -92,7 +94,8 @@ class Checkpoints:
             return None
         intact = [step for step in steps if self._is_intact(step)]
         known = {step: self.metrics(step) for step in intact}
-        values = {s: m[self.best] for s, m in known.items() if self.best in m}
+        values = {s: m.get(self.best, math.nan) for s, m in known.items()}
+        values = {s: value for s, value in values.items() if not math.isnan(value)}
         choose = max if self.maximise else min
         return choose(values, key=values.__getitem__) if values else None
 
@@ -132,6 +135,7 @@ class Checkpoints:
         self._told[step] = json.loads(json.dumps(told))
         args = ocp.args.Composite(**parts, told=ocp.args.JsonSave(told))
         self._writing = step
+        self._intact[step] = True
         self._manager.save(step, args=args)
 
     def wait(self) -> None:
@@ -242,8 +246,10 @@ class Checkpoints:
         return self._manager.restore(step, args=ocp.args.Composite(**parts))
 
     def _is_intact(self, step: int) -> bool:
-        """Whether the step was written by this process, or is as another one has written it."""
-        return step in self._told or damage(self.directory / str(step)) is None
+        """Whether the step was written by this process, or was as another one has written it."""
+        if step not in self._intact:
+            self._intact[step] = damage(self.directory / str(step)) is None
+        return self._intact[step]
 
     def _what_was_told(self, step: int) -> dict[str, Any]:
         if step not in self._told:

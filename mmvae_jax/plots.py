@@ -5,6 +5,7 @@ RGB, values in 0 to 1) or a sequence of `n` strings, which are printed.
 """
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -94,11 +95,12 @@ def training_curve(
     """Draws quantities against the training step, one line per name."""
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
+    marker = "o" if len(steps) == 1 else None  # a line from a point to itself is not seen
     for name, line in values.items():
-        axes.plot(np.asarray(steps), np.asarray(line), linewidth=1.8, label=name)
+        axes.plot(np.asarray(steps), np.asarray(line), linewidth=1.8, marker=marker, label=name)
     axes.set_xlabel("step", color=_INK)
     axes.set_ylabel(ylabel, color=_INK)
-    axes.set_xlim(np.min(steps), np.max(steps))
+    axes.margins(x=0)
     axes.grid(color=_PAPER, linewidth=1.2)
     axes.tick_params(color=_FAINT, labelcolor=_INK)
     axes.spines[["top", "right"]].set_visible(False)
@@ -121,6 +123,42 @@ def latent_map(
     axes.set_aspect("equal", adjustable="datalim")  # Fills the figure.
     axes.spines[:].set_color(_PAPER)
     figure.legend(title="class", loc="outside right center", frameon=False, markerscale=2)
+    return figure
+
+
+def divergence_bars(
+    divergence: Mapping[str, Mapping[str, float]], *, xlabel: str = "KL divergence, nats"
+) -> Figure:
+    """Draws how far the posterior of each modality is from others and from the prior, as bars.
+
+    Args:
+        divergence: `divergence[source][target]`, one number each, on a logarithmic axis if the
+            largest is more than 30 times the smallest.
+        xlabel: what the numbers are.
+
+    Raises:
+        ValueError: if there is no number, or one is negative.
+    """
+    pairs = {(a, b): value for a, row in divergence.items() for b, value in row.items()}
+    if not pairs or min(pairs.values()) < 0:
+        raise ValueError(f"divergence is {dict(divergence)}: give one number or more, none below 0")
+    figure = Figure(figsize=(6.4, 0.8 + 0.26 * len(pairs)), layout="constrained")
+    axes = figure.subplots()
+    colors = {name: f"C{i % 10}" for i, name in enumerate(divergence)}
+    values = list(pairs.values())
+    places = np.arange(len(pairs))[::-1] - 0.5 * np.repeat(
+        np.arange(len(divergence)), [len(row) for row in divergence.values()]
+    )
+    bars = axes.barh(places, values, height=0.8, color=[colors[source] for source, _ in pairs])
+    axes.bar_label(bars, fmt="%.3g", padding=3, fontsize=8, color=_INK)
+    axes.set_yticks(places, [f"{a} \N{RIGHTWARDS ARROW} {b}" for a, b in pairs], fontsize=8)
+    if min(values) > 0 and max(values) > 30 * min(values):
+        axes.set_xscale("log")
+    axes.set_xlabel(xlabel, color=_INK)
+    axes.margins(x=0.12)
+    axes.tick_params(color=_FAINT, labelcolor=_INK, left=False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(_FAINT)
     return figure
 
 
@@ -175,14 +213,24 @@ def _draw_tiles(axes: Axes, examples: Examples, num_across: int) -> None:
 def _draw_words(axes: Axes, words: Sequence[str], num_across: int) -> None:
     side, gap = 16, 1
     axes.imshow(_mosaic(np.full((len(words), side, side, 3), to_rgb(_PAPER)), num_across))
-    longest = max(len(word) for word in words)
-    # Monospaced letters are 0.6 em wide: the longest word just fills its tile.
-    size = min(8, 72 * _TILE_INCHES / (0.62 * max(1, longest)))
-    for i, word in enumerate(words):
+    wrapped = [_wrapped(word) for word in words]
+    longest = max(len(line) for lines in wrapped for line in lines)
+    most = max(len(lines) for lines in wrapped)
+    # Monospaced letters are 0.6 em wide and lines 1.2 em high: the longest just fill a tile.
+    size = min(8, 72 * _TILE_INCHES / max(0.62 * longest, 1.22 * most))
+    for i, lines in enumerate(wrapped):
         row, column = divmod(i, num_across)
         x, y = (side + gap) * column + side / 2 - 0.5, (side + gap) * row + side / 2 - 0.5
-        text = axes.text(x, y, word, ha="center", va="center", color=_INK, parse_math=False)
+        label = "\n".join(lines)
+        text = axes.text(x, y, label, ha="center", va="center", color=_INK, parse_math=False)
         text.set(family="monospace", fontsize=size)
+
+
+def _wrapped(text: str) -> list[str]:
+    """Lines of a text, about as many as make it square; a single word is one line."""
+    longest = max(map(len, text.split()), default=0)
+    width = max(1, longest, math.ceil(math.sqrt(2 * len(text))))
+    return textwrap.wrap(text, width) or [""]
 
 
 def _mosaic(

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from mmvae_jax.data.mnist import mnist
 
 TRAIN_LABELS = np.repeat(np.arange(10), np.arange(3, 13))[np.random.default_rng(0).permutation(75)]
 TEST_LABELS = np.arange(20) % 10
+CUB_CAPTIONS = {"train": "text_trainvalclasses.txt", "test": "text_testclasses.txt"}
 
 
 def idx(values: np.ndarray) -> bytes:
@@ -63,6 +65,50 @@ def write_svhn(folder: Path, num_train: int = 60, num_test: int = 30) -> dict[st
 def write_png(file: Path, image: np.ndarray) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(file)
+
+
+def write_cub(
+    root: Path,
+    images: Mapping[str, Mapping[str, Image.Image]],
+    captions: Mapping[str, Sequence[str]],
+) -> None:
+    """Writes images, by split and path such as `002.Laysan_Albatross/a.jpg`, and their captions."""
+    for split, named in images.items():
+        for name, image in reversed([*named.items()]):
+            file = root / split / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            image.save(file)
+        (root / CUB_CAPTIONS[split]).write_text("\n".join(captions[split]) + "\n")
+
+
+def write_polymnist(folder: Path) -> None:
+    """Writes random images of two modalities, packed."""
+    rng = np.random.default_rng(0)
+    for split, size in (("train", 40), ("test", 20)):
+        (folder / split).mkdir(parents=True)
+        for m in range(2):
+            images = rng.integers(0, 256, (size, 28, 28, 3), np.uint8)
+            np.save(folder / split / f"m{m}.npy", images)
+        np.save(folder / split / "labels.npy", np.arange(size) % 10)
+
+
+def write_birds(folder: Path) -> None:
+    """Writes random images as CUB, as many species as images, and captions of random words."""
+    rng = np.random.default_rng(0)
+    words = [f"word{i}" for i in range(20)]
+    images, captions = {}, {}
+    for split, first, num in (("train", 1, 48), ("test", 101, 4)):
+        images[split] = {
+            f"{first + i:03}.Bird/bird_{first + i}.jpg": Image.fromarray(
+                rng.integers(0, 256, (64, 64, 3), np.uint8)
+            )
+            for i in range(num)
+        }
+        captions[split] = [
+            " ".join([*rng.choice(words, rng.integers(3, 9)), *[f"rare{i}"] * (i % 3 == 0)])
+            for i in range(10 * num)
+        ]
+    write_cub(folder, images, captions)
 
 
 def real_mnist() -> Path:

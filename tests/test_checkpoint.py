@@ -1,6 +1,7 @@
 """Checkpoints: nothing is lost, nothing is overwritten, nothing is taken for something else."""
 
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -180,7 +181,7 @@ def test_what_is_saved_is_the_state_of_that_moment(checkpoints):
 @pytest.mark.parametrize("maximise", [False, True])
 def test_keeps_the_best_step_beside_the_newest(tmp_path, maximise):
     checkpoints = Checkpoints(tmp_path / "run", config={}, keep=1, best="score", maximise=maximise)
-    scores = [3.0, 1.0, 2.0, 5.0, 4.0, 4.5]
+    scores = [math.nan, 1.0, 2.0, 5.0, 4.0, 4.5]
     for step, score in enumerate(scores):
         checkpoints.save(make_state().replace(step=jnp.int32(step)), {"score": score})
     best = 3 if maximise else 1

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from official_files import CUB_CAPTIONS as FILES
+from official_files import write_cub
 from PIL import Image
 
 from mmvae_jax.data.arrays import num_examples, take
@@ -16,6 +18,7 @@ from mmvae_jax.data.cub import (
     SPECIAL,
     build_vocabulary,
     cub,
+    cub_vocabulary,
     decode_captions,
     encode_captions,
 )
@@ -31,7 +34,6 @@ IMAGES = {
     "test": ["001.Black_footed_Albatross/b_0003.jpg", "004.Groove_billed_Ani/c_0001.jpg"],
 }
 SPECIES = {"train": [1, 1, 199], "test": [0, 3]}
-FILES = {"train": "text_trainvalclasses.txt", "test": "text_testclasses.txt"}
 
 
 def captions(split: str) -> list[str]:
@@ -47,16 +49,20 @@ def colour(split: str, image: int) -> int:
     return 40 * (image + 1) + (100 if split == "test" else 0)
 
 
+def picture(split: str, image: int) -> Image.Image:
+    """One colour; the first image of a split is grey."""
+    shade = colour(split, image)
+    return Image.new("RGB", (90, 70), (shade,) * 3) if image else Image.new("L", (90, 70), shade)
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("written") / "cub"
-    for split, names in IMAGES.items():
-        for image, name in reversed([*enumerate(names)]):
-            file = root / split / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            mode, grey = ("L", colour(split, image)) if image == 0 else ("RGB", None)
-            Image.new(mode, (90, 70), grey or (colour(split, image),) * 3).save(file)
-        (root / FILES[split]).write_text("\n".join(captions(split)) + "\n")
+    images = {
+        split: {name: picture(split, image) for image, name in enumerate(names)}
+        for split, names in IMAGES.items()
+    }
+    write_cub(root, images, {split: captions(split) for split in IMAGES})
     return root
 
 
@@ -108,6 +114,14 @@ def test_the_vocabulary_is_that_of_training_alone(root):
     test = root / "cub" / FILES["test"]
     test.write_text(test.read_text().replace("blue", "unheard-of"))
     assert cub(root).vocabulary == known
+
+
+def test_the_vocabulary_can_be_had_without_the_images(root):
+    known = cub(root).vocabulary
+    shutil.rmtree(root / "cub/train")
+    assert cub_vocabulary(root) == known
+    with pytest.raises(FileNotFoundError, match=r"cub\.zip.*put it into"):
+        cub_vocabulary(root / "cub")
 
 
 @pytest.mark.parametrize("num_words", [0, 1, 30, 31, 32, 50])

@@ -23,7 +23,10 @@ from mmvae_jax.networks.images import ConvEncoder
 from mmvae_jax.networks.mlp import MLPDecoder
 
 ROOT = Path(__file__).parents[1]
-FIGURES = {"cross_generation.png", "prior_samples.png", "loss.png", "latents.png"}
+FIGURES = {
+    f"{name}.png"
+    for name in ("cross_generation", "prior_samples", "loss", "divergences", "latents")
+}
 # Steps that no checkpoint falls on, so that a run stopped at step 5 repeats two of them.
 TINY = Config(
     modalities=2,
@@ -59,8 +62,8 @@ def contents(folder: Path) -> dict[Path, bytes]:
 def parameters(folder: Path) -> dict[str, bytes]:
     keys = jax.random.split(jax.random.key(0))
     checkpoints = Checkpoints(folder / "checkpoints", config=TINY.run_config())
-    state = checkpoints.restore(digits.init_state(TINY, *keys))
-    assert int(state.step) == TINY.num_steps
+    state = checkpoints.restore(TINY.init_state(*keys, 8))
+    assert int(state.step) == 8
     leaves = jax.tree.leaves_with_path(state.params)
     return {jax.tree_util.keystr(path): np.asarray(x).tobytes() for path, x in leaves}
 
@@ -119,6 +122,7 @@ def test_prints_a_table_and_the_paths(finished):
     assert all(str(path) in lines for path in out.iterdir())
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_it_had_not(finished, tmp_path, monkeypatch):
     undisturbed, _ = finished
     out = tmp_path / "run"
@@ -130,7 +134,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(finished, tmp_path, monkeypatch)
     # That of step 4 is written, and not yet covered by a checkpoint.
     assert len((out / "history.jsonl").read_text().splitlines()) == 4
     monkeypatch.setattr(plots, "project_2d", lambda z: z[:, :2])  # t-SNE takes long
-    resumed = digits.main(Config(**{**vars(config), "resume": True}))
+    (resumed,) = digits.main(Config(**{**vars(config), "resume": True}))
 
     assert parameters(out) == parameters(undisturbed)
     histories = [(folder / "history.jsonl").read_bytes() for folder in (out, undisturbed)]
@@ -228,7 +232,7 @@ def test_batch_larger_than_the_data(tmp_path):
 
 def test_convolutional_networks_take_part():
     config = Config(networks="conv", text=True, hidden=(8,), features=(2, 3), latent_dim=2)
-    model = digits.init_state(config, *jax.random.split(jax.random.key(0))).model()
+    model = config.init_state(*jax.random.split(jax.random.key(0)), 1500).model()
     assert isinstance(model.encoders["m1"], ConvEncoder)
     assert isinstance(model.decoders["word"], MLPDecoder)
     images = model.decoders["m1"](jax.random.normal(jax.random.key(1), (5, 2)))

@@ -11,7 +11,7 @@ import pytest
 import tyro
 
 import mmvae_jax as mm
-from experiments import digits, exactness
+from experiments import exactness
 from experiments.exactness import Config
 
 TINY_ARGS = (
@@ -93,7 +93,7 @@ def test_relative_error_is_of_all_parameters_and_the_same_particles(tiny, monkey
 
     monkeypatch.setattr(mm, "value_and_grad", fake)
     init_key, key = jax.random.split(jax.random.key(3))
-    state = digits.init_state(tiny.base(), init_key, key).replace(step=jnp.asarray(7))
+    state = tiny.base().init_state(init_key, key, tiny.num_steps).replace(step=jnp.asarray(7))
     batch = mm.Batch(data={})
     error = exactness.relative_error(state, batch, mm.Backward("sparse"))
 

@@ -51,7 +51,7 @@ def arrays(out: Path) -> dict[str, bytes]:
     config = digits.Config(
         modalities=2, hidden=(64,), latent_dim=4, K=3, pairings=2, num_steps=400, missing=0.3
     )
-    state = digits.init_state(config, *jax.random.split(jax.random.key(0)))
+    state = config.init_state(*jax.random.split(jax.random.key(0)), 400)
     folder = out / "checkpoints"
     state = Checkpoints(folder, config=read_config(folder)).restore(state)
     assert int(state.step) == 400

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmvae_jax.data.polydigits import polydigits
-from mmvae_jax.metrics import classifier as classifier_module
+from mmvae_jax.metrics import classifier_networks
 from mmvae_jax.metrics.classifier import train_classifier
 from mmvae_jax.metrics.coherence import (
     conditional_coherence,
@@ -98,13 +98,13 @@ def test_accuracy_is_the_share_of_predicted_labels():
 def test_the_key_decides_the_classifier_and_shapes_the_compilation(monkeypatch):
     x, labels = make_patterns(100, seed=1)
     traces = []
-    forward = classifier_module._MLP.__call__
+    forward = classifier_networks.MLP.__call__
 
     def counted(network, x):
         traces.append(len(x))
         return forward(network, x)
 
-    monkeypatch.setattr(classifier_module._MLP, "__call__", counted)
+    monkeypatch.setattr(classifier_networks.MLP, "__call__", counted)
 
     def train(seed: int, learning_rate: float):
         return train_classifier(

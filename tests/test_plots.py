@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgba
 
 from mmvae_jax.plots import (
     cross_generation_grid,
+    divergence_bars,
     latent_map,
     prior_samples,
     project_2d,
@@ -131,8 +132,18 @@ def test_training_curve_draws_a_line_per_name():
         assert line.get_label() == name
         np.testing.assert_array_equal(line.get_xdata(), steps)
         np.testing.assert_array_equal(line.get_ydata(), expected)
+    assert axes.get_xlim() == (0, 20)
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "nats")
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["train", "test"]
+    assert_draws(figure)
+
+
+def test_a_curve_of_one_step_is_seen():
+    figure = training_curve(np.array([2]), {"loss": np.array([3.0])})
+    (line,) = figure.axes[0].lines
+    assert line.get_marker() == "o"
+    left, right = figure.axes[0].get_xlim()
+    assert left < 2 < right
     assert_draws(figure)
 
 
@@ -146,6 +157,39 @@ def test_latent_map_colours_points_by_class():
         np.testing.assert_array_equal(cloud.get_offsets(), points[labels == c])
         np.testing.assert_array_equal(cloud.get_facecolor()[0], to_rgba(f"C{c}", 0.75))
     assert_draws(figure)
+
+
+def test_divergence_bars_are_as_long_as_the_numbers():
+    divergence = {"a": {"b": 3.0, "prior": 5.0}, "b": {"a": 4.0, "prior": 12.0}}
+    figure = divergence_bars(divergence, xlabel="nats")
+    (axes,) = figure.axes
+    names = ["a \u2192 b", "a \u2192 prior", "b \u2192 a", "b \u2192 prior"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == names
+    bars = axes.patches
+    assert [bar.get_width() for bar in bars] == [3, 5, 4, 12]
+    middles = [bar.get_y() + bar.get_height() / 2 for bar in bars]
+    np.testing.assert_allclose(axes.get_yticks(), middles)
+    assert middles == sorted(middles, reverse=True)  # from above, those of a modality together
+    assert middles[1] - middles[2] > middles[0] - middles[1]
+    colours = [to_rgba(bar.get_facecolor()) for bar in bars]
+    assert colours[0] == colours[1] != colours[2] == colours[3]
+    assert [text.get_text() for text in axes.texts] == ["3", "5", "4", "12"]
+    assert (axes.get_xlabel(), axes.get_xscale()) == ("nats", "linear")
+    assert_draws(figure)
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"), [((1.0, 30.0), "linear"), ((1.0, 31.0), "log"), ((0.0, 31.0), "linear")]
+)
+def test_divergences_of_many_sizes_are_seen(values, scale):
+    (axes,) = divergence_bars({"a": dict(zip("bc", values, strict=True))}).axes
+    assert axes.get_xscale() == scale
+
+
+@pytest.mark.parametrize("divergence", [{}, {"a": {}}, {"a": {"b": -0.5}}])
+def test_divergences_that_are_none_are_refused(divergence):
+    with pytest.raises(ValueError, match="give one number or more, none below 0"):
+        divergence_bars(divergence)
 
 
 def test_the_projection_keeps_clusters_apart_and_is_repeatable():

@@ -13,6 +13,7 @@ from experiments.scaling import Config, collectives, meshes
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_formulas_agree_with_programs():
     args = "--K 4 --batch 8 --devices 1 2 --json"
     command = [sys.executable, "-m", "experiments.scaling", *args.split()]

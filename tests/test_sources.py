@@ -207,6 +207,15 @@ def test_images_that_do_not_fit_are_refused_when_read(tmp_path, pixels, message)
         take(dataset, np.array([0, SIZE]))
 
 
+def test_damaged_images_are_named(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    file = tmp_path / "cut.png"
+    Image.fromarray(pixels).save(file)
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"cut\.png is damaged \(.*put a whole one there"):
+        ImageFiles([file], (40, 40, 3))[:]
+
+
 def test_the_shape_of_images_can_be_demanded(tmp_path):
     files = png(tmp_path, images(3)).files
     with pytest.raises(ValueError, match=r"00\.png .* \(5, 4, 3\), expected \(28, 28, 1\)"):

@@ -74,11 +74,9 @@ def cub(
     for field, (value, least) in smallest.items():
         if value < least:
             raise ValueError(f"{field}={value}: choose {least} or more")
-    root = locate_folder("CUB", ("cub",), data_dir=data_dir, source=_SOURCE)
+    root = _locate(data_dir)
     files = {split: sorted((root / split).glob("*/*.jpg")) for split in _CAPTIONS}
-    captions = {split: (root / name).read_text("utf-8") for split, name in _CAPTIONS.items()}
-    # Not splitlines, which also ends a line at rarer characters.
-    lines = {split: text.rstrip("\n").split("\n") for split, text in captions.items()}
+    lines = {split: _read_lines(root / name) for split, name in _CAPTIONS.items()}
     _check(root, files, lines)
     vocabulary = build_vocabulary(lines["train"], min_count)
 
@@ -92,6 +90,15 @@ def cub(
         return MultimodalArrays(data, species[repeated])
 
     return CUB(load("train"), load("test"), vocabulary)
+
+
+def cub_vocabulary(data_dir: Folder | None = None, *, min_count: int = 3) -> tuple[str, ...]:
+    """Returns the vocabulary that `cub` finds, without reading an image.
+
+    Raises:
+        FileNotFoundError: if the captions are missing.
+    """
+    return build_vocabulary(_read_lines(_locate(data_dir) / _CAPTIONS["train"]), min_count)
 
 
 def split_words(caption: str) -> list[str]:
@@ -130,6 +137,15 @@ def decode_captions(codes: Int[np.ndarray, "n position"], vocabulary: Sequence[s
     """
     texts = ([vocabulary[int(code)] for code in row[: _end(row)] if code != PAD] for row in codes)
     return [" ".join(text) for text in texts]
+
+
+def _locate(data_dir: Folder | None) -> Path:
+    return locate_folder("CUB", ("cub",), data_dir=data_dir, source=_SOURCE)
+
+
+def _read_lines(file: Path) -> list[str]:
+    # Not splitlines, which also ends a line at rarer characters.
+    return file.read_text("utf-8").rstrip("\n").split("\n")
 
 
 def _end(row: Int[np.ndarray, " position"]) -> int:

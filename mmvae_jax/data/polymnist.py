@@ -83,9 +83,8 @@ def pack(folder: Path) -> None:
         dataset = _read_png(split, names)
         for name, column in dataset.data.items():
             np.save(split / f"{name}.npy", column[:])
-        np.save(
-            split / LABELS, np.asarray(dataset.labels)
-        )  # Last: the arrays are read if it is there.
+        # Last: the arrays are read if it is there.
+        np.save(split / LABELS, np.asarray(dataset.labels))
 
 
 def read_split(folder: Path, names: Sequence[str]) -> MultimodalArrays:

@@ -168,7 +168,7 @@ class ImageFiles(FileColumn):
 
     Raises:
         ValueError: if there is no file; later, if a file is of another size or number of channels,
-            or if bytes cannot hold it or its transparency.
+            if bytes cannot hold it or its transparency, or if it is damaged.
         ImportError: if Pillow is missing.
     """
 
@@ -210,7 +210,10 @@ def _decode(file: str) -> UInt8[np.ndarray, "h w c"]:
                 f"{file} has Pillow's mode {image.mode!r}, expected one of {list(_MODES)}: save it "
                 "with eight bits a channel, grey or RGB, without transparency"
             )
-        pixels = np.asarray(image.convert(_MODES[image.mode]))
+        try:
+            pixels = np.asarray(image.convert(_MODES[image.mode]))
+        except (OSError, SyntaxError) as error:  # Pillow's, which do not name the file
+            raise ValueError(f"{file} is damaged ({error}): put a whole one there") from error
     return pixels.reshape(*pixels.shape[:2], -1)
 
 

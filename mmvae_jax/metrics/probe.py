@@ -59,13 +59,15 @@ def latent_probe(
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
+        from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise ImportError(
             "the latent probe is scikit-learn's: pip install 'mmvae_jax[experiments]'"
         ) from error
     regression = LogisticRegression(C=C, max_iter=1000)
     probe = make_pipeline(StandardScaler(), regression) if standardise else regression
-    probe.fit(np.asarray(train_z), np.asarray(train_labels))
+    with threadpool_limits(1):  # as in `cluster_latents`
+        probe.fit(np.asarray(train_z), np.asarray(train_labels))
     return float(probe.score(np.asarray(test_z), np.asarray(test_labels)))
 
 

@@ -1,0 +1,293 @@
+"""What an experiment reports of a trained model.
+
+Every function takes complete examples with labels, and gives what JSON can hold: shares in 0 to 1,
+log-likelihoods and divergences in nats per example.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+import mmvae_jax as mm
+from experiments.experiment import Experiment, Problem, some_rows
+from experiments.gradient_noise import measure_gradient_noise
+from mmvae_jax.batch import Batch, observe
+from mmvae_jax.data.arrays import MultimodalArrays, take
+from mmvae_jax.data.eval_batches import eval_batches
+from mmvae_jax.metrics.active_units import active_units, measure_posterior_means
+from mmvae_jax.metrics.classifier import Classifier, load_classifiers, train_classifier
+from mmvae_jax.metrics.clustering import cluster_latents
+from mmvae_jax.metrics.coherence import averages, coherence_by_size, cross_coherence_mean
+from mmvae_jax.metrics.divergences import KL, kl_between_experts
+from mmvae_jax.metrics.frechet import frechet_distance
+from mmvae_jax.metrics.generation import generations, measure_coherence, measure_joint_coherence
+from mmvae_jax.metrics.images import WINDOW, mse, ssim
+from mmvae_jax.metrics.inception import load_inception
+from mmvae_jax.metrics.likelihood import measure_log_likelihoods
+from mmvae_jax.metrics.moments import MeanCovariance, MeanVariance, mean_covariance, mean_variance
+from mmvae_jax.metrics.posteriors import posteriors_of
+from mmvae_jax.metrics.probe import latent_probe, latents_of_experts
+
+#: Examples that go through the networks at a time.
+CHUNK = 512
+
+Classifiers = Mapping[str, Classifier]
+Features = Callable[..., Float[Array | np.ndarray, "n f"]]
+#: Images of every modality, and which rows count.
+Images = tuple[Mapping[str, Array | np.ndarray], np.ndarray]
+Json = dict[str, Any]
+
+
+def measure(
+    config: Experiment, state: mm.TrainState, model: mm.MMVAE, problem: Problem, key: PRNGKeyArray
+) -> Json:
+    """Returns all that metrics.json says of a model, from the test examples of a problem.
+
+    Args:
+        config: how much to measure, and by which classifiers.
+        state: of the model, on a mesh or not.
+        model: the model itself.
+        problem: data.
+        key: randomness.
+    """
+    bound_key, reconstruction_key, likelihood_key, gradient_key, *keys = jax.random.split(key, 9)
+    classifier_key, coherence_key, frechet_key, inception_key, more_key = keys
+    test = take(problem.test, some_rows(problem.test, config.num_test))
+    loss = mm.evaluate(state, test, batch_size=config.batch_size, key=bound_key)["loss"]
+    results = {
+        "test_bound": -loss,
+        "active_units": measure_active_units(model, test),
+        "divergence": measure_mean_divergences(model, test),
+        **measure_reconstructions(model, test, reconstruction_key),
+    }
+    if config.num_likelihood:
+        some = take(test, some_rows(test, config.num_likelihood))
+        results["log_likelihood"] = measure_likelihoods(
+            model, some, likelihood_key, K=config.num_particles
+        )
+    if config.num_gradients:
+        few = take(test, some_rows(test, config.batch_size))
+        results["encoder_gradient"] = measure_gradient_noise(
+            model, mm.Batch(few.data), gradient_key, num=config.num_gradients
+        )
+    if config.num_classes:
+        classifiers = classifiers_of(config, problem.train, classifier_key)
+        results |= {
+            **measure_latents(model, problem.probe, test),
+            "classifier_accuracy": accuracies(classifiers, test),
+            **measure_coherences(config, model, test, classifiers, coherence_key),
+        }
+        seen = {name: classifiers[name].features for name in image_modalities(model.config)}
+        results["frechet_classifier"] = measure_frechet(model, test, seen, frechet_key)
+    if config.inception is not None:
+        seen = dict.fromkeys(image_modalities(model.config), load_inception(config.inception))
+        results["frechet_inception"] = measure_frechet(model, test, seen, inception_key)
+    return results | config.measure_more(model, problem, test, more_key)
+
+
+def classifiers_of(config: Experiment, train: MultimodalArrays, key: PRNGKeyArray) -> Classifiers:
+    """Returns a classifier of each modality: those of a folder, or trained on real examples."""
+    if config.classifiers is not None:
+        return load_classifiers(config.classifiers, config.model_config().input_dims)
+    labels = labels_of(train)
+    keys = jax.random.split(key, len(train.data))
+    return {
+        name: train_classifier(x, labels, num_classes=config.num_classes, key=key)
+        for (name, x), key in zip(train.data.items(), keys, strict=True)
+    }
+
+
+def measure_coherences(
+    config: Experiment,
+    model: mm.MMVAE,
+    test: MultimodalArrays,
+    classifiers: Classifiers,
+    key: PRNGKeyArray,
+) -> Json:
+    """Returns the coherence of what is generated from every subset of modalities, and the joint.
+
+    `conditional_coherence` is the mean over the ordered pairs of different modalities.
+    """
+    conditional_key, joint_key = jax.random.split(key)
+    num_classes = config.num_classes
+    tallies = measure_coherence(
+        model, test, classifiers, conditional_key, num_classes=num_classes, batch_size=CHUNK
+    )
+    shares = averages(tallies)
+    joint = measure_joint_coherence(
+        model,
+        classifiers,
+        joint_key,
+        num_samples=config.num_samples,
+        num_classes=num_classes,
+        batch_size=CHUNK,
+    )
+    pairs = {given[0]: row for given, row in shares.items() if len(given) == 1}
+    macro = {given: row for given, row in averages(tallies, "macro").items() if len(given) == 1}
+    return {
+        "conditional_coherence": cross_coherence_mean(pairs),
+        "conditional_coherence_macro": cross_coherence_mean(macro),
+        "conditional_coherence_pairs": pairs,
+        "conditional_coherence_by_size": coherence_by_size(shares),
+        "conditional_coherence_subsets": {"+".join(given): row for given, row in shares.items()},
+        "joint_coherence": joint.micro,
+        "joint_coherence_macro": joint.macro,
+    }
+
+
+def measure_latents(model: mm.MMVAE, train: MultimodalArrays, test: MultimodalArrays) -> Json:
+    """Returns what posterior means tell of the class.
+
+    Protocol: one `latent_probe` per modality, fitted to the means of training examples and scored
+    on those of test examples; k-means on the latter, with as many clusters as classes.
+    """
+    fitted = latents_of_experts(model, train, batch_size=CHUNK)
+    scored = latents_of_experts(model, test, batch_size=CHUNK)
+    probes = {name: latent_probe(*fitted[name], *scored[name]) for name in scored}
+    num_clusters = len(np.unique(labels_of(test)))
+    clusters = {
+        name: cluster_latents(z, labels, num_clusters=num_clusters).accuracy
+        for name, (z, labels) in scored.items()
+    }
+    return {
+        "latent_probe": float(np.mean(list(probes.values()))),
+        "latent_probe_modalities": probes,
+        "clustering_accuracy": clusters,
+    }
+
+
+def measure_active_units(model: mm.MMVAE, test: MultimodalArrays) -> dict[str, int]:
+    """Returns how many latent axes each modality's posterior means make use of."""
+    spread = measure_posterior_means(model, test, batch_size=CHUNK).experts
+    return {
+        name: int(active_units(np.asarray(means.variance)).sum()) for name, means in spread.items()
+    }
+
+
+def measure_mean_divergences(model: mm.MMVAE, test: MultimodalArrays) -> Json:
+    """Returns KL(q_m||q_j) and, under the name `prior`, KL(q_m||p), means over examples."""
+    config = model.config
+    family = config.prior_and_posterior_dist
+    loc, scale = model.pz_params
+    total = mean_variance(np.zeros((0, len(config.modalities), len(config.modalities) + 1)))
+    for _, (experts, mask) in posteriors_of(model, test, CHUNK):
+        between = np.asarray(kl_between_experts(family, experts, mask))
+        distance = jnp.abs(experts.loc - loc[None, None])
+        prior = KL[family](distance, experts.scale, scale[None, None]).sum(-1)
+        rows = np.concatenate([between, np.asarray(prior)[:, None]], axis=1)
+        total = total.merge(mean_variance(np.moveaxis(rows, 2, 0), np.asarray(mask)[0]))
+    targets = (*config.modalities, "prior")
+    return {
+        name: {target: float(x) for target, x in zip(targets, row, strict=True) if target != name}
+        for name, row in zip(config.modalities, np.asarray(total.mean), strict=True)
+    }
+
+
+def measure_reconstructions(model: mm.MMVAE, test: MultimodalArrays, key: PRNGKeyArray) -> Json:
+    """Returns MSE and SSIM of images generated from themselves, means over examples."""
+    found: dict[str, Json] = {}
+    for name in image_modalities(model.config):
+        measures = {"mse": mse}
+        if min(model.config.input_dims[name][:2]) >= WINDOW:
+            measures["ssim"] = ssim
+        totals = dict.fromkeys(measures, mean_variance(np.zeros(0)))
+        for generated in generations(model, test, key, givens=[(name,)], batch_size=CHUNK):
+            real = intensities(model.config, name, generated.batch)
+            for measure, compute in measures.items():
+                values = np.asarray(compute(real, jnp.asarray(generated.data[name])))
+                part = mean_variance(values, generated.is_given)
+                totals[measure] = totals[measure].merge(part)
+        found[name] = {measure: float(total.mean) for measure, total in totals.items()}
+    return {"reconstruction": found}
+
+
+def measure_frechet(
+    model: mm.MMVAE, test: MultimodalArrays, features: Mapping[str, Features], key: PRNGKeyArray
+) -> Json:
+    """Returns the Frechet distances of images generated from each modality, and from the prior.
+
+    Args:
+        model: an MMVAE.
+        test: real examples.
+        features: an extractor for each modality that is an image.
+        key: randomness.
+    """
+    config = model.config
+    batches = list(eval_batches(test, CHUNK))
+    rows = [np.asarray(batch.weight) > 0 for batch in batches]
+    originals = ({name: intensities(config, name, batch) for name in features} for batch in batches)
+    real = _moments(zip(originals, rows, strict=True), features)
+    prior_key, given_key = jax.random.split(key)
+    keys = jax.random.split(prior_key, len(batches))
+    samples = (mm.generate(model, key, CHUNK) for key in keys)
+    sources: dict[str, Iterable[Images]] = {"prior": zip(samples, rows, strict=True)}
+    for given in config.modalities:
+        some = generations(model, test, given_key, givens=[(given,)], batch_size=CHUNK)
+        sources[given] = ((generated.data, generated.is_given) for generated in some)
+    distances: Json = {}
+    for source, images in sources.items():
+        found = _moments(images, features)
+        distances[source] = {name: frechet_distance(real[name], found[name]) for name in features}
+    return distances
+
+
+def _moments(
+    batches: Iterable[Images], features: Mapping[str, Features]
+) -> dict[str, MeanCovariance]:
+    """Returns moments of every modality's features, over the rows of batches that count."""
+    found: dict[str, MeanCovariance] = {}
+    for data, rows in batches:
+        for name, extract in features.items():
+            part = mean_covariance(extract(data[name]), rows)
+            found[name] = found[name].merge(part) if name in found else part
+    return found
+
+
+def measure_likelihoods(
+    model: mm.MMVAE, test: MultimodalArrays, key: PRNGKeyArray, *, K: int
+) -> Json:
+    """Returns joint and marginal log-likelihoods with standard errors, in nats per example."""
+    found = measure_log_likelihoods(model, test, key, K=K)
+
+    def summary(values: MeanVariance) -> Json:
+        return {"mean": float(values.mean), "standard_error": float(values.standard_error)}
+
+    return {
+        "joint": summary(found.joint),
+        "marginal": {name: summary(values) for name, values in found.marginal.items()},
+        "num_examples": found.joint.num_rows,
+        "K": K,
+    }
+
+
+def accuracies(classifiers: Classifiers, test: MultimodalArrays) -> dict[str, float]:
+    """Returns each classifier's accuracy on real examples, the ceiling of every coherence."""
+    return {
+        name: classifier.accuracy(test.data[name], labels_of(test))
+        for name, classifier in classifiers.items()
+    }
+
+
+def labels_of(dataset: MultimodalArrays) -> Int[np.ndarray, " n"]:
+    """Returns the class of every example.
+
+    Raises:
+        ValueError: if it is unknown.
+    """
+    if dataset.labels is None:
+        raise ValueError("labels is None: coherence and probes need the class of every example")
+    return dataset.labels
+
+
+def image_modalities(config: mm.MMVAEConfig) -> list[str]:
+    """Returns the modalities that are images, by their three axes."""
+    return [name for name, dim in config.input_dims.items() if len(dim) == 3]
+
+
+def intensities(config: mm.MMVAEConfig, name: str, data: MultimodalArrays) -> Array:
+    """Returns a modality's real examples as a model sees them, bytes as intensities in 0 to 1."""
+    return observe(config, Batch({name: data.data[name]}), allow_absent=True).data[name]

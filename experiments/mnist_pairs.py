@@ -1,0 +1,93 @@
+"""Pairs of MNIST digits: two handwritings of one class.
+
+    python -m experiments.mnist_pairs --help
+
+Small enough for many runs, on real data of 60,000 examples.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from flax import nnx
+
+import mmvae_jax as mm
+from experiments.conduct import command_line
+from experiments.experiment import Experiment, Modules, Problem, some_rows
+from mmvae_jax.config import check_count
+from mmvae_jax.data.arrays import MultimodalArrays, take
+from mmvae_jax.data.files import Splits
+from mmvae_jax.data.mnist import mnist
+from mmvae_jax.data.pairing import Rows, pair_by_label
+from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
+
+NAMES = ("m0", "m1")
+DIM = (28, 28, 1)
+#: Training pairs that probes see.
+NUM_PROBE = 5000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Experiment):
+    """Train an MMVAE on pairs of MNIST digits, measure it and draw what it generates."""
+
+    name: ClassVar[str] = "mnist_pairs"
+    num_classes: ClassVar[int] = 10
+
+    scale: float = 0.75
+    """Scale of the images' Laplace likelihood."""
+    hidden: int = 400
+    """Width of the networks' hidden layers."""
+    K: int = 10
+    num_epochs: int | None = 3
+    num_test: int = 2000
+    num_samples: int = 2000
+    num_likelihood: int = 500
+    num_particles: int = 500
+    out: Path = Path("runs/mnist_pairs")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("hidden", self.hidden)
+        self.check_positive("scale")
+
+    def load(self) -> Problem:
+        """MNIST of `data_dir`, each digit with another of its class."""
+        train, test = mnist_pairs(mnist(self.data_dir), self.seed)
+        return Problem(train, test, take(train, some_rows(train, NUM_PROBE)))
+
+    def model_config(self) -> mm.MMVAEConfig:
+        """Laplace images."""
+        return mm.MMVAEConfig(
+            input_dims=dict.fromkeys(NAMES, DIM),
+            decoders_dist=dict.fromkeys(NAMES, "laplace"),
+            decoder_dist_params={name: {"scale": self.scale} for name in NAMES},
+            **self.model_settings(),
+        )
+
+    def make_networks(self, rngs: nnx.Rngs) -> tuple[Modules, Modules]:
+        """Those of Shi et al. (2019) for MNIST."""
+        d, hidden = self.latent_dim, (self.hidden,)
+        encoders = {name: MLPEncoder(DIM, d, hidden=hidden, rngs=rngs) for name in NAMES}
+        decoders = {
+            name: MLPDecoder(d, DIM, hidden=hidden, sigmoid=True, rngs=rngs) for name in NAMES
+        }
+        return encoders, decoders
+
+
+def mnist_pairs(digits: Splits, seed: int) -> Splits:
+    """Returns every digit once in each modality, in two different orders."""
+
+    def pair(split: int) -> MultimodalArrays:
+        labels = np.asarray(digits[split].labels)
+        rows = pair_by_label(dict.fromkeys(NAMES, labels), 1, seed=(seed, split))
+        images = digits[split].data["image"]
+        data = {name: Rows(images, index) for name, index in rows.items()}
+        return MultimodalArrays(data, labels[rows[NAMES[0]]])
+
+    return Splits(pair(0), pair(1))
+
+
+if __name__ == "__main__":
+    command_line(Config)

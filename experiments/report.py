@@ -1,0 +1,295 @@
+"""Results of many runs as one table.
+
+    python -m experiments.report runs/mnist_svhn runs/stl --out results.md
+
+Runs that differ in nothing but their seed share a row: means and sample standard deviations over
+the seeds. Below the rows of a preset stands what was published for it.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import tyro
+
+from experiments.published import Published, published_for
+
+#: What a metrics.json holds.
+Metrics = Mapping[str, Any]
+
+#: Of `experiments.runs`, which imports JAX; a report needs none.
+METRICS_FILE = "metrics.json"
+#: What no report can do without, and its type.
+FIELDS = {"experiment": str, "preset": str, "config": dict, "device": str, "versions": dict}
+FIX = "delete it and start its run again with --resume, which measures anew"
+#: Titles of columns by the path of their metric; those of which there is no value are left out.
+COLUMNS = {
+    "test_bound": "bound, nats",
+    "log_likelihood/joint/mean": "log p(X), nats",
+    "conditional_coherence": "conditional coherence",
+    "joint_coherence": "joint coherence",
+    "latent_probe": "latent probe",
+    "classifier_accuracy": "classifiers on real examples",
+    "correlation/image to caption": "correlation, image to caption",
+    "correlation/caption to image": "correlation, caption to image",
+    "correlation/joint": "correlation, joint",
+    "correlation/real": "correlation, real pairs",
+    "encoder_gradient/signal_to_noise": "encoder gradient, signal to noise",
+    "encoder_gradient/cosine": "encoder gradient, cosine with the unbiased",
+}
+#: Metrics in nats, to one decimal; all others are shares.
+NATS = ("test_bound", "log_likelihood")
+
+
+class Run(NamedTuple):
+    """A finished run.
+
+    Attributes:
+        file: its metrics.json.
+        metrics: what the file holds.
+    """
+
+    file: Path
+    metrics: Metrics
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Print the results of runs as one Markdown table."""
+
+    dirs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DIR...")]
+    """Folders of runs, or folders above them."""
+    out: Path | None = None
+    """New file to write the table to, as well."""
+
+
+def command_line() -> None:
+    """`main` of the command line's settings; what is wrong with them is said without a trace."""
+    try:
+        main(tyro.cli(Config))
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+def main(config: Config) -> None:
+    """Prints the table, and writes it.
+
+    Raises:
+        FileExistsError: if there is something at `out` already.
+        ValueError: if the runs are not fit for a table, see `load_runs`.
+    """
+    if config.out is not None and config.out.exists():
+        raise FileExistsError(f"out is {config.out}, which exists already: choose a new file")
+    text = table([run.metrics for run in load_runs(config.dirs)])
+    print(text)
+    if config.out is not None:
+        with config.out.open("x", encoding="utf-8", newline="\n") as stream:
+            stream.write(text + "\n")
+
+
+def load_runs(dirs: Sequence[Path]) -> list[Run]:
+    """Returns every finished run at or below the folders, once.
+
+    Raises:
+        ValueError: if a folder holds no finished run, a file is damaged or lacks one of `FIELDS`,
+            or two runs differ in neither a setting nor the seed; the message names the files.
+    """
+    if not dirs:
+        raise ValueError("dirs is empty: name folders of finished runs")
+    files: dict[Path, Path] = {}
+    for folder in dirs:
+        found = sorted(folder.rglob(METRICS_FILE))
+        if not found:
+            raise ValueError(
+                f"dirs has {folder}, with no {METRICS_FILE} at or below it: "
+                "name folders of finished runs"
+            )
+        files |= {file.resolve(): file for file in found}
+    runs = [Run(file, _read(file)) for file in files.values()]
+    _check_seeds(runs)
+    return runs
+
+
+def table(runs: Sequence[Metrics]) -> str:
+    """Returns a Markdown table, a row for every setting, and a note on where it was computed.
+
+    Args:
+        runs: what their metrics.json hold; those of one setting have different seeds.
+    """
+    groups = _same_setting(runs)
+    presets = sorted(set(map(_preset_of, groups)))
+    published = [p for name in presets for p in published_for(*name)]
+    printed = {p.metric for p in published}
+    columns = {
+        path: title
+        for path, title in columns_for(published).items()
+        if path in printed or any(metric(run, path) is not None for run in runs)
+    }
+    lines = [_line("experiment", "seeds", *columns.values()), _line(*["---"] * (len(columns) + 2))]
+    for name in presets:
+        configs = [group[0]["config"] for group in groups if group[0]["experiment"] == name[0]]
+        settings = differing(configs)
+        lines += [row(group, columns, settings) for group in groups if _preset_of(group) == name]
+        lines += published_rows(published_for(*name), columns)
+    return "\n".join([*lines, "", _provenance(runs)])
+
+
+def columns_for(published: Iterable[Published]) -> dict[str, str]:
+    """Returns titles by path: those of `COLUMNS`, and others of which a published value is."""
+    extra = {p.metric: _title(p.metric) for p in published if p.metric not in COLUMNS}
+    return COLUMNS | extra
+
+
+def row(
+    runs: Sequence[Metrics],
+    columns: Mapping[str, str] = COLUMNS,
+    settings: Sequence[str] = (),
+) -> str:
+    """Returns the line of runs that differ in their seed alone.
+
+    Args:
+        runs: one or more.
+        columns: titles by the path of their metric.
+        settings: names of those to show.
+    """
+    config = runs[0]["config"]
+    shown = [f"`{name}={config[name]}`" for name in settings if name in config]
+    label = ", ".join([" ".join(_preset_of(runs)), *shown])
+    cells = [_cell([metric(run, path) for run in runs], _decimals(path)) for path in columns]
+    return _line(label, str(len(runs)), *cells)
+
+
+def published_rows(published: Iterable[Published], columns: Mapping[str, str]) -> list[str]:
+    """Returns a line for each source, with its values as they were printed."""
+    sources: dict[str, dict[str, float]] = {}
+    for p in published:
+        sources.setdefault(p.source, {})[p.metric] = p.value
+    return [
+        _line(f"published: {source}", "", *(str(values.get(path, "")) for path in columns))
+        for source, values in sources.items()
+    ]
+
+
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the names of settings in which some differ, the seed aside.
+
+    >>> differing([{"K": 1, "beta": 1.0, "seed": 0}, {"K": 5, "beta": 1.0, "seed": 1}])
+    ['K']
+    """
+    names = dict.fromkeys(name for config in configs for name in config if name != "seed")
+    values = {name: {json.dumps(c[name]) if name in c else "" for c in configs} for name in names}
+    return [name for name, found in values.items() if len(found) > 1]
+
+
+def metric(run: Metrics, path: str) -> float | None:
+    """Returns a metric, the mean if there are several at the path, None if there is none.
+
+    >>> metric({"classifier_accuracy": {"mnist": 1.0, "svhn": 0.5}}, "classifier_accuracy")
+    0.75
+    """
+    found: Any = run
+    for name in path.split("/"):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    if isinstance(found, Mapping):
+        return float(np.mean([*found.values()])) if found else None
+    return found
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The content of a metrics.json that has all a report needs."""
+    try:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}): {FIX}") from error
+    if not isinstance(metrics, dict):
+        raise ValueError(f"{file} is damaged (it holds no object): {FIX}")
+    for name, kind in FIELDS.items():
+        if not isinstance(metrics.get(name), kind):
+            raise ValueError(f"{file} has {name} {metrics.get(name)!r}, no {kind.__name__}: {FIX}")
+    seed = metrics["config"].get("seed")
+    if not isinstance(seed, int):
+        raise ValueError(f"{file} has seed {seed!r} in its config, no int: {FIX}")
+    return metrics
+
+
+def _check_seeds(runs: Iterable[Run]) -> None:
+    """Refuses a second run of one setting and seed: it would count that seed twice."""
+    seen: dict[tuple[str, ...], Path] = {}
+    for file, metrics in runs:
+        seed = metrics["config"]["seed"]
+        other = seen.setdefault((*_setting(metrics), str(seed)), file)
+        if other is not file:
+            raise ValueError(
+                f"{other} and {file} have the same settings and the same seed, {seed}: "
+                "name the folder of one of them alone"
+            )
+
+
+def _setting(run: Metrics) -> tuple[str, str, str]:
+    """What runs of one row have in common."""
+    config = {name: value for name, value in run["config"].items() if name != "seed"}
+    return run["experiment"], run["preset"], json.dumps(config, sort_keys=True)
+
+
+def _same_setting(runs: Iterable[Metrics]) -> list[list[Metrics]]:
+    """Runs by setting, in the order in which settings first occur."""
+    groups: dict[tuple[str, ...], list[Metrics]] = {}
+    for run in runs:
+        groups.setdefault(_setting(run), []).append(run)
+    return [*groups.values()]
+
+
+def _preset_of(group: Sequence[Metrics]) -> tuple[str, str]:
+    return group[0]["experiment"], group[0]["preset"]
+
+
+def _title(path: str) -> str:
+    """Such as "latent probe, mnist" for a metric of one or two modalities."""
+    name, *modalities = path.split("/")
+    name = name.removesuffix("_pairs").removesuffix("_modalities").replace("_", " ")
+    return f"{name}, {' to '.join(modalities)}"
+
+
+def _decimals(path: str) -> int:
+    return 1 if path.split("/")[0] in NATS else 3
+
+
+def _cell(values: Sequence[float | None], decimals: int) -> str:
+    """Mean and sample standard deviation of the seeds that have a value; their number, if not all.
+
+    >>> _cell([0.5, 0.7], 3), _cell([0.5, None], 3), _cell([None, None], 3)
+    ('0.600 +- 0.141', '0.500 (1 of 2)', '')
+    """
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    text = f"{np.mean(known):.{decimals}f}"
+    if len(known) > 1:
+        with np.errstate(invalid="ignore"):  # an infinite value has no spread: NaN
+            text += f" +- {np.std(known, ddof=1):.{decimals}f}"
+    return text if len(known) == len(values) else f"{text} ({len(known)} of {len(values)})"
+
+
+def _line(*cells: str) -> str:
+    escaped = [cell.replace("|", r"\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |"
+
+
+def _provenance(runs: Iterable[Metrics]) -> str:
+    """Every device, and every version of each package."""
+    devices = {run["device"]: None for run in runs}
+    versions: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for package, version in run["versions"].items():
+            versions.setdefault(package, {})[version] = None
+    packages = "; ".join(f"{package} {', '.join(seen)}" for package, seen in versions.items())
+    meaning = "Mean +- sample standard deviation over seeds."
+    return f"{meaning} Computed on {', '.join(devices)} with {packages}."
+
+
+if __name__ == "__main__":
+    command_line()

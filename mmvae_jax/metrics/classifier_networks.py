@@ -1,0 +1,82 @@
+"""The networks of classifiers, for examples with entries from -1 to 1."""
+
+import itertools
+import math
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from mmvae_jax.networks.conv import Conv
+
+#: Channels after each of the convolutions, which all halve the image.
+FEATURES = (32, 64, 128)
+#: Pixels a side below which an image has too little to halve.
+SMALLEST_SIDE = 20
+
+Dim = tuple[int, ...]
+
+
+class MLP(nnx.Module):
+    """Dense layers for examples of any shape, and logits that are linear in what they end with."""
+
+    num_layers = 2
+    learning_rate = 1e-3
+    weight_decay = 1e-4
+
+    def __init__(self, input_dim: Dim, num_hidden: int, num_classes: int, *, rngs: nnx.Rngs):
+        sizes = itertools.pairwise((math.prod(input_dim), *[num_hidden] * self.num_layers))
+        self.hidden = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in sizes])
+        self.logits = nnx.Linear(num_hidden, num_classes, rngs=rngs)
+
+    def features(self, x: Float[Array, "n ..."]) -> Float[Array, "n hidden"]:
+        """Returns the activations of the last hidden layer."""
+        x = x.reshape(len(x), -1)
+        for layer in self.hidden:
+            x = nnx.relu(layer(x))
+        return x
+
+    def __call__(self, x: Float[Array, "n ..."]) -> Float[Array, "n classes"]:
+        """Returns the logits."""
+        return self.logits(self.features(x))
+
+
+class ConvNet(MLP):
+    """Convolutions that halve the image, and one dense layer that sees all that is left of it."""
+
+    num_layers = 1
+    learning_rate = 2e-3
+    weight_decay = 0.1  # with less it learns more of the training images by heart
+
+    def __init__(self, input_dim: Dim, num_hidden: int, num_classes: int, *, rngs: nnx.Rngs):
+        height, width, channels = input_dim
+        sizes = itertools.pairwise((channels, *FEATURES))
+        self.convs = nnx.List([Conv(a, b, (3, 3), strides=2, rngs=rngs) for a, b in sizes])
+        shrunk = 2 ** len(FEATURES)
+        left = (-(-height // shrunk), -(-width // shrunk), FEATURES[-1])
+        super().__init__(left, num_hidden, num_classes, rngs=rngs)
+
+    def features(self, x: Float[Array, "n h w c"]) -> Float[Array, "n hidden"]:
+        """Returns the activations of the dense layer."""
+        for conv in self.convs:
+            x = nnx.relu(conv(x))
+        return super().features(x)
+
+
+NETWORKS = {"mlp": MLP, "conv": ConvNet}
+
+
+def choose(network: str, input_dim: Dim) -> str:
+    """Returns the key in `NETWORKS` that a user's choice stands for.
+
+    Raises:
+        ValueError: if there is no such network, or it does not suit the examples.
+    """
+    is_image = len(input_dim) == 3
+    if network == "auto":
+        return "conv" if is_image and min(input_dim[:2]) >= SMALLEST_SIDE else "mlp"
+    if network not in NETWORKS or (network == "conv" and not is_image):
+        raise ValueError(
+            f"network is {network!r}, for rows of shape {input_dim}: choose 'auto', 'mlp' or, for "
+            "images [h, w, c], 'conv'"
+        )
+    return network
