@@ -104,7 +104,7 @@ PRESETS = {
         ),
     ),
     "small": (
-        "An hour on two CPU cores: dense networks, 16 latents, K=3, sharp likelihood, iwae_looser",
+        "An hour on two CPU cores: dense networks, 16 latents, K=3, small scale, iwae_looser.",
         Config(
             preset="small",
             networks="mlp",
