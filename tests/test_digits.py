@@ -13,7 +13,7 @@ import pytest
 import tyro
 
 import mmvae_jax as mm
-from experiments import digits
+from experiments import conduct, digits
 from experiments.digits import Config
 from mmvae_jax import loop, plots
 from mmvae_jax.checkpoint import Checkpoints
@@ -130,11 +130,11 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(finished, tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", stop_at(5))
         with pytest.raises(KeyboardInterrupt):
-            digits.main(config)
+            conduct.main(config)
     # That of step 4 is written, and not yet covered by a checkpoint.
     assert len((out / "history.jsonl").read_text().splitlines()) == 4
     monkeypatch.setattr(plots, "project_2d", lambda z: z[:, :2])  # t-SNE takes long
-    (resumed,) = digits.main(Config(**{**vars(config), "resume": True}))
+    (resumed,) = conduct.main(Config(**{**vars(config), "resume": True}))
 
     assert parameters(out) == parameters(undisturbed)
     histories = [(folder / "history.jsonl").read_bytes() for folder in (out, undisturbed)]
@@ -157,22 +157,22 @@ def test_nothing_that_is_there_is_overwritten(finished, tmp_path):
     before = contents(out)
     config = {**vars(TINY), "out": out}
     with pytest.raises(ValueError, match=r"out is .*run, which is not empty.*--resume.*--out"):
-        digits.main(Config(**config))
+        conduct.main(Config(**config))
     with pytest.raises(ValueError, match="config differs") as error:
-        digits.main(Config(**{**config, "resume": True, "K": 3, "hidden": (9,)}))
+        conduct.main(Config(**{**config, "resume": True, "K": 3, "hidden": (9,)}))
     lines = str(error.value).splitlines()
     assert {"  run.hidden: [8] there, [9] now", "  model.K: 2 there, 3 now"} <= set(lines)
-    digits.main(Config(**{**config, "resume": True}))  # finished: it is only shown again
+    conduct.main(Config(**{**config, "resume": True}))  # finished: it is only shown again
     assert contents(out) == before
 
     notes = tmp_path / "notes.txt"
     notes.write_text("mine")
     with pytest.raises(ValueError, match="which is not empty"):
-        digits.main(Config(**{**config, "out": tmp_path}))
+        conduct.main(Config(**{**config, "out": tmp_path}))
     with pytest.raises(ValueError, match=r"notes\.txt, which is a file"):
-        digits.main(Config(**{**config, "out": notes}))
+        conduct.main(Config(**{**config, "out": notes}))
     with pytest.raises(ValueError, match=r"resume is True, but .* holds no checkpoint"):
-        digits.main(Config(**{**config, "out": tmp_path, "resume": True}))
+        conduct.main(Config(**{**config, "out": tmp_path, "resume": True}))
     assert contents(tmp_path) == {notes: b"mine"}
 
 
@@ -220,13 +220,13 @@ def test_wrong_commands_end_with_a_message(tmp_path, capsys, monkeypatch):
     (tmp_path / "notes.txt").write_text("mine")
     monkeypatch.setattr(sys, "argv", ["digits", "--out", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"^error: out is .* which is not empty"):
-        digits.command_line()
+        conduct.command_line(Config)
 
 
 def test_batch_larger_than_the_data(tmp_path):
     out = tmp_path / "run"
     with pytest.raises(ValueError, match="batch_size=2000: choose 1 to"):
-        digits.main(Config(**{**vars(TINY), "batch_size": 2000, "out": out}))
+        conduct.main(Config(**{**vars(TINY), "batch_size": 2000, "out": out}))
     assert not out.exists()
 
 
@@ -246,6 +246,6 @@ def test_divergence_stops_the_run(tmp_path):
     out = tmp_path / "run"
     config = Config(**{**vars(TINY), "learning_rate": 1e30, "num_steps": 40, "out": out})
     with pytest.raises(FloatingPointError, match=r"is \S+ at step \d+; the last good"):
-        digits.main(config)
+        conduct.main(config)
     assert not (out / "metrics.json").exists()
     assert Checkpoints(out / "checkpoints", config=config.run_config()).steps == (0,)

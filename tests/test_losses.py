@@ -57,6 +57,7 @@ def panels(figure) -> np.ndarray:
     return np.array(figure.axes).reshape(-1, len(SHOWN))
 
 
+@pytest.mark.slow
 def test_a_comparison_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
     config = Config(
         losses=LOSSES,
@@ -109,7 +110,7 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
         assert np.isfinite([losses.report.metric(run, path) for path in SHOWN]).all()
     # All runs are judged by the same classifiers.
     judged = [list(run["classifier_accuracy"].values()) for run in found]
-    assert judged == [judged[0]] * 4
+    assert judged == judged[:2] * 2  # a seed has its own test examples
     after = contents(config.out)
     assert {path: after[path] for path in before} == before
     assert (config.out / "losses.png").read_bytes().startswith(b"\x89PNG")

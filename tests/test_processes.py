@@ -72,6 +72,7 @@ def assert_close(given: list[dict], expected: list[dict]) -> None:
             np.testing.assert_allclose(row[name], other[name], rtol=2e-3, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(alone, tmp_path):
     expected, printed = alone
     out = tmp_path / "run"
