@@ -1,0 +1,71 @@
+"""PyTorch's parameters in the layers that hold them here."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from mmvae_jax.networks.conv import Conv, ConvTranspose
+
+Shape = tuple[int, ...]
+
+# The axes of a kernel here, in PyTorch's order: [in, out] and [height, width, in, out] here,
+# [out, in], [out, in, height, width] and, where transposed, [in, out, height, width] there.
+TORCH_AXES: Mapping[type[nnx.Module], tuple[int, ...]] = {
+    nnx.Linear: (1, 0),
+    Conv: (3, 2, 0, 1),
+    ConvTranspose: (2, 3, 0, 1),
+}
+
+
+class Layer(NamedTuple):
+    """Where the parameters of a PyTorch layer go.
+
+    Attributes:
+      target: the layer here.
+      reads: (channels, height, width) of the feature map that a dense layer reads flattened.
+      writes: the same of one that it writes flattened.
+    """
+
+    target: nnx.Linear | Conv | ConvTranspose
+    reads: Shape | None = None
+    writes: Shape | None = None
+
+
+def torch_shapes(layers: Mapping[str, Layer]) -> dict[str, Shape]:
+    """Names and shapes of PyTorch's parameters for these layers."""
+    shapes = {}
+    for path, (target, _, _) in layers.items():
+        kernel = target.kernel.shape
+        shapes[f"{path}.weight"] = tuple(kernel[axis] for axis in TORCH_AXES[type(target)])
+        if target.bias is not None:
+            shapes[f"{path}.bias"] = tuple(target.bias.shape)
+    return shapes
+
+
+def fill(layers: Mapping[str, Layer], params: Mapping[str, np.ndarray]) -> None:
+    """Set the layers' parameters to PyTorch's, of the names and shapes of `torch_shapes`.
+
+    A transposed convolution's kernel is turned by half a circle: PyTorch adds it at every input,
+    ``y[s i + a] += x[i] w[a]``; here it slides over the inputs with zeros between them.
+    """
+    for path, (target, reads, writes) in layers.items():
+        kernel = params[f"{path}.weight"].transpose(np.argsort(TORCH_AXES[type(target)]))
+        if isinstance(target, ConvTranspose):
+            kernel = kernel[::-1, ::-1]
+        kernel = _channels_last(_channels_last(kernel, 0, reads), 1, writes)
+        target.kernel.set_value(jnp.asarray(kernel))
+        if target.bias is not None:
+            bias = _channels_last(params[f"{path}.bias"], 0, writes)
+            target.bias.set_value(jnp.asarray(bias))
+
+
+def _channels_last(x: np.ndarray, axis: int, image: Shape | None) -> np.ndarray:
+    """Reorder an axis that counts the pixels of (channels, height, width): channels fastest."""
+    if image is None:
+        return x
+    order = np.arange(math.prod(image)).reshape(image).transpose(1, 2, 0)
+    return x.take(order.ravel(), axis)
