@@ -10,10 +10,14 @@ os.environ["XLA_FLAGS"] = (
     " --xla_backend_optimization_level=0"  # tests compile much and compute little
 )
 
+import doctest
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import pytest
+
+import mmvae_jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
@@ -34,3 +38,21 @@ def x64() -> Iterator[None]:
     """Runs the test with 64-bit floats and integers as JAX's default."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="session")
+def names_of_package() -> dict[str, Any]:
+    """What the names in the examples of the package's own docstring stand for."""
+    names: dict[str, Any] = {}
+    for example in doctest.DocTestParser().get_examples(mmvae_jax.__doc__ or ""):
+        exec(compile(example.source, "mmvae_jax", "exec"), names)
+    return names
+
+
+@pytest.fixture(autouse=True)
+def names_in_examples(request: pytest.FixtureRequest) -> None:
+    """Lets every docstring's examples go on from those of the package, in a folder of its own."""
+    if isinstance(request.node, pytest.DoctestItem):
+        names = request.getfixturevalue("doctest_namespace")
+        names |= request.getfixturevalue("names_of_package")
+        names["folder"] = request.getfixturevalue("tmp_path")

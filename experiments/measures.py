@@ -22,7 +22,7 @@ from mmvae_jax.metrics.active_units import active_units, measure_posterior_means
 from mmvae_jax.metrics.classifier import Classifier, load_classifiers, train_classifier
 from mmvae_jax.metrics.clustering import cluster_latents
 from mmvae_jax.metrics.coherence import averages, coherence_by_size, cross_coherence_mean
-from mmvae_jax.metrics.divergences import KL, kl_between_experts
+from mmvae_jax.metrics.divergences import closed_form, kl_between_experts
 from mmvae_jax.metrics.frechet import frechet_distance
 from mmvae_jax.metrics.generation import generations, measure_coherence, measure_joint_coherence
 from mmvae_jax.metrics.images import WINDOW, mse, ssim
@@ -177,7 +177,7 @@ def measure_mean_divergences(model: mm.MMVAE, test: MultimodalArrays) -> Json:
     for _, (experts, mask) in posteriors_of(model, test, CHUNK):
         between = np.asarray(kl_between_experts(family, experts, mask))
         distance = jnp.abs(experts.loc - loc[None, None])
-        prior = KL[family](distance, experts.scale, scale[None, None]).sum(-1)
+        prior = closed_form(family)(distance, experts.scale, scale[None, None]).sum(-1)
         rows = np.concatenate([between, np.asarray(prior)[:, None]], axis=1)
         total = total.merge(mean_variance(np.moveaxis(rows, 2, 0), np.asarray(mask)[0]))
     targets = (*config.modalities, "prior")

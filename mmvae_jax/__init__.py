@@ -1,10 +1,33 @@
-"""MMVAE, the variational mixture-of-experts autoencoder, in JAX and Flax NNX."""
+"""MMVAE, the variational mixture-of-experts autoencoder, in JAX and Flax NNX.
 
+Everything is a function of its arguments: a model is a pytree, randomness is a key, and what is
+computed can be put under `jax.jit`, `jax.vmap` and `jax.grad`. Shapes are written with the letters
+b (example), m (modality that is encoded), j (modality that is decoded), k (particle) and d
+(latent); images are channels-last; likelihoods are in nats.
+
+The examples of this reference go on from these lines, with a ``folder`` to write to:
+
+>>> import jax, optax
+>>> import jax.numpy as jnp
+>>> import numpy as np
+>>> from flax import nnx
+>>> import mmvae_jax as mm
+>>> config = mm.MMVAEConfig(input_dims={"sound": (4,), "text": (2, 3)},
+...                         decoders_dist={"text": "categorical"}, latent_dim=2, K=3)
+>>> model = mm.MMVAE(config, rngs=nnx.Rngs(0))
+>>> data = {"sound": np.zeros((5, 4), np.float32), "text": np.zeros((5, 2), np.int32)}
+>>> batch = mm.Batch(data)
+>>> tx = optax.adam(1e-3)
+>>> arrays = mm.MultimodalArrays(data)
+"""
+
+from mmvae_jax import interop
 from mmvae_jax.backward import Backward
 from mmvae_jax.batch import Batch
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.arrays import MultimodalArrays
 from mmvae_jax.data.incomplete import incomplete_batch, missing_at_random, missing_by_label
+from mmvae_jax.distributions import Family
 from mmvae_jax.evaluation import evaluate
 from mmvae_jax.evidence import (
     Diagnostics,
@@ -24,12 +47,15 @@ from mmvae_jax.inference import (
     predict,
     reconstruct,
 )
+from mmvae_jax.likelihoods import Likelihood
 from mmvae_jax.loading import load
 from mmvae_jax.loop import FitResult, fit
 from mmvae_jax.model import MMVAE
 from mmvae_jax.objective import loss, value_and_grad
 from mmvae_jax.optimizer import make_optimizer
+from mmvae_jax.overrides import Overrides
 from mmvae_jax.preemption import LostProcessError, Preempted
+from mmvae_jax.pretrained import from_pretrained, push_to_hub, save_pretrained
 from mmvae_jax.sharding import make_mesh, shard_batch
 from mmvae_jax.training import TrainState, create_train_state, eval_step, train_step, train_steps
 from mmvae_jax.watch import NonFiniteError
@@ -40,11 +66,14 @@ __all__ = [
     "Batch",
     "Diagnostics",
     "Exported",
+    "Family",
     "FitResult",
+    "Likelihood",
     "LostProcessError",
     "MMVAEConfig",
     "MultimodalArrays",
     "NonFiniteError",
+    "Overrides",
     "Preempted",
     "TrainState",
     "compute_cond_nll",
@@ -59,9 +88,11 @@ __all__ = [
     "evaluate",
     "export",
     "fit",
+    "from_pretrained",
     "generate",
     "generate_from_prior",
     "incomplete_batch",
+    "interop",
     "load",
     "load_exported",
     "loss",
@@ -70,7 +101,9 @@ __all__ = [
     "missing_at_random",
     "missing_by_label",
     "predict",
+    "push_to_hub",
     "reconstruct",
+    "save_pretrained",
     "shard_batch",
     "train_step",
     "train_steps",

@@ -50,6 +50,11 @@ class Backward:
 
     Raises:
       ValueError: naming the field, its value and the fix.
+
+    >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
+    >>> state, metrics = mm.train_step(state, batch, backward=mm.Backward("sampled"))
+    >>> round(float(metrics["backward_share"]), 3)  # one of K = 3
+    0.333
     """
 
     kind: str = "auto"

@@ -1,13 +1,14 @@
 """A batch of multi-modal examples, some of whose modalities may be missing."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Shaped
+from jaxtyping import Array, Bool, PyTree, Shaped
 
 from mmvae_jax.config import MMVAEConfig
 
@@ -18,9 +19,14 @@ class Batch(flax.struct.PyTreeNode):
     Attributes:
       data: ``{modality: [b, *input_dim]}`` of floats, or of bytes (uint8), which stand for
         intensities and are divided by 255 on the device. A categorical modality may hold integer
-        classes, ``[b, *input_dim[:-1]]``.
+        classes, ``[b, *input_dim[:-1]]``. One with a likelihood of one's own may hold any dict,
+        tuple or other pytree of arrays ``[b, ...]``, which its encoder and likelihood are given.
       mask: ``{modality: Bool[b]}``, True where observed; None when everything is. What stands in
         a missing place is never looked at.
+
+    >>> incomplete = mm.Batch(data, mask={"sound": np.arange(5) > 1, "text": np.ones(5, bool)})
+    >>> mm.encode(model, incomplete, None, cond_mod="all", return_mean=True).shape
+    (5, 1, 2)
     """
 
     data: Mapping[str, Any]
@@ -31,11 +37,11 @@ class Observed(NamedTuple):
     """A checked batch.
 
     Attributes:
-      data: as given, with zeros where missing.
+      data: as given, with zeros where missing; without modalities that are missing throughout.
       mask: in the order of the config's modalities.
     """
 
-    data: dict[str, Shaped[Array, "b ..."]]
+    data: dict[str, PyTree[Shaped[Array, "b ..."]]]
     mask: Bool[Array, "m b"]
 
 
@@ -56,35 +62,31 @@ def observe(config: MMVAEConfig, batch: Batch, *, allow_absent: bool = False) ->
         )
     required = () if allow_absent else config.modalities
     check_names("batch.data", batch.data, config, required)
-    data = {name: jnp.asarray(x) for name, x in batch.data.items()}
-    for name, x in data.items():
-        _check_array(config, name, x)
-        if _is_bytes(config, name, x):
-            data[name] = x.astype(jnp.float32) / 255
-    sizes = {name: x.shape[0] for name, x in data.items()}
+    data = {name: _checked_data(config, name, batch.data[name]) for name in batch.data}
+    sizes = {name: jax.tree.leaves(x)[0].shape[0] for name, x in data.items()}
     if len(set(sizes.values())) != 1:
         raise ValueError(
             f"batch.data has the numbers of examples {sizes}: give the same one to every modality"
         )
     num_examples = next(iter(sizes.values()))
     mask = _checked_masks(config, batch, num_examples)
-    for name in config.modalities:
-        if name in data:
-            data[name] = _zero_where_missing(data[name], mask[name])
-        else:
-            data[name] = jnp.zeros((num_examples, *config.input_dims[name]))
+    data = {
+        name: jax.tree.map(partial(_zero_where_missing, mask[name]), data[name])
+        for name in config.modalities
+        if name in data
+    }
     return Observed(data, jnp.stack([mask[name] for name in config.modalities]))
 
 
 def _zero_where_missing(
-    x: Shaped[Array, "b *dim"], mask: Bool[Array, " b"]
+    mask: Bool[Array, " b"], x: Shaped[Array, "b *dim"]
 ) -> Shaped[Array, "b *dim"]:
     return jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros((), x.dtype))
 
 
-def encoder_input(config: MMVAEConfig, name: str, x: Array) -> Array:
+def encoder_input(config: MMVAEConfig, name: str, x: PyTree) -> PyTree:
     """What the modality's encoder sees: integer classes as one-hot vectors, the rest as it is."""
-    if jnp.issubdtype(x.dtype, jnp.integer):
+    if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.integer):
         return jax.nn.one_hot(x, config.input_dims[name][-1])
     return x
 
@@ -102,6 +104,36 @@ def check_names(
             f"{field} has the modalities {sorted(given)}, the config {list(config.modalities)}: "
             f"missing {missing}, unknown {unknown}"
         )
+
+
+def _checked_data(config: MMVAEConfig, name: str, x: Any) -> PyTree[Shaped[Array, "b ..."]]:
+    """A modality's data as arrays, bytes as intensities."""
+    if _is_tree(x):
+        return _checked_tree(config, name, x)
+    x = jnp.asarray(x)
+    _check_array(config, name, x)
+    return x.astype(jnp.float32) / 255 if _is_bytes(config, name, x) else x
+
+
+def _is_tree(x: Any) -> bool:
+    """Whether these are several arrays; a list is an array that is still to be made."""
+    return not isinstance(x, list) and not jax.tree_util.all_leaves([x])
+
+
+def _checked_tree(config: MMVAEConfig, name: str, x: Any) -> PyTree[Shaped[Array, "b ..."]]:
+    if isinstance(config.likelihood(name)[0], str):
+        raise ValueError(
+            f"batch.data[{name!r}] is a {type(x).__name__}, expected an array: several arrays need "
+            f"an encoder of their own, and mm.Likelihood(...) in decoders_dist[{name!r}]"
+        )
+    arrays = jax.tree.map(jnp.asarray, x)
+    shapes = [a.shape for a in jax.tree.leaves(arrays)]
+    if not all(shapes) or len({shape[0] for shape in shapes}) != 1:
+        raise ValueError(
+            f"batch.data[{name!r}] has arrays of the shapes {shapes}: give each the examples as "
+            "its first axis"
+        )
+    return arrays
 
 
 def _check_array(config: MMVAEConfig, name: str, x: Array) -> None:

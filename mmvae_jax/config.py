@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, no_type_check
 
+from mmvae_jax.distributions import FAMILIES, Family
+from mmvae_jax.likelihoods import Likelihood
+
 
 class LossName(NamedTuple):
     """A bound (how log w is reduced) and an estimator (how it is differentiated)."""
@@ -31,8 +34,6 @@ LOSSES: Mapping[str, LossName] = MappingProxyType(
     }
 )
 
-POSTERIORS = ("laplace_with_softmax", "normal")
-
 # The parameters that decoder_dist_params may set, and their defaults.
 LIKELIHOOD_PARAMS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
@@ -43,7 +44,7 @@ LIKELIHOOD_PARAMS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     }
 )
 
-LikelihoodFn = Callable[..., Any]
+OwnLikelihood = Likelihood | Callable[..., Any]
 
 
 class FrozenDict(Mapping[str, Any]):
@@ -87,13 +88,13 @@ class MMVAEConfig:
         do not drown small ones.
       rescale_factors: the factor of each modality; ``max_j dim_j / dim_m`` when left out.
       decoders_dist: likelihood of each modality: normal, laplace, bernoulli (logits),
-        categorical (logits over the last axis), or a function
-        ``(decoded [*input_dim], x [*input_dim], **params) -> log p []`` of one example;
+        categorical (logits over the last axis), a `Likelihood` of one's own, or just its log
+        density ``(decoded [*input_dim], x [*input_dim], **params) -> log p []`` of one example;
         normal for modalities left out.
       decoder_dist_params: keyword parameters of the likelihoods: ``{"scale": s}`` for normal
-        and laplace (default 1), anything for a function.
+        and laplace (default 1), anything for one's own.
       K: particles drawn from each expert.
-      prior_and_posterior_dist: ``laplace_with_softmax`` or ``normal``.
+      prior_and_posterior_dist: ``laplace_with_softmax``, ``normal``, or a `Family` of one's own.
       learn_prior: train the prior's scale.
       beta: weight of log p(z) - log q(z|X) in the log importance weights.
       loss: a key of `LOSSES`: bound and gradient estimator in one name.
@@ -112,10 +113,10 @@ class MMVAEConfig:
     latent_dim: int = 10
     uses_likelihood_rescaling: bool = False
     rescale_factors: Mapping[str, float] | None = None
-    decoders_dist: Mapping[str, str | LikelihoodFn] | None = None
+    decoders_dist: Mapping[str, str | OwnLikelihood] | None = None
     decoder_dist_params: Mapping[str, Mapping[str, Any]] | None = None
     K: int = 10
-    prior_and_posterior_dist: str = "laplace_with_softmax"
+    prior_and_posterior_dist: str | Family = "laplace_with_softmax"
     learn_prior: bool = True
     beta: float = 1.0
     loss: str = "dreg_looser"
@@ -136,7 +137,9 @@ class MMVAEConfig:
             if not isinstance(getattr(self, field), bool):
                 raise ValueError(f"{field} is {getattr(self, field)!r}: give True or False")
         _check_positive("beta", self.beta)
-        _check_choice("prior_and_posterior_dist", self.prior_and_posterior_dist, POSTERIORS)
+        if not isinstance(self.prior_and_posterior_dist, Family):
+            families = tuple(FAMILIES)
+            _check_choice("prior_and_posterior_dist", self.prior_and_posterior_dist, families)
         _check_choice("loss", self.loss, tuple(LOSSES))
         self._set("decoders_dist", _checked_likelihoods(self.decoders_dist, dims))
         self._set("decoder_dist_params", self._checked_params())
@@ -155,7 +158,7 @@ class MMVAEConfig:
             field = f"decoder_dist_params[{name!r}]"
             if not isinstance(params, Mapping):
                 raise ValueError(f"{field} is {params!r}: give a dict such as {{'scale': 0.75}}")
-            if callable(likelihood):
+            if not isinstance(likelihood, str):
                 filled[name] = FrozenDict(params)
                 continue
             known = LIKELIHOOD_PARAMS[likelihood]
@@ -190,7 +193,7 @@ class MMVAEConfig:
         """Names of the modalities, in the order of the experts."""
         return tuple(self.input_dims)
 
-    def likelihood(self, name: str) -> tuple[str | LikelihoodFn, Mapping[str, Any]]:
+    def likelihood(self, name: str) -> tuple[str | OwnLikelihood, Mapping[str, Any]]:
         """The modality's likelihood and its keyword parameters, defaults filled in."""
         assert self.decoders_dist is not None, "filled in by __post_init__"
         assert self.decoder_dist_params is not None, "filled in by __post_init__"
@@ -216,14 +219,22 @@ class MMVAEConfig:
         return {name: _plain(value) for name, value in fields.items()}
 
     def to_json(self) -> str:
-        """JSON text; a likelihood that is a function has none and raises ValueError."""
-        for name, likelihood in (self.decoders_dist or {}).items():
-            if callable(likelihood):
+        """JSON text; a likelihood or family of one's own has none and raises ValueError."""
+        own = {f"decoders_dist[{name!r}]": x for name, x in (self.decoders_dist or {}).items()}
+        for field, value in {
+            **own,
+            "prior_and_posterior_dist": self.prior_and_posterior_dist,
+        }.items():
+            if not isinstance(value, str):
                 raise ValueError(
-                    f"decoders_dist[{name!r}] is the function {likelihood!r}, which JSON cannot "
-                    "hold: save it in code and pass it with config.replace(decoders_dist=...)"
+                    f"{field} is {value!r}, which JSON cannot hold: save it in code and pass it "
+                    "with config.replace(...)"
                 )
         return json.dumps(self.to_dict(), indent=2)
+
+    def describe(self) -> dict[str, Any]:
+        """What `to_json` would hold, with names in the place of functions: for people to read."""
+        return json.loads(json.dumps(self.to_dict(), default=_name))
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> MMVAEConfig:
@@ -243,6 +254,10 @@ class MMVAEConfig:
         if not isinstance(fields, dict):
             raise ValueError(f"config JSON holds a {type(fields).__name__}: it must be an object")
         return cls.from_dict(fields)
+
+
+def _name(value: Any) -> str:
+    return getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def _plain(value: Any) -> Any:
@@ -275,7 +290,7 @@ def _checked_dims(input_dims: Any) -> FrozenDict:
 def _checked_likelihoods(given: Any, dims: Mapping[str, tuple[int, ...]]) -> FrozenDict:
     given = _named("decoders_dist", given or {}, dims)
     for name, likelihood in given.items():
-        if not callable(likelihood):
+        if not isinstance(likelihood, Likelihood) and not callable(likelihood):
             _check_choice(f"decoders_dist[{name!r}]", likelihood, tuple(LIKELIHOOD_PARAMS))
     return FrozenDict({name: given.get(name, "normal") for name in dims})
 

@@ -16,10 +16,20 @@ MIN_SOFTMAX_SCALE = 1e-6
 class Family(NamedTuple):
     """A location-scale family, used for the prior and for every expert.
 
+    One of `FAMILIES`, or of one's own in the config's ``prior_and_posterior_dist``: draws are
+    ``z = loc + scale standard``, and all else follows from the density.
+
     Attributes:
       to_scale: raw network output ``[*n, d]`` to positive scales of the same shape.
       log_prob: ``(z, loc, scale) -> log density``, each ``[*n, d]``, summed over d.
       standard: ``(key, shape, dtype) -> draws`` with location 0 and scale 1.
+
+    >>> def log_prob(z, loc, scale):
+    ...     return (jax.scipy.stats.logistic.logpdf((z - loc) / scale) - jnp.log(scale)).sum(-1)
+    >>> logistic = mm.Family(jax.nn.softplus, log_prob, jax.random.logistic)
+    >>> other = mm.MMVAE(config.replace(prior_and_posterior_dist=logistic), rngs=nnx.Rngs(0))
+    >>> mm.loss(other, batch, jax.random.key(0)).shape
+    ()
     """
 
     to_scale: Callable[[Array], Array]
@@ -48,6 +58,11 @@ FAMILIES: dict[str, Family] = {
     "laplace_with_softmax": Family(_softmax_scale, _laplace_log_prob, jax.random.laplace),
     "normal": Family(lambda log_var: jnp.exp(log_var / 2), _normal_log_prob, jax.random.normal),
 }
+
+
+def family_of(setting: str | Family) -> Family:
+    """What the setting ``prior_and_posterior_dist`` stands for."""
+    return FAMILIES[setting] if isinstance(setting, str) else setting
 
 
 def prior_log_prob(

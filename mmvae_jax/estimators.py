@@ -28,7 +28,7 @@ class Estimator(NamedTuple):
     """
 
     direct: Callable[[Bool[Array, "j *n"]], Bool[Array, "j *n"]]
-    z_factor: Callable[[Array, Array, float], Float[Array, "*n"]]
+    z_factor: Callable[[Array, Array, Array], Float[Array, "*n"]]
     uses_responsibility: bool = False
 
 

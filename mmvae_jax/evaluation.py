@@ -33,6 +33,10 @@ def evaluate(
 
     Raises:
       ValueError: if the data do not fit the model, or the batch size the devices.
+
+    >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
+    >>> mm.evaluate(state, arrays, batch_size=2)["loss"] > 0
+    True
     """
     key = jax.random.fold_in(state.key, _EVALUATION) if key is None else key
     place = placer(state.layout)

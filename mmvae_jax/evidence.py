@@ -46,6 +46,11 @@ def compute_joint_nll(
 
     Raises:
       ValueError: for a batch that does not fit, or counts below 1.
+
+    >>> nll, diagnostics = mm.compute_joint_nll(
+    ...     model, batch, jax.random.key(0), K=50, return_diagnostics=True)
+    >>> nll.shape, bool((diagnostics.ess <= 50).all())
+    ((5,), True)
     """
     observed, size = _observed(model, batch, K, batch_size_K)
     task = Task((model.config.modalities,), K, size)
@@ -61,6 +66,9 @@ def compute_joint_nll_paper(
 
     With rescale factors other than 1 it is no likelihood, and only compares with numbers computed
     the same way. Arguments, result and errors as in `compute_joint_nll`.
+
+    >>> mm.compute_joint_nll_paper(model, batch, jax.random.key(0), K=50).shape
+    (5,)
     """
     observed, size = _observed(model, batch, K, batch_size_K)
     task = Task((model.config.modalities,), K, size, every_expert=True, rescaled=True)
@@ -89,6 +97,9 @@ def compute_marginal_nll(
 
     Raises:
       ValueError: for unknown names, a batch that does not fit, or counts below 1.
+
+    >>> mm.compute_marginal_nll(model, batch, jax.random.key(0), modality="text", K=50).shape
+    (5,)
     """
     if modality not in model.config.modalities:
         raise ValueError(
@@ -123,6 +134,10 @@ def compute_cond_nll(
 
     Raises:
       ValueError: for unknown names, a batch that does not fit, or counts below 1.
+
+    >>> nll = mm.compute_cond_nll(model, batch, jax.random.key(0), cond_mod="sound", K=50)
+    >>> sorted(nll), nll["text"].shape
+    (['sound', 'text'], (5,))
     """
     config = model.config
     observed, size = _observed(model, batch, K, batch_size_K)
@@ -158,6 +173,10 @@ def compute_cond_nll_ratio(
 
     Raises:
       ValueError: for unknown or overlapping names, a batch that does not fit, or counts below 1.
+
+    >>> mm.compute_cond_nll_ratio(
+    ...     model, batch, jax.random.key(0), cond_mod="sound", pred_mods="text", K=50).shape
+    (5,)
     """
     config = model.config
     observed, size = _observed(model, batch, K, batch_size_K)

@@ -20,7 +20,7 @@ import numpy as np
 from flax import nnx
 
 from mmvae_jax.batch import Batch
-from mmvae_jax.config import MMVAEConfig, check_count
+from mmvae_jax.config import check_count
 from mmvae_jax.exported import FORMAT, KEY_IMPL, MANIFEST, PARAMS
 from mmvae_jax.inference import decode, encode, predict
 from mmvae_jax.model import MMVAE
@@ -73,6 +73,9 @@ def export(
       ImportError: if flatbuffers is missing.
       TypeError: if a network needs the batch size as a number, as ``len(x)`` does.
       ValueError: for unknown platforms or a count below 1.
+
+    >>> mm.export(model, folder / "exported", platforms=["cpu"]).name
+    'exported'
     """
     path = Path(path)
     _check_options(path, platforms, num_samples)
@@ -87,7 +90,7 @@ def export(
         "versions": _versions(),
         "platforms": list(platforms),
         "num_samples": num_samples,
-        "config": _config(model.config),
+        "config": model.config.describe(),
         "programs": {
             name: {"file": _file(name), **_signature(programs[name].function, program)}
             for name, program in exported.items()
@@ -181,13 +184,6 @@ def _signature(function: Callable[..., Any], program: jax.export.Exported) -> di
         "inputs": dict(zip(names, inputs, strict=True)),
         "output": jax.tree.unflatten(program.out_tree, output),
     }
-
-
-def _config(config: MMVAEConfig) -> dict[str, Any]:
-    """The settings as JSON has them; of a likelihood that is a function, its name."""
-    return json.loads(
-        json.dumps(config.to_dict(), default=lambda x: getattr(x, "__qualname__", repr(x)))
-    )
 
 
 def _versions() -> dict[str, str]:

@@ -173,6 +173,10 @@ def load_exported(path: str | os.PathLike) -> Exported:
     Raises:
       FileNotFoundError: if a file is missing.
       ValueError: naming the file that is not as written, or is of another format.
+
+    >>> program = mm.load_exported(mm.export(model, folder / "exported", platforms=["cpu"]))
+    >>> program.predict({"sound": data["sound"]}, return_mean=True)["text"].shape
+    (5, 1, 2, 3)
     """
     folder = Path(path)
     manifest = _manifest(folder / MANIFEST)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,8 +35,6 @@ class Objective(NamedTuple):
       family: of the experts.
       bound: how log w is reduced.
       estimator: how it is differentiated with respect to the experts.
-      factors: rescale factor of each modality.
-      beta: weight of log p(z) - log q_mix(z|X).
       num_particles: K, on a mesh those of each device.
       backward: which particles the derivative is computed from, resolved.
       shards: what mesh the examples and particles are spread over.
@@ -47,8 +45,6 @@ class Objective(NamedTuple):
     family: Family
     bound: Bound
     estimator: Estimator
-    factors: tuple[float, ...]
-    beta: float
     num_particles: int
     backward: Backward = Backward("dense")
     shards: Shards = ALONE
@@ -83,15 +79,15 @@ def bound(
 ) -> tuple[Float[Array, " b"], Report]:
     """The bound of each example, with the estimator's gradient for theta and the experts.
 
-    An example with nothing observed has bound 0 and no gradient. No gradient flows into the data
-    and the noise. On a mesh the gradient is that of the device's own particles alone, and the sum
+    An example with nothing observed has bound 0 and no gradient. No gradient flows into the inputs.
+    On a mesh the gradient is that of the device's own particles alone, and the sum
     over the devices is the whole.
 
     Args:
       objective: the model's densities, the bound and the estimator.
       theta: parameters of decoders and prior.
       experts: posterior parameters ``[m b d]``.
-      inputs: data, mask and noise.
+      inputs: data, mask, noise and what weighs the densities.
 
     Returns:
       The bound ``[b]``, and a `Report`.
@@ -128,7 +124,8 @@ def _bound_backward(objective: Objective, residuals, cotangents):
         flat = (-1, w.shape[2])
         weighted = (scale[:, None] * chosen).reshape(flat)
         _, pull = jax.vjp(lambda experts: examples_at(experts, inputs, None).experts, experts)
-        d_theta, d_experts = _gradient(objective, linear, w.reshape(flat), weighted)
+        w = w.reshape(flat)
+        d_theta, d_experts = _gradient(objective, linear, inputs.beta, w, weighted)
         return d_theta, *pull(d_experts), None
     return *_gradient_of_chosen(objective, theta, experts, inputs, w, chosen, scale), None
 
@@ -155,11 +152,11 @@ class _Linear(NamedTuple):
 
 
 def _linearise(
-    objective: Objective, theta: PyTree, state: Any, examples: Examples, draws: Draws
+    objective: Objective, theta: PyTree, inputs: Inputs, examples: Examples, draws: Draws
 ) -> tuple[LogWeights, _Linear]:
     def log_w(theta, experts, z):
         at = examples._replace(experts=experts)
-        terms = _log_weights(objective, theta, state, at, draws, z)
+        terms = _log_weights(objective, theta, inputs, at, draws, z)
         return terms.log_w, terms
 
     z, pull_z = jax.vjp(lambda experts: draw(experts, draws), examples.experts)
@@ -168,23 +165,28 @@ def _linearise(
 
 
 def _gradient(
-    objective: Objective, linear: _Linear, w: Float[Array, "g e"], weighted: Float[Array, "g e"]
+    objective: Objective,
+    linear: _Linear,
+    beta: Float[Array, ""],
+    w: Float[Array, "g e"],
+    weighted: Float[Array, "g e"],
 ) -> tuple[PyTree, Experts]:
     """Gradient of theta and the tile's experts, for weights w and coefficients `weighted`."""
     d_theta, d_direct, d_z = linear.pull_log_w(weighted)
-    (d_drawn,) = linear.pull_z(_estimated_z_path(objective, linear, d_z, w, weighted))
+    (d_drawn,) = linear.pull_z(_estimated_z_path(objective, linear, beta, d_z, w, weighted))
     return d_theta, jax.tree.map(jnp.add, d_direct, d_drawn)
 
 
 def _estimated_z_path(
     objective: Objective,
     linear: _Linear,
+    beta: Float[Array, ""],
     d_z: Float[Array, "g e d"],
     w: Float[Array, "g e"],
     weighted: Float[Array, "g e"],
 ) -> Float[Array, "g e d"]:
     """The estimator's cotangent of z, from the reparameterised one."""
-    estimator, beta = objective.estimator, objective.beta
+    estimator = objective.estimator
     if not estimator.uses_responsibility:
         return estimator.z_factor(w, jnp.ones_like(w), beta)[..., None] * d_z
     experts = jax.tree.map(lambda a: a[:, None], linear.examples.experts)
@@ -199,7 +201,7 @@ def _estimated_z_path(
 def _log_weights(
     objective: Objective,
     theta: PyTree,
-    state: Any,
+    inputs: Inputs,
     examples: Examples,
     draws: Draws,
     z: Float[Array, "g e d"],
@@ -211,14 +213,14 @@ def _log_weights(
         lambda a: jnp.where(differentiated, a[:, None], jax.lax.stop_gradient(a)[:, None]),
         examples.experts,
     )
-    log_likelihood = objective.log_likelihood(theta, state, examples.rows, z)
+    log_likelihood = objective.log_likelihood(theta, inputs.state, examples.rows, z)
     return log_weights(
         jnp.where(examples.mask[:, None], log_likelihood, 0),
         objective.log_prior(theta, z),
         expert_log_probs(objective.family, densities, z),
         _mixture(examples, own),
-        jnp.asarray(objective.factors, z.dtype),
-        objective.beta,
+        inputs.factors,
+        inputs.beta,
     )
 
 
@@ -233,7 +235,7 @@ def _whole(objective: Objective, theta: PyTree, experts: Experts, inputs: Inputs
     every = jnp.arange(num_draws * num_examples).reshape(num_draws, num_examples)
     draws = _draws(objective, experts, inputs, every)
     examples = examples_at(experts, inputs, None)
-    (log_w, *terms), linear = _linearise(objective, theta, inputs.state, examples, draws)
+    (log_w, *terms), linear = _linearise(objective, theta, inputs, examples, draws)
     by_expert = (num_experts, objective.num_particles, num_examples)
     means = (term.reshape(*term.shape[:-2], *by_expert).mean(-2) for term in terms)
     return log_w.reshape(by_expert), tuple(means), linear
@@ -251,14 +253,14 @@ def _in_tiles(objective: Objective, theta: PyTree, experts: Experts, inputs: Inp
             particles = rows.number[:, None] * num_examples + index[None]
             draws = _draws(objective, experts, inputs, particles)
             z = draw(examples.experts, draws)
-            log_w, *terms = _log_weights(objective, theta, inputs.state, examples, draws, z)
+            log_w, *terms = _log_weights(objective, theta, inputs, examples, draws, z)
             own = draws.own(num_experts)
             share = (own & rows.counts[None, :, None]) / objective.num_particles
             parts = (jnp.einsum("...ge,mge->...me", term, share) for term in terms)
             return tuple(map(jnp.add, means, parts)), log_w
 
         of_expert = jnp.zeros((num_experts, len(index)), experts.loc.dtype)
-        of_both = jnp.zeros((len(objective.factors), *of_expert.shape), of_expert.dtype)
+        of_both = jnp.zeros((len(inputs.factors), *of_expert.shape), of_expert.dtype)
         return (of_both, of_expert, of_expert), step
 
     num_draws = num_experts * objective.num_particles
@@ -301,8 +303,8 @@ def _gradient_of_chosen(
         draws = _draws(objective, experts, inputs, index[None])
         weighted = scale[draws.source, example[None]] * chosen[index][None]
         weighted = jnp.where(place[None] < rank[-1], weighted, 0)
-        _, linear = _linearise(objective, theta, inputs.state, examples, draws)
-        d_theta, d_experts = _gradient(objective, linear, w[index][None], weighted)
+        _, linear = _linearise(objective, theta, inputs, examples, draws)
+        d_theta, d_experts = _gradient(objective, linear, inputs.beta, w[index][None], weighted)
         gradient = (d_theta, *pull(d_experts))
         return done + size, jax.tree.map(jnp.add, total, gradient)
 

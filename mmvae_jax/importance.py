@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from mmvae_jax.backward import resolve_stacking
 from mmvae_jax.batch import Observed
-from mmvae_jax.distributions import FAMILIES, mixture_log_prob, prior_log_prob
+from mmvae_jax.distributions import family_of, mixture_log_prob, prior_log_prob
 from mmvae_jax.inference import evaluation
 from mmvae_jax.model import MMVAE
 from mmvae_jax.objective import likelihood_traits, log_likelihoods
@@ -83,7 +83,7 @@ def estimate(
     for first in range(0, num_examples, BLOCK):
         count = min(BLOCK, num_examples - first)
         cut = partial(_cut, first=first, count=count)
-        data = {name: cut(x, axis=0) for name, x in observed.data.items()}
+        data = jax.tree.map(partial(cut, axis=0), observed.data)
         part = Observed(data, cut(observed.mask, axis=1))
         blocks.append(_of_block(graphdef, state, part, cut(proposal, axis=1), count, key, task))
     joined = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=-1), *blocks)
@@ -114,7 +114,7 @@ def _of_block(
     offset_key, noise_key = jax.random.split(key)
     num_particles = task.K * len(proposal) if task.every_expert else task.K
     offset = jax.random.uniform(offset_key, dtype=experts.loc.dtype)
-    family = FAMILIES[model.config.prior_and_posterior_dist]
+    family = family_of(model.config.prior_and_posterior_dist)
     dim, dtype = experts.loc.shape[-1], experts.loc.dtype
     weigher = _weigher(model, observed, experts, proposal, task)
 
@@ -173,21 +173,24 @@ def _weigher(
     """``examples [e] -> (z [g e d] -> log weights [t g e])`` of every set of targets."""
     config = model.config
     style = resolve_stacking("auto")
-    family = FAMILIES[config.prior_and_posterior_dist]
-    names = tuple(n for n in config.modalities if any(n in target for target in task.targets))
-    groups, stacked = stack(model.decoders, likelihood_traits(config, names), style)
+    family = family_of(config.prior_and_posterior_dist)
+    wanted = {name for target in task.targets for name in target} & observed.data.keys()
+    names = [name for name in config.modalities if name in wanted]
+    if not names:  # nothing is observed of the targets, and the answer will not be looked at
+        return lambda index: lambda z: jnp.zeros((len(task.targets), *z.shape[:2]), z.dtype)
+    groups, stacked = stack(model.decoders, likelihood_traits(config, {}, names), style)
     factors = config.likelihood_factors if task.rescaled else dict.fromkeys(names, 1.0)
     counted = np.array([[factors[n] * (n in target) for n in names] for target in task.targets])
     places = np.array([config.modalities.index(name) for name in names])
 
     def of_examples(index: Int[Array, " e"]):
-        rows = {name: observed.data[name][index] for name in names}
+        rows = jax.tree.map(lambda x: x[index], {name: observed.data[name] for name in names})
         mask = observed.mask[places][:, index][:, None]
         at = Experts(*(a[:, None, index] for a in experts))
         mixture = mask_of_mixture(proposal[:, index])[:, None]
 
         def log_weights(z: Float[Array, "g e d"]) -> Float[Array, "t g e"]:
-            each = log_likelihoods(config, groups, stacked, rows, z, None, style)
+            each = log_likelihoods(config, groups, stacked, rows, z, None, style, {})
             each = jnp.where(mask, each, 0)
             log_p = jnp.tensordot(jnp.asarray(counted, each.dtype), each, 1)
             if task.plain:

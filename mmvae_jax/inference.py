@@ -15,8 +15,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from mmvae_jax.batch import Batch, Observed, observe
 from mmvae_jax.config import MMVAEConfig, check_count
-from mmvae_jax.distributions import FAMILIES
-from mmvae_jax.likelihoods import SAMPLERS
+from mmvae_jax.distributions import family_of
+from mmvae_jax.likelihoods import likelihood_of
 from mmvae_jax.model import MMVAE, decode_modality
 from mmvae_jax.weights import Experts
 
@@ -50,6 +50,9 @@ def encode(
     Raises:
       ValueError: for unknown names, a batch that does not fit, or, outside jit, an example with
         no modality to condition on; inside jit its latents are NaN.
+
+    >>> mm.encode(model, batch, jax.random.key(0), cond_mod="sound", N=4).shape
+    (5, 4, 2)
     """
     config = model.config
     check_count("N", N)
@@ -82,7 +85,10 @@ def decode(
 
     Raises:
       ValueError: for unknown names, latents of another size, or ``sample`` without a key or of a
-        likelihood that is a function.
+        likelihood that cannot be drawn from.
+
+    >>> mm.decode(model, jnp.zeros((6, 2)))["text"].shape
+    (6, 2, 3)
     """
     config = model.config
     names = modality_names("modalities", modalities, config)
@@ -114,6 +120,10 @@ def predict(
 
     Raises:
       ValueError: as `encode` and `decode`.
+
+    >>> sounds = mm.Batch({"sound": data["sound"]})
+    >>> mm.predict(model, sounds, jax.random.key(0), gen_mod="text", N=4)["text"].shape
+    (5, 4, 2, 3)
     """
     encode_key, sample_key = (None, None) if key is None else jax.random.split(key)
     z = encode(
@@ -145,6 +155,9 @@ def reconstruct(
 
     Raises:
       ValueError: as `encode` and `decode`.
+
+    >>> mm.reconstruct(model, batch, jax.random.key(0))["sound"]["text"].shape
+    (5, 1, 2, 3)
     """
     config = model.config
     check_count("N", N)
@@ -162,10 +175,14 @@ def reconstruct(
 def generate_from_prior(
     model: MMVAE, key: PRNGKeyArray, n_samples: int
 ) -> Float[Array, "n_samples d"]:
-    """Draw latents from the prior."""
+    """Draw latents from the prior.
+
+    >>> mm.generate_from_prior(model, jax.random.key(0), 7).shape
+    (7, 2)
+    """
     check_count("n_samples", n_samples)
     loc, scale = model.pz_params
-    family = FAMILIES[model.config.prior_and_posterior_dist]
+    family = family_of(model.config.prior_and_posterior_dist)
     noise = family.standard(key, (n_samples, *loc.shape), loc.dtype)
     return loc[None] + scale[None] * noise
 
@@ -177,6 +194,9 @@ def generate(
 
     Raises:
       ValueError: as `decode`.
+
+    >>> mm.generate(model, jax.random.key(0), 7)["sound"].shape
+    (7, 4)
     """
     prior_key, sample_key = jax.random.split(key)
     z = generate_from_prior(model, prior_key, n_samples)
@@ -198,7 +218,7 @@ def draw_mixture(
     picked = jax.random.categorical(expert_key, logits[None], axis=1, shape=(N, num_examples)).T
     example = jnp.arange(num_examples)[:, None]
     loc, scale = experts.loc[picked, example], experts.scale[picked, example]
-    family = FAMILIES[config.prior_and_posterior_dist]
+    family = family_of(config.prior_and_posterior_dist)
     z = loc + scale * family.standard(noise_key, (num_examples, N, dim), loc.dtype)
     return jnp.where(available.any(0)[:, None, None], z, jnp.nan)
 
@@ -242,7 +262,7 @@ def _reconstruct(graphdef, state, observed: Observed, key, N, return_mean, sampl
     z = jnp.broadcast_to(loc, (*loc.shape[:2], N, loc.shape[3]))
     noise_key, sample_key = (None, None) if key is None else jax.random.split(key)
     if noise_key is not None and not return_mean:
-        family = FAMILIES[model.config.prior_and_posterior_dist]
+        family = family_of(model.config.prior_and_posterior_dist)
         z += experts.scale[:, :, None] * family.standard(noise_key, z.shape, z.dtype)
     return _decode(graphdef, state, z, model.config.modalities, sample_key if sample else None)
 
@@ -250,11 +270,12 @@ def _reconstruct(graphdef, state, observed: Observed, key, N, return_mean, sampl
 def _sample(
     config: MMVAEConfig, name: str, decoded: Float[Array, "n *dim"], key: PRNGKeyArray
 ) -> Float[Array, "n *dim"]:
-    likelihood, params = config.likelihood(name)
-    assert isinstance(likelihood, str), "functions are refused by _check_sampling"
+    setting, params = config.likelihood(name)
+    sample = likelihood_of(setting).sample
+    assert sample is not None, "refused by _check_sampling"
     # DistraX itself promotes ranks when it samples, which a strict JAX refuses.
     with jax.numpy_rank_promotion("allow"):
-        return SAMPLERS[likelihood](key, decoded, **params)
+        return sample(key, decoded, **params)
 
 
 def modality_names(field: str, selection: Selection, config: MMVAEConfig) -> tuple[str, ...]:
@@ -294,9 +315,9 @@ def _check_sampling(
         return
     if key is None:
         raise ValueError("sample is True and key is None: give key=jax.random.key(...)")
-    functions = [name for name in names if callable(config.likelihood(name)[0])]
-    if functions:
+    densities = [n for n in names if likelihood_of(config.likelihood(n)[0]).sample is None]
+    if densities:
         raise ValueError(
-            f"sample is True, but the likelihoods of {functions} are functions, which give "
-            "densities and no draws: use sample=False"
+            f"sample is True, but the likelihoods of {densities} give densities and no draws: use "
+            "sample=False, or mm.Likelihood(log_prob, sample)"
         )

@@ -1,29 +1,53 @@
-"""log p(x_m|z) of one example, summed over its event axes.
+"""The likelihoods p(x_m|z) of one example; log densities are sums over its event axes.
 
 Those that treat all axes alike flatten them first: compilers sum one long axis faster than several,
 XLA's CPU backend twenty times where the last axis is a single channel.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import distrax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, PyTree, Shaped
 
-LogLikelihood = Callable[..., Float[Array, ""]]
+
+class Likelihood(NamedTuple):
+    """A likelihood, of a modality of one's own or one of `LIKELIHOODS`.
+
+    Both functions also take the config's ``decoder_dist_params`` of the modality, by keyword.
+
+    Attributes:
+      log_prob: ``(decoded [*input_dim], x) -> log p(x|z) []`` of one example, where x is
+        ``[*input_dim]``, or whatever pytree of arrays the batches hold of an example.
+      sample: ``(key, decoded [*n, *input_dim]) -> [*n, *input_dim]`` draws x given what was
+        decoded; None for a likelihood that is never drawn from.
+
+    >>> def log_prob(decoded, x):
+    ...     return jax.scipy.stats.poisson.logpmf(x, jnp.exp(decoded)).sum()
+    >>> def sample(key, decoded):
+    ...     return jax.random.poisson(key, jnp.exp(decoded)).astype(decoded.dtype)
+    >>> counts = mm.MMVAEConfig(input_dims={"counts": (3,)},
+    ...                         decoders_dist={"counts": mm.Likelihood(log_prob, sample)})
+    >>> other = mm.MMVAE(counts, rngs=nnx.Rngs(0))
+    >>> mm.generate(other, jax.random.key(0), 7, sample=True)["counts"].shape
+    (7, 3)
+    """
+
+    log_prob: Callable[..., Float[Array, ""]]
+    sample: Callable[..., Array] | None = None
 
 
 def normal(
-    decoded: Float[Array, "*dim"], x: Float[Array, "*dim"], *, scale: float
+    decoded: Float[Array, "*dim"], x: Float[Array, "*dim"], *, scale: Float[Array, ""] | float
 ) -> Float[Array, ""]:
     """Normal with the decoded mean and one scale for all axes."""
     return distrax.Normal(decoded.ravel(), scale).log_prob(x.ravel()).sum()
 
 
 def laplace(
-    decoded: Float[Array, "*dim"], x: Float[Array, "*dim"], *, scale: float
+    decoded: Float[Array, "*dim"], x: Float[Array, "*dim"], *, scale: Float[Array, ""] | float
 ) -> Float[Array, ""]:
     """Laplace with the decoded location and one scale for all axes."""
     return distrax.Laplace(decoded.ravel(), scale).log_prob(x.ravel()).sum()
@@ -43,30 +67,39 @@ def categorical(
     return distrax.OneHotCategorical(logits=decoded).log_prob(x).sum()
 
 
-LIKELIHOODS: dict[str, LogLikelihood] = {
-    "normal": normal,
-    "laplace": laplace,
-    "bernoulli": bernoulli,
-    "categorical": categorical,
+def _sample_normal(key: Array, decoded: Array, *, scale: Float[Array, ""] | float) -> Array:
+    return distrax.Normal(decoded, scale).sample(seed=key)
+
+
+def _sample_laplace(key: Array, decoded: Array, *, scale: Float[Array, ""] | float) -> Array:
+    return distrax.Laplace(decoded, scale).sample(seed=key)
+
+
+def _sample_bernoulli(key: Array, decoded: Array) -> Array:
+    return distrax.Bernoulli(logits=decoded, dtype=decoded.dtype).sample(seed=key)
+
+
+def _sample_categorical(key: Array, decoded: Array) -> Array:
+    return distrax.OneHotCategorical(logits=decoded, dtype=decoded.dtype).sample(seed=key)
+
+
+LIKELIHOODS: dict[str, Likelihood] = {
+    "normal": Likelihood(normal, _sample_normal),
+    "laplace": Likelihood(laplace, _sample_laplace),
+    "bernoulli": Likelihood(bernoulli, _sample_bernoulli),
+    "categorical": Likelihood(categorical, _sample_categorical),
 }
 
 
-# One draw of x given what was decoded; keyword parameters as in LIKELIHOODS.
-SAMPLERS: dict[str, Callable[..., Array]] = {
-    "normal": lambda key, decoded, scale: distrax.Normal(decoded, scale).sample(seed=key),
-    "laplace": lambda key, decoded, scale: distrax.Laplace(decoded, scale).sample(seed=key),
-    "bernoulli": lambda key, decoded: distrax.Bernoulli(logits=decoded, dtype=decoded.dtype).sample(
-        seed=key
-    ),
-    "categorical": lambda key, decoded: distrax.OneHotCategorical(
-        logits=decoded, dtype=decoded.dtype
-    ).sample(seed=key),
-}
+def likelihood_of(setting: str | Likelihood | Callable[..., Any]) -> Likelihood:
+    """What a setting in ``decoders_dist`` stands for; a function is a log density alone."""
+    if isinstance(setting, str):
+        return LIKELIHOODS[setting]
+    return setting if isinstance(setting, Likelihood) else Likelihood(setting)
 
 
 def log_likelihood(
-    likelihood: str | LogLikelihood, params: Mapping[str, Any]
-) -> Callable[[Array, Array], Float[Array, " n"]]:
-    """``(decoded [n, *dim], x [n, *dim]) -> log p(x|z) [n]`` of a named or a user's likelihood."""
-    one = LIKELIHOODS[likelihood] if isinstance(likelihood, str) else likelihood
-    return jax.vmap(lambda decoded, x: one(decoded, x, **params))
+    likelihood: Likelihood, params: Mapping[str, Any]
+) -> Callable[[Array, PyTree], Float[Array, " n"]]:
+    """``(decoded [n, *dim], x [n, *dim]) -> log p(x|z) [n]``."""
+    return jax.vmap(lambda decoded, x: likelihood.log_prob(decoded, x, **params))

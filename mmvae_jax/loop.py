@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import grain
 import jax
+import numpy as np
 from tqdm import tqdm
 
 from mmvae_jax.backward import Backward
@@ -14,6 +15,7 @@ from mmvae_jax.data.arrays import MultimodalArrays
 from mmvae_jax.evaluation import evaluate
 from mmvae_jax.feed import feed
 from mmvae_jax.objective import AUTO
+from mmvae_jax.overrides import Overrides
 from mmvae_jax.preemption import Preempted, SigtermFlag, lost_processes_named
 from mmvae_jax.run_setup import (
     check_data,
@@ -56,6 +58,7 @@ def fit(
     batch_size: int = 128,
     seed: int = 0,
     backward: Backward = AUTO,
+    overrides: Callable[[int], Overrides] | None = None,
     steps_per_call: int = 1,
     eval_data: MultimodalArrays | None = None,
     eval_every: int | None = None,
@@ -87,6 +90,8 @@ def fit(
       batch_size: examples per step, of all processes together.
       seed: of the shuffling.
       backward: which particles the gradient is computed from.
+      overrides: ``step -> Overrides``, numbers to use in place of the config's in the update that
+        follows so many updates, such as a growing beta; evaluations are under the config.
       steps_per_call: in one device call (`jax.lax.scan`), for steps so short that calls cost.
       eval_data: examples to evaluate on.
       eval_every: steps between evaluations; by default at the end alone.
@@ -111,6 +116,11 @@ def fit(
         optimizer leaves such updates out (``make_optimizer(max_skips=...)``).
       LostProcessError: if another process of the run is gone.
       Preempted: after SIGTERM.
+
+    >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
+    >>> result = mm.fit(state, arrays, num_steps=4, batch_size=5, eval_data=arrays, progress=False)
+    >>> result.best_step
+    4
     """
     num_steps = count_steps(train_data, num_steps, num_epochs, batch_size)
     schedule = Schedule(
@@ -166,7 +176,8 @@ def fit(
         while step < num_steps and not judge.is_tired(patience):
             size = schedule.call_size(step)
             call = train_step if size == 1 else train_steps
-            state, result = call(state, next(steps), backward=backward)
+            given = overrides and _overrides_of_call(overrides, step, size)
+            state, result = call(state, next(steps), overrides=given, backward=backward)
             step += size
             watch.add(step, size, result)
             bar.update(size)
@@ -192,3 +203,9 @@ def fit(
     if checkpoints is not None:
         checkpoints.wait()
     return FitResult(state, metrics, judge.best_step, judge.is_tired(patience))
+
+
+def _overrides_of_call(overrides: Callable[[int], Overrides], step: int, size: int) -> Overrides:
+    """Those of a step, or of several with an axis in front."""
+    of_steps = [overrides(step + number) for number in range(size)]
+    return of_steps[0] if size == 1 else jax.tree.map(lambda *x: np.stack(x), *of_steps)

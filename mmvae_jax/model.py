@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Dtype
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from mmvae_jax.backward import resolve_stacking
 from mmvae_jax.batch import encoder_input
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.distributions import FAMILIES
+from mmvae_jax.distributions import family_of
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.stacking import run, stack
 from mmvae_jax.weights import Experts
@@ -27,8 +27,8 @@ class MMVAE(nnx.Module):
 
     Args:
       config: its settings.
-      encoders: ``{modality: module}``, ``x [n, *input_dim] -> (loc [n, d], log_var [n, d])``;
-        `MLPEncoder` for modalities left out.
+      encoders: ``{modality: module}``, ``x [n, *input_dim] -> (loc [n, d], log_var [n, d])``,
+        where x may also be a pytree of arrays, see `Batch`; `MLPEncoder` for modalities left out.
       decoders: ``{modality: module}``, ``z [n, d] -> [n, *input_dim]``; `MLPDecoder` for
         modalities left out, with a sigmoid for image-shaped inputs (3 axes) under a normal or
         Laplace likelihood.
@@ -42,6 +42,10 @@ class MMVAE(nnx.Module):
     Raises:
       ValueError: if a network is given for an unknown modality, or carries state from one call
         to the next, as BatchNorm does.
+
+    >>> loc, scale = model.experts({"sound": jnp.zeros((5, 4)), "text": jnp.zeros((5, 2), int)})
+    >>> loc.shape  # [m, b, d]
+    (2, 5, 2)
     """
 
     def __init__(
@@ -77,11 +81,11 @@ class MMVAE(nnx.Module):
 
     def log_var_to_std(self, log_var: Float[ArrayLike, "*n d"]) -> Float[Array, "*n d"]:
         """Scale from a network's raw output: ``softmax(raw) d + 1e-6``, or ``exp(raw / 2)``."""
-        return FAMILIES[self.config.prior_and_posterior_dist].to_scale(jnp.asarray(log_var))
+        return family_of(self.config.prior_and_posterior_dist).to_scale(jnp.asarray(log_var))
 
     def experts(
         self,
-        data: Mapping[str, Shaped[Array, "b ..."]],
+        data: Mapping[str, PyTree[Shaped[Array, "b ..."]]],
         *,
         key: PRNGKeyArray | None = None,
         stacking: str = "auto",
@@ -89,7 +93,8 @@ class MMVAE(nnx.Module):
         """Posterior parameters ``[m b d]`` of every modality, in the config's order.
 
         Args:
-          data: one array ``[b, *input_dim]`` per modality.
+          data: one array ``[b, *input_dim]`` per modality, or pytree of arrays; modalities left
+            out have location 0 and a raw scale of 0.
           key: for encoders whose call takes ``rngs``.
           stacking: how encoders of one architecture run, as in `Backward`.
         """
@@ -98,19 +103,20 @@ class MMVAE(nnx.Module):
         inputs = {
             name: (jnp.asarray(m), encoder_input(config, name, data[name]))
             for m, name in enumerate(config.modalities)
+            if name in data
         }
-        traits = {name: (x.shape, x.dtype) for name, (_, x) in inputs.items()}
+        traits = {name: jax.tree.map(jax.typeof, x) for name, (_, x) in inputs.items()}
+        shape = (jax.tree.leaves(inputs)[-1].shape[0], config.latent_dim)
 
-        def encode(name: str, encoder: Any, given: tuple[Array, Array]) -> tuple[Array, Array]:
+        def encode(name: str, encoder: Any, given: tuple[Array, PyTree]) -> tuple[Array, Array]:
             m, x = given
-            output = call(encoder, x, key, m)
-            expected = (x.shape[0], config.latent_dim)
-            loc, log_var = _checked_posterior(name, output, expected)
+            loc, log_var = _checked_posterior(name, call(encoder, x, key, m), shape)
             return at_least_single(loc), at_least_single(log_var)
 
         groups, stacked = stack(self.encoders, traits, style)
         outputs = run(groups, stacked, encode, inputs, style)
-        ordered = [outputs[name] for name in config.modalities]
+        absent = (jnp.zeros(shape),) * 2
+        ordered = [outputs.get(name, absent) for name in config.modalities]
         loc, log_var = (jnp.stack(values) for values in zip(*ordered, strict=True))
         return Experts(loc, self.log_var_to_std(log_var))
 
@@ -139,7 +145,7 @@ def at_least_single(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def call(network: Any, x: Array, key: PRNGKeyArray | None, number: Int[ArrayLike, ""]) -> Any:
+def call(network: Any, x: PyTree, key: PRNGKeyArray | None, number: Int[ArrayLike, ""]) -> Any:
     """Call a network, with random keys of its own number if its signature takes ``rngs``."""
     takes_rngs = "rngs" in inspect.signature(network.__call__).parameters
     if key is None or not takes_rngs:

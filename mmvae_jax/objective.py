@@ -15,10 +15,11 @@ from mmvae_jax.backward import Backward
 from mmvae_jax.batch import Batch, Observed, observe
 from mmvae_jax.bounds import BOUNDS, expert_bounds, normalised_per_expert
 from mmvae_jax.config import LOSSES, MMVAEConfig
-from mmvae_jax.distributions import FAMILIES, prior_log_prob
+from mmvae_jax.distributions import family_of, prior_log_prob
 from mmvae_jax.estimators import ESTIMATORS
-from mmvae_jax.likelihoods import log_likelihood
+from mmvae_jax.likelihoods import likelihood_of, log_likelihood
 from mmvae_jax.model import MMVAE, decode_modality, draws_numbers, reseeded
+from mmvae_jax.overrides import LikelihoodParams, Overrides, numbers
 from mmvae_jax.particles import Inputs
 from mmvae_jax.sharding import Layout, over_mesh
 from mmvae_jax.shards import ALONE, Shards
@@ -31,7 +32,7 @@ PER_MODALITY = ("bound", "log_likelihood")
 
 Metrics = dict[str, Float[Array, ""]]
 Noise = Mapping[str, ArrayLike]
-Rows = Mapping[str, Shaped[Array, "e ..."]]
+Rows = Mapping[str, PyTree[Shaped[Array, "e ..."]]]
 
 
 class Mean(NamedTuple):
@@ -55,10 +56,11 @@ Means = dict[str, Mean]
 
 
 class Theta(NamedTuple):
-    """What the decoders, group by group, and the prior are made of."""
+    """What the decoders, group by group, the prior and the likelihoods are made of."""
 
     decoders: tuple[PyTree, ...]
     prior_log_var: Float[Array, " d"]
+    likelihood_params: LikelihoodParams
 
 
 def value_and_grad(
@@ -67,6 +69,7 @@ def value_and_grad(
     key: PRNGKeyArray | None = None,
     *,
     noise: Noise | None = None,
+    overrides: Overrides | None = None,
     backward: Backward = DENSE,
     layout: Layout | None = None,
 ) -> tuple[Metrics, nnx.State]:
@@ -82,6 +85,7 @@ def value_and_grad(
       key: randomness of the particles and of random layers.
       noise: ``{modality: [K, b, d]}`` standard draws of the posterior family, in place of the
         key's: ``z = loc + scale noise``.
+      overrides: numbers to use in place of the config's.
       backward: which particles the gradient is computed from; static under `jax.jit`.
       layout: devices to spread the work over, each with its part of the examples and particles.
         The result is that of one device, up to rounding, for networks without random layers.
@@ -95,26 +99,38 @@ def value_and_grad(
     Raises:
       ValueError: if the batch does not fit the config, if neither key nor noise is given, or if
         the devices cannot share examples and particles equally.
+
+    >>> metrics, grads = mm.value_and_grad(model, batch, jax.random.key(0))
+    >>> grads["prior_log_var"][...].shape
+    (2,)
     """
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
-    def of_device(params, rest, batch, key, shards):
+    def of_device(params, rest, batch, shared, shards):
+        key, overrides = shared
+
         def loss_of(params):
             merged = nnx.merge(graphdef, params, rest, copy=True)
             return loss_and_metrics(
-                merged, batch, key, noise=noise, backward=backward, shards=shards
+                merged,
+                batch,
+                key,
+                noise=noise,
+                overrides=overrides,
+                backward=backward,
+                shards=shards,
             )
 
         (_, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
         return metrics, grads
 
     if layout is None:
-        metrics, grads = of_device(params, rest, batch, key, ALONE)
+        metrics, grads = of_device(params, rest, batch, (key, overrides), ALONE)
     elif key is None or noise is not None:
         raise ValueError("noise is given, or key is None: on a mesh give key, and no noise")
     else:
         on_all = over_mesh(layout, of_device, differentiated=True)
-        metrics, grads = on_all(params, rest, batch, key)
+        metrics, grads = on_all(params, rest, batch, (key, overrides))
     return {**metrics, "grad_norm": optax.tree.norm(grads)}, grads
 
 
@@ -124,14 +140,23 @@ def loss(
     key: PRNGKeyArray | None = None,
     *,
     noise: Noise | None = None,
+    overrides: Overrides | None = None,
     backward: Backward = DENSE,
 ) -> Float[Array, ""]:
     """The loss of `value_and_grad` alone, to differentiate as a term of a loss of one's own.
 
     `jax.grad` and `nnx.grad` of it give the estimator's gradient. The data are constants as
     targets of the likelihoods: no gradient flows into them.
+
+    >>> def penalised(model):
+    ...     squares = [(w**2).sum() for w in jax.tree.leaves(nnx.state(model, nnx.Param))]
+    ...     return mm.loss(model, batch, jax.random.key(0)) + 1e-4 * sum(squares)
+    >>> nnx.grad(penalised)(model)["prior_log_var"][...].shape
+    (2,)
     """
-    return loss_and_metrics(model, batch, key, noise=noise, backward=backward)[0]
+    return loss_and_metrics(model, batch, key, noise=noise, overrides=overrides, backward=backward)[
+        0
+    ]
 
 
 def loss_and_metrics(
@@ -140,6 +165,7 @@ def loss_and_metrics(
     key: PRNGKeyArray | None = None,
     *,
     noise: Noise | None = None,
+    overrides: Overrides | None = None,
     backward: Backward = DENSE,
     shards: Shards = ALONE,
 ) -> tuple[Float[Array, ""], Metrics]:
@@ -148,7 +174,9 @@ def loss_and_metrics(
     On a mesh the metrics are those of all examples, and the gradient of the loss is the device's
     part of the whole gradient.
     """
-    means = loss_and_means(model, batch, key, noise=noise, backward=backward, shards=shards)
+    means = loss_and_means(
+        model, batch, key, noise=noise, overrides=overrides, backward=backward, shards=shards
+    )
     whole = shards.sum_over_examples(jax.lax.stop_gradient(means))
     loss = means["loss"]._replace(weight=whole["loss"].weight).value
     return loss, {name: mean.value for name, mean in whole.items()}
@@ -160,12 +188,13 @@ def loss_and_means(
     key: PRNGKeyArray | None = None,
     *,
     noise: Noise | None = None,
+    overrides: Overrides | None = None,
     backward: Backward = DENSE,
     shards: Shards = ALONE,
 ) -> Means:
     """The loss, differentiable, and the metrics of the device's examples."""
     observed = observe(model.config, batch)
-    bound, report = bound_of_batch(model, observed, key, noise, backward, shards)
+    bound, report = bound_of_batch(model, observed, key, noise, overrides, backward, shards)
     means = _means(model.config, jax.lax.stop_gradient(report), observed.mask)
     return {"loss": _mean(-bound, observed.mask.any(0)), **means}
 
@@ -175,6 +204,7 @@ def bound_of_batch(
     observed: Observed,
     key: PRNGKeyArray | None,
     noise: Noise | None,
+    overrides: Overrides | None = None,
     backward: Backward = DENSE,
     shards: Shards = ALONE,
 ) -> tuple[Float[Array, " b"], gradients.Report]:
@@ -192,12 +222,22 @@ def bound_of_batch(
     draws = noise_key if noise is None else _checked_noise(config, noise, shape)
     if draws is None:
         raise ValueError("key and noise are both None: give key=jax.random.key(...), or noise")
-    groups, stacked = stack(model.decoders, likelihood_traits(config), backward.stacking)
+    given = numbers(config, overrides, experts.loc.dtype)
+    traits = likelihood_traits(config, given.likelihood_params)
+    groups, stacked = stack(model.decoders, traits, backward.stacking)
     return gradients.bound(
         _objective(config, groups, backward, num_particles, shards),
-        Theta(stacked.params, model.prior_log_var[...]),
+        Theta(stacked.params, model.prior_log_var[...], given.likelihood_params),
         experts,
-        Inputs(observed.data, observed.mask, draws, state=(stacked.rest, call_key), key=draw_key),
+        Inputs(
+            observed.data,
+            observed.mask,
+            draws,
+            given.factors,
+            given.beta,
+            state=(stacked.rest, call_key),
+            key=draw_key,
+        ),
     )
 
 
@@ -208,7 +248,7 @@ def _objective(
     num_particles: int,
     shards: Shards,
 ) -> gradients.Objective:
-    family = FAMILIES[config.prior_and_posterior_dist]
+    family = family_of(config.prior_and_posterior_dist)
     names = LOSSES[config.loss]
 
     def log_likelihood(
@@ -216,7 +256,8 @@ def _objective(
     ) -> Float[Array, "j g e"]:
         rest, key = state
         stacked = Stacked(theta.decoders, rest)
-        return log_likelihoods(config, groups, stacked, rows, z, key, backward.stacking)
+        params = theta.likelihood_params
+        return log_likelihoods(config, groups, stacked, rows, z, key, backward.stacking, params)
 
     def log_prior(theta: Theta, z: Float[Array, "g e d"]) -> Float[Array, "g e"]:
         return prior_log_prob(family, theta.prior_log_var, z)
@@ -227,8 +268,6 @@ def _objective(
         family=family,
         bound=BOUNDS[names.bound],
         estimator=ESTIMATORS[names.estimator],
-        factors=tuple(config.likelihood_factors.values()),
-        beta=config.beta,
         num_particles=num_particles,
         backward=backward,
         shards=shards,
@@ -236,13 +275,16 @@ def _objective(
 
 
 def likelihood_traits(
-    config: MMVAEConfig, names: Sequence[str] | None = None
+    config: MMVAEConfig, overridden: LikelihoodParams, names: Sequence[str] | None = None
 ) -> dict[str, tuple[Any, ...]]:
     """What two modalities must have in common for their likelihoods to be computed as one."""
-    return {
-        name: (config.input_dims[name], config.likelihood(name))
-        for name in (config.modalities if names is None else names)
-    }
+    traits = {}
+    for name in config.modalities if names is None else names:
+        likelihood, params = config.likelihood(name)
+        own = overridden.get(name, {})
+        fixed = {param: value for param, value in params.items() if param not in own}
+        traits[name] = (config.input_dims[name], likelihood, fixed, sorted(own))
+    return traits
 
 
 def log_likelihoods(
@@ -253,25 +295,32 @@ def log_likelihoods(
     z: Float[Array, "g e d"],
     key: PRNGKeyArray | None,
     style: str,
+    overridden: LikelihoodParams,
 ) -> Float[Array, "j g e"]:
     """log p(x_j|z) of g latents for each of e examples, whose data are ``rows``, ``[e ...]``.
 
-    Of the modalities in the groups, in the config's order.
+    Of the modalities in the groups, in the config's order; ``overridden`` are parameters of their
+    likelihoods to use in place of the config's.
     """
     num_draws, num_examples, dim = z.shape
     flat = z.reshape(-1, dim)
 
-    def of_modality(name: str, decoder: Any, given: tuple[Array, Array]) -> Float[Array, "g e"]:
-        number, x = given
+    def of_modality(name: str, decoder: Any, given: tuple) -> Float[Array, "g e"]:
+        number, x, own_params = given
         decoded = decode_modality(config, name, decoder, flat, key, number)
         decoded = decoded.reshape(num_draws, num_examples, *decoded.shape[1:])
-        of_examples = log_likelihood(*config.likelihood(name))
+        setting, params = config.likelihood(name)
+        of_examples = log_likelihood(likelihood_of(setting), {**params, **own_params})
         return jax.vmap(of_examples, in_axes=(0, None))(decoded, x)
 
     num_encoders = len(config.modalities)  # their random keys have the first numbers
     names = [name for name in config.modalities if any(name in group.names for group in groups)]
     inputs = {
-        name: (jnp.asarray(num_encoders + config.modalities.index(name)), rows[name])
+        name: (
+            jnp.asarray(num_encoders + config.modalities.index(name)),
+            rows[name],
+            overridden.get(name, {}),
+        )
         for name in names
     }
     outputs = run(groups, stacked, of_modality, inputs, style)

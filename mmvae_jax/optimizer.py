@@ -28,6 +28,10 @@ def make_optimizer(
 
     Raises:
       ValueError: for a rate or norm that is not positive, or fewer than one skip.
+
+    >>> schedule = optax.warmup_cosine_decay_schedule(0.0, 1e-3, warmup_steps=100, decay_steps=1000)
+    >>> tx = mm.make_optimizer(schedule, clip_norm=100.0, max_skips=5)
+    >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
     """
     if not callable(learning_rate):
         _check_positive("learning_rate", float(learning_rate))

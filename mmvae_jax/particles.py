@@ -23,6 +23,8 @@ class Inputs(NamedTuple):
       data: pytree of arrays ``[b ...]``, handed to the log-likelihood by rows.
       mask: which modalities of each example are observed.
       noise: standard draws ``[m k b d]``, or the key to draw them from, particle by particle.
+      factors: rescale factor of each modality.
+      beta: weight of log p(z) - log q_mix(z|X).
       state: whatever else the log-likelihood needs (random keys, constants of the networks).
       key: randomness of the backward pass, where it draws particles.
     """
@@ -30,6 +32,8 @@ class Inputs(NamedTuple):
     data: PyTree
     mask: Bool[Array, "m b"]
     noise: Float[Array, "m k b d"] | PRNGKeyArray
+    factors: Float[Array, " j"]
+    beta: Float[Array, ""]
     state: Any = None
     key: PRNGKeyArray | None = None
 

@@ -23,7 +23,7 @@ def run_config(
 ) -> dict[str, Any]:
     """What `fit` leaves beside its checkpoints, to be the same whenever the run goes on."""
     told = {"batch_size": batch_size, "seed": seed, **(settings or {})}
-    return {"model": config.to_dict(), "run": told}
+    return {"model": config.describe(), "run": told}
 
 
 def count_steps(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, PyTree
 
 from mmvae_jax.batch import Batch
 from mmvae_jax.shards import Shards
@@ -33,6 +33,10 @@ def make_mesh(
 
     Raises:
       ValueError: if there are not ``data * particle`` devices, or not a multiple of ``particle``.
+
+    >>> mesh = mm.make_mesh(devices=jax.devices()[:1])
+    >>> mesh.axis_names, mesh.size
+    (('data', 'particle'), 1)
     """
     devices = jax.devices() if devices is None else devices
     num = len(devices)
@@ -96,6 +100,10 @@ def shard_batch(batch: Any, mesh: Mesh, *, axis: int = 0) -> Any:
 
     Raises:
       ValueError: if the devices cannot share the examples equally.
+
+    >>> mesh = mm.make_mesh(devices=jax.devices()[:1])
+    >>> mm.shard_batch(batch, mesh).data["sound"].shape
+    (5, 4)
     """
     sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, DATA))
     num_processes = jax.process_count()
@@ -115,7 +123,7 @@ def gather(state: PyTree) -> PyTree:
 
 def over_mesh(
     layout: Layout, function: Callable[..., Any], *, differentiated: bool = False
-) -> Callable[[PyTree, PyTree, Batch, PRNGKeyArray], Any]:
+) -> Callable[[PyTree, PyTree, Batch, PyTree], Any]:
     """Compute on all devices of a mesh what depends on parameters and a batch.
 
     Each device works on its own examples and particles with whole parameters, gathered first
@@ -123,13 +131,13 @@ def over_mesh(
 
     Args:
       layout: where parameters, and gradients, lie.
-      function: ``(params, rest, batch, key, shards) -> result`` of one device; of them all are
-        results the same.
+      function: ``(params, rest, batch, shared, shards) -> result`` of one device; of them all
+        are results the same.
       differentiated: whether the result is a pair whose second part is the device's part of the
         gradient of the parameters; the whole gradient comes out.
 
     Returns:
-      ``(params, rest, batch, key) -> result``.
+      ``(params, rest, batch, shared) -> result``; every device is given all that is shared.
 
     Raises:
       ValueError: when called, if the devices cannot share the examples equally.
@@ -138,13 +146,13 @@ def over_mesh(
     # A single device has nothing to exchange, and a program need not say so.
     shards = Shards(*(axis if mesh.shape[axis] > 1 else None for axis in AXES))
 
-    def on_all(params: PyTree, rest: PyTree, batch: Batch, key: PRNGKeyArray) -> Any:
+    def on_all(params: PyTree, rest: PyTree, batch: Batch, shared: PyTree) -> Any:
         for x in jax.tree.leaves(batch):
             _check_examples(len(x), mesh.shape[DATA])
         specs = jax.tree.map(lambda p: layout.spec(p.shape), params)
 
-        def on_one(params: PyTree, rest: PyTree, batch: Batch, key: PRNGKeyArray) -> Any:
-            result = function(jax.tree.map(_gather, params, specs), rest, batch, key, shards)
+        def on_one(params: PyTree, rest: PyTree, batch: Batch, shared: PyTree) -> Any:
+            result = function(jax.tree.map(_gather, params, specs), rest, batch, shared, shards)
             if not differentiated:
                 return result
             told, grads = result
@@ -156,7 +164,7 @@ def over_mesh(
             in_specs=(specs, replicated, PartitionSpec(DATA), replicated),
             out_specs=(replicated, specs) if differentiated else replicated,
             check_vma=False,  # gradients are summed here, once; the check would add its own sums
-        )(params, rest, batch, key)
+        )(params, rest, batch, shared)
 
     return on_all
 

@@ -16,6 +16,7 @@ from mmvae_jax.model import MMVAE
 from mmvae_jax.objective import AUTO, OF_BACKWARD, Means, Metrics, loss_and_means
 from mmvae_jax.objective import value_and_grad as objective_value_and_grad
 from mmvae_jax.optimizer import reported
+from mmvae_jax.overrides import Overrides
 from mmvae_jax.sharding import Layout, gather, over_mesh
 from mmvae_jax.shards import ALONE
 
@@ -46,11 +47,11 @@ class TrainState(flax.struct.PyTreeNode):
       layout: the mesh that the run is spread over, if it is.
     """
 
-    step: Int[Array, ""]
+    step: Int[Array, "..."]
     params: PyTree
     opt_state: optax.OptState
     rest: PyTree
-    key: PRNGKeyArray
+    key: Array
     graphdef: _Static = flax.struct.field(pytree_node=False)
     tx: optax.GradientTransformation = flax.struct.field(pytree_node=False)
     layout: Layout | None = flax.struct.field(pytree_node=False, default=None)
@@ -88,6 +89,10 @@ def create_train_state(
 
     Raises:
       ValueError: if ``fsdp`` is asked for without a mesh.
+
+    >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
+    >>> int(state.step), state.model().config == config
+    (0, True)
     """
     if fsdp and mesh is None:
         raise ValueError("fsdp is True, but mesh is None: give mesh=mm.make_mesh()")
@@ -109,13 +114,18 @@ def create_train_state(
 
 
 def _train_step(
-    state: TrainState, batch: Batch, *, backward: Backward = AUTO
+    state: TrainState,
+    batch: Batch,
+    *,
+    overrides: Overrides | None = None,
+    backward: Backward = AUTO,
 ) -> tuple[TrainState, Metrics]:
     """One update of the parameters; the given state is donated and must not be used again.
 
     Args:
       state: of `create_train_state`.
       batch: data and mask; for a state on a mesh best put there by `shard_batch`.
+      overrides: numbers to use in place of the config's; other values do not compile again.
       backward: which particles the gradient is computed from.
 
     Returns:
@@ -124,10 +134,15 @@ def _train_step(
 
     Raises:
       ValueError: at trace time, if the batch does not fit the model's config.
+
+    >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
+    >>> state, metrics = mm.train_step(state, batch, overrides=mm.Overrides(beta=0.5))
+    >>> int(state.step), sorted(metrics)[:3]
+    (1, ['backward_share', 'bound/sound', 'bound/text'])
     """
     key = jax.random.fold_in(state.key, state.step)
     metrics, grads = objective_value_and_grad(
-        state.view(), batch, key, backward=backward, layout=state.layout
+        state.view(), batch, key, overrides=overrides, backward=backward, layout=state.layout
     )
     grads = nnx.to_pure_dict(grads)
     updates, opt_state = state.tx.update(grads, state.opt_state, state.params)
@@ -139,22 +154,43 @@ def _train_step(
 
 
 def _train_steps(
-    state: TrainState, batches: Batch, *, backward: Backward = AUTO
+    state: TrainState,
+    batches: Batch,
+    *,
+    overrides: Overrides | None = None,
+    backward: Backward = AUTO,
 ) -> tuple[TrainState, dict[str, Float[Array, " s"]]]:
     """Several steps in one call, which saves what a call costs where steps are short.
 
     Args:
       state: of `create_train_state`; donated.
       batches: as of `train_step`, with the steps as one more axis in front.
+      overrides: likewise, ``[s]``.
       backward: which particles the gradient is computed from.
 
     Returns:
       The state after the last step, and the metrics of each, ``[s]``.
+
+    >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
+    >>> state, metrics = mm.train_steps(state, jax.tree.map(lambda x: np.stack([x] * 3), batch))
+    >>> int(state.step), metrics["loss"].shape
+    (3, (3,))
     """
-    return jax.lax.scan(lambda s, b: _train_step(s, b, backward=backward), state, batches)
+
+    def step(state, given):
+        batch, overrides = given
+        return _train_step(state, batch, overrides=overrides, backward=backward)
+
+    return jax.lax.scan(step, state, (batches, overrides))
 
 
-def _eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray | None = None) -> Metrics:
+def _eval_step(
+    state: TrainState,
+    batch: Batch,
+    key: PRNGKeyArray | None = None,
+    *,
+    overrides: Overrides | None = None,
+) -> Metrics:
     """The metrics of a batch, with random layers off.
 
     Args:
@@ -162,6 +198,7 @@ def _eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray | None = None)
       batch: data and mask.
       key: randomness of the particles; by default that of the state's step, the same for every
         batch.
+      overrides: numbers to use in place of the config's.
 
     Returns:
       Scalars. ``loss``: minus the bound, mean over examples with anything observed.
@@ -170,22 +207,34 @@ def _eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray | None = None)
       log q_mix(z|X) - log p(z). ``ess``: effective number of the K particles of an expert.
       ``max_weight``: their largest normalised weight. Means are over the examples (and experts)
       that are observed.
+
+    >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
+    >>> sorted(mm.eval_step(state, batch))[:4]
+    ['bound/sound', 'bound/text', 'ess', 'kl']
     """
-    return {name: mean.value for name, mean in _eval_means(state, batch, key).items()}
+    means = _eval_means(state, batch, key, overrides=overrides)
+    return {name: mean.value for name, mean in means.items()}
 
 
-def _eval_means(state: TrainState, batch: Batch, key: PRNGKeyArray | None = None) -> Means:
+def _eval_means(
+    state: TrainState,
+    batch: Batch,
+    key: PRNGKeyArray | None = None,
+    *,
+    overrides: Overrides | None = None,
+) -> Means:
     """The metrics of `eval_step` as totals and counts, which add up over batches."""
     if key is None:
         key = jax.random.fold_in(state.key, state.step)
 
-    def of_device(params, rest, batch, key, shards):
+    def of_device(params, rest, batch, shared, shards):
+        key, overrides = shared
         model = nnx.merge(state.graphdef.value, params, rest, copy=True)
         model.eval()
-        means = loss_and_means(model, batch, key, backward=AUTO, shards=shards)
+        means = loss_and_means(model, batch, key, overrides=overrides, backward=AUTO, shards=shards)
         return shards.sum_over_examples(means)
 
-    given = (state.params, state.rest, batch, key)
+    given = (state.params, state.rest, batch, (key, overrides))
     layout = state.layout
     means = of_device(*given, ALONE) if layout is None else over_mesh(layout, of_device)(*given)
     return {name: mean for name, mean in means.items() if name not in OF_BACKWARD}

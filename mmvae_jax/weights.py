@@ -70,7 +70,7 @@ def log_weights(
     log_q: Float[Array, "j *n"],
     mask: Bool[Array, "j *n"],
     factors: Float[Array, " j"],
-    beta: float,
+    beta: Float[Array, ""],
 ) -> LogWeights:
     """Combine the log densities of particles into their log weights.
 

@@ -7,8 +7,7 @@ import pytest
 
 import mmvae_jax as mm
 from mmvae_jax.bounds import BOUNDS
-from mmvae_jax.config import LOSSES, POSTERIORS
-from mmvae_jax.distributions import FAMILIES
+from mmvae_jax.config import LIKELIHOOD_PARAMS, LOSSES
 from mmvae_jax.estimators import ESTIMATORS
 from mmvae_jax.likelihoods import LIKELIHOODS
 
@@ -27,7 +26,7 @@ def test_defaults_are_multivaes():
 
 
 def test_every_choice_is_implemented():
-    assert set(POSTERIORS) == set(FAMILIES)
+    assert set(LIKELIHOOD_PARAMS) == set(LIKELIHOODS)
     assert {name.bound for name in LOSSES.values()} == set(BOUNDS)
     assert {name.estimator for name in LOSSES.values()} == set(ESTIMATORS)
     config = mm.MMVAEConfig(

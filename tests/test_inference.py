@@ -23,7 +23,7 @@ from separate_experts import (
 )
 
 import mmvae_jax as mm
-from mmvae_jax.config import POSTERIORS
+from mmvae_jax.distributions import FAMILIES
 
 NUM_SIGMA = 4
 
@@ -246,7 +246,7 @@ def test_generate_decodes_draws_from_the_prior():
 # Distributions.
 
 
-@pytest.mark.parametrize("family", POSTERIORS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_prior_draws_have_the_moments_of_pz_params(family):
     """Laplace draws of scale 1 have the even moments 2, 24 and 40320; normal ones 1, 3 and 105."""
     model = make_model(CONFIG.replace(prior_and_posterior_dist=family))

@@ -74,7 +74,7 @@ WRONG = {
     ),
     "sample-of-a-function": (
         lambda model, batch: mm.generate(make_model(USER), key(), 2, sample=True),
-        r"sample is True, but the likelihoods of \['a'\] are functions.*use sample=False",
+        r"sample is True, but the likelihoods of \['a'\] give densities and no draws: use sample=F",
     ),
     "z-size": (
         lambda model, batch: mm.decode(model, jnp.zeros((2, 3))),

@@ -19,7 +19,8 @@ from small_model import (
 )
 
 import mmvae_jax as mm
-from mmvae_jax.config import LOSSES, POSTERIORS
+from mmvae_jax.config import LOSSES
+from mmvae_jax.distributions import FAMILIES
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def rows(tree, index):
     ("loss", "family"),
     [
         pytest.param(loss, family, marks=() if loss in FAST_LOSSES else pytest.mark.slow)
-        for loss, family in zip(LOSSES, itertools.cycle(POSTERIORS))
+        for loss, family in zip(LOSSES, itertools.cycle(FAMILIES))
     ],
 )
 def test_missing_data_change_no_bit(loss, family, data, mask):

@@ -37,7 +37,8 @@ def test_training_runs_and_several_devices_run(tmp_path, monkeypatch):
     names["key"] = jax.random.key(1)
     run(BLOCKS[2], names)
     assert np.isfinite(names["metrics"]["loss"])
-    assert len(BLOCKS) == 3
+    assert np.isfinite(run(BLOCKS[3], {})["loss"])
+    assert len(BLOCKS) == 4
 
 
 def test_named_files_exist():

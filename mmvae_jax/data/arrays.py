@@ -25,6 +25,9 @@ class MultimodalArrays(NamedTuple):
         mask: True where the modality was observed, `[b]` per modality; None if all were.
         weight: how much an example counts, `[b]` floats; None if all count 1. The rows that fill
             up the last batch of an evaluation count 0.
+
+    >>> mm.MultimodalArrays(data, labels=np.arange(5)).data["sound"].shape
+    (5, 4)
     """
 
     data: Mapping[str, Column]

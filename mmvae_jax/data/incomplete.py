@@ -98,6 +98,10 @@ def missing_at_random(dataset: MultimodalArrays, share: float, *, seed: int) -> 
     Raises:
       ValueError: for a share outside ``[0, 1]``, a negative seed, or arrays that do not fit
         together.
+
+    >>> few = mm.missing_at_random(arrays, 1.0, seed=0)  # one modality of each example is left
+    >>> (few.mask["sound"] ^ few.mask["text"]).all()
+    np.True_
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share is {share!r}: give a probability, from 0 to 1")
@@ -119,6 +123,10 @@ def missing_by_label(
     Raises:
       ValueError: for unknown modalities, a data set without one label per example, arrays that do
         not fit together, or if an example would have nothing left.
+
+    >>> labelled = mm.MultimodalArrays(data, labels=np.arange(5))
+    >>> mm.missing_by_label(labelled, {"text": [0, 3]}).mask["text"].tolist()
+    [False, True, True, False, True]
     """
     observed = _mask(dataset)
     unknown = [name for name in hidden if name not in dataset.data]

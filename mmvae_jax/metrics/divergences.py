@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmvae_jax.batch import Batch
+from mmvae_jax.distributions import Family
 from mmvae_jax.metrics.posteriors import posteriors
 from mmvae_jax.model import MMVAE
 from mmvae_jax.weights import Experts, observed_experts
@@ -52,8 +53,21 @@ KL: dict[str, Callable[[Array, Array, Array], Array]] = {
 }
 
 
+def closed_form(family: str | Family) -> Callable[[Array, Array, Array], Array]:
+    """Returns the entry of `KL` for a config's `prior_and_posterior_dist`.
+
+    Raises:
+        ValueError: for a family without one.
+    """
+    if not isinstance(family, str) or family not in KL:
+        raise ValueError(
+            f"family is {family!r}: choose one of {sorted(KL)}, whose divergences are known"
+        )
+    return KL[family]
+
+
 def kl_between_experts(
-    family: str, experts: Experts, mask: Bool[Array, "m b"]
+    family: str | Family, experts: Experts, mask: Bool[Array, "m b"]
 ) -> Float[Array, "m j b"]:
     """Returns KL(q_m||q_j) of each example, in nats, in closed form.
 
@@ -66,17 +80,16 @@ def kl_between_experts(
         `[m j b]`, 0 on the diagonal; NaN where either modality is missing.
 
     Raises:
-        ValueError: for an unknown family.
+        ValueError: for a family without a closed form.
     """
-    if family not in KL:
-        raise ValueError(f"family is {family!r}: choose one of {sorted(KL)}")
+    kl = closed_form(family)
     loc, scale = observed_experts(experts, mask)
-    axes = KL[family](jnp.abs(loc[:, None] - loc[None]), scale[:, None], scale[None])
+    axes = kl(jnp.abs(loc[:, None] - loc[None]), scale[:, None], scale[None])
     return jnp.where(mask[:, None] & mask[None], axes.sum(-1), jnp.nan)
 
 
 def jeffreys_between_experts(
-    family: str, experts: Experts, mask: Bool[Array, "m b"]
+    family: str | Family, experts: Experts, mask: Bool[Array, "m b"]
 ) -> Float[Array, "m j b"]:
     """Returns KL(q_m||q_j) + KL(q_j||q_m) of each example, in nats (Jeffreys 1946).
 
@@ -90,7 +103,7 @@ def measure_divergences(model: MMVAE, batch: Batch) -> Divergences:
     """Returns the divergences between a model's posteriors of each example of a batch.
 
     Raises:
-        ValueError: for a batch that does not fit.
+        ValueError: for a batch that does not fit, or a family without a closed form.
     """
     experts, mask = posteriors(model, batch)
     family = model.config.prior_and_posterior_dist

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mmvae_jax.data.arrays import MultimodalArrays
-from mmvae_jax.distributions import FAMILIES
+from mmvae_jax.distributions import family_of
 from mmvae_jax.metrics.posteriors import posteriors_of
 from mmvae_jax.model import MMVAE
 
@@ -135,7 +135,7 @@ def latents_of_experts(
     """
     if data.labels is None:
         raise ValueError("labels is None: a probe needs the class of every example")
-    family = FAMILIES[model.config.prior_and_posterior_dist]
+    family = family_of(model.config.prior_and_posterior_dist)
     parts: dict[str, list[tuple[Any, Any]]] = {name: [] for name in data.data}
     for number, (batch, (experts, mask)) in enumerate(posteriors_of(model, data, batch_size)):
         assert batch.labels is not None, "the data set has them"

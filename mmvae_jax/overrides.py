@@ -1,0 +1,99 @@
+"""Settings that change from one call to the next without being compiled in."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float
+
+from mmvae_jax.config import LIKELIHOOD_PARAMS, MMVAEConfig
+
+LikelihoodParams = dict[str, dict[str, Float[Array, "..."]]]
+
+
+class Overrides(NamedTuple):
+    """Values for fields of the config, under their names; a pytree, whose numbers may be traced.
+
+    What is left out is as in the config. Gradients flow into ``decoder_dist_params``, so that a
+    likelihood's scale can be trained; beta and the factors are constants to differentiation.
+
+    Attributes:
+      beta: weight of log p(z) - log q(z|X) in the log importance weights.
+      rescale_factors: ``{modality: factor}`` of log p(x_m|z).
+      decoder_dist_params: ``{modality: {parameter: value}}`` of the likelihoods.
+
+    >>> warm_up = lambda step: Overrides(beta=min(1.0, 0.1 + step / 1000))
+    >>> warm_up(400).beta
+    0.5
+    """
+
+    beta: ArrayLike | None = None
+    rescale_factors: Mapping[str, ArrayLike] | None = None
+    decoder_dist_params: Mapping[str, Mapping[str, ArrayLike]] | None = None
+
+
+class Numbers(NamedTuple):
+    """The numbers of an objective, whether the config says them or `Overrides`.
+
+    Attributes:
+      factors: rescale factor of each modality.
+      beta: weight of log p(z) - log q_mix(z|X).
+      likelihood_params: those that are overridden, by modality and name.
+    """
+
+    factors: Float[Array, " j"]
+    beta: Float[Array, ""]
+    likelihood_params: LikelihoodParams
+
+
+def numbers(config: MMVAEConfig, overrides: Any, dtype: DTypeLike) -> Numbers:
+    """The config's numbers with those of `Overrides`, or None, in their places.
+
+    Raises:
+      ValueError: for unknown modalities and parameters, and arrays where one number belongs.
+    """
+    given = Overrides() if overrides is None else overrides
+    if not isinstance(given, Overrides):
+        raise ValueError(
+            f"overrides is a {type(given).__name__}: give mm.Overrides(beta=...), or None"
+        )
+    own_factors, own_params = given.rescale_factors or {}, given.decoder_dist_params or {}
+    for field, names in (("rescale_factors", own_factors), ("decoder_dist_params", own_params)):
+        unknown = [name for name in names if name not in config.input_dims]
+        if unknown:
+            raise ValueError(
+                f"overrides.{field} has the unknown modalities {unknown}: known are "
+                f"{list(config.modalities)}"
+            )
+    factors = {**config.likelihood_factors, **own_factors}
+    return Numbers(
+        jnp.stack([_number(f"rescale_factors[{n!r}]", x, dtype) for n, x in factors.items()]),
+        _number("beta", config.beta if given.beta is None else given.beta, dtype),
+        {name: _checked(config, name, params, dtype) for name, params in own_params.items()},
+    )
+
+
+def _checked(
+    config: MMVAEConfig, name: str, params: Any, dtype: DTypeLike
+) -> dict[str, Float[Array, "..."]]:
+    """The parameters of a likelihood, as arrays; those of a named one are known, and scalars."""
+    likelihood, _ = config.likelihood(name)
+    field = f"decoder_dist_params[{name!r}]"
+    if not isinstance(params, Mapping):
+        raise ValueError(f"overrides.{field} is {params!r}: give a dict such as {{'scale': 0.75}}")
+    if not isinstance(likelihood, str):
+        return {param: jnp.asarray(x, dtype) for param, x in params.items()}
+    known = sorted(LIKELIHOOD_PARAMS[likelihood])
+    if unknown := [param for param in params if param not in known]:
+        raise ValueError(
+            f"overrides.{field} sets {unknown[0]!r}, which the {likelihood} likelihood does not "
+            f"have: it takes {known or 'no parameters'}"
+        )
+    return {param: _number(f"{field}[{param!r}]", x, dtype) for param, x in params.items()}
+
+
+def _number(field: str, x: ArrayLike, dtype: DTypeLike) -> Float[Array, ""]:
+    if jnp.shape(x) != ():
+        raise ValueError(f"overrides.{field} has shape {jnp.shape(x)}: give one number")
+    return jnp.asarray(x, dtype)
