@@ -230,6 +230,7 @@ def test_batch_larger_than_the_data(tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_convolutional_networks_take_part():
     config = Config(networks="conv", text=True, hidden=(8,), features=(2, 3), latent_dim=2)
     model = config.init_state(*jax.random.split(jax.random.key(0)), 1500).model()

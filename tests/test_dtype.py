@@ -31,7 +31,9 @@ def make_model(name, dtype):
     return mm.MMVAE(config, {"x": encoder}, {"x": decoder}, rngs=rngs)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n == "polymnist" else ()) for n in NETWORKS]
+)
 def test_bound_in_bfloat16(name):
     """bfloat16 keeps 8 bits: each density term is off by about 0.4%, their sum by less."""
     shape = NETWORKS[name][0]

@@ -191,7 +191,7 @@ def assert_is_complete(out: Path, config: Experiment, modalities: list[str]) -> 
 @pytest.mark.parametrize(
     ("name", "modalities"),
     [
-        ("polymnist", ["m0", "m1"]),
+        pytest.param("polymnist", ["m0", "m1"], marks=pytest.mark.slow),
         pytest.param("cub", ["image", "caption"], marks=pytest.mark.slow),
         pytest.param("resnet", ["m0", "m1"], marks=pytest.mark.slow),
         pytest.param("mnist_svhn_text", ["mnist", "svhn", "text"], marks=pytest.mark.slow),

@@ -106,6 +106,7 @@ def test_moments_are_those_of_gradients_one_by_one():
     found = encoder_gradients(model, batch, key.copy(), num)
     draws = jax.random.split(jax.random.split(key)[1], num)
 
+    @jax.jit
     def gradient(key):
         _, grads = mm.value_and_grad(model, batch, key)
         return ravel_pytree(nnx.to_pure_dict(grads)["encoders"])[0]

@@ -144,6 +144,7 @@ def test_loss_composes_with_grad(data):
     chex.assert_trees_all_close(nnx_grads, doubled, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_jit_equals_eager(data, mask):
     model, batch = make_model(loss="mixture_dreg"), mm.Batch(data=data, mask=mask)
     eager = mm.value_and_grad(model, batch, jax.random.key(6))

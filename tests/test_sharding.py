@@ -47,7 +47,7 @@ def make_state(tx=None, **options):
     ("kind", "mesh", "fsdp", "loss"),
     [
         ("sparse", "both", True, "mixture_dreg"),
-        ("sampled", "both", True, "mixture_dreg"),
+        pytest.param("sampled", "both", True, "mixture_dreg", marks=pytest.mark.slow),
         pytest.param("dense", "both", True, "mixture_dreg", marks=pytest.mark.slow),
         pytest.param("residual", "both", True, "mixture_dreg", marks=pytest.mark.slow),
         ("sparse", "data", False, "dreg_looser"),
