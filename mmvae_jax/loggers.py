@@ -35,6 +35,12 @@ def jsonl(file: str | os.PathLike) -> Logger:
 
     Raises:
       ValueError: when called, if the file holds lines that are not of this kind.
+
+    >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
+    >>> log = jsonl(folder / "history.jsonl")
+    >>> log(10, {"loss": 1.5}, state)
+    >>> read_jsonl(folder / "history.jsonl")["loss"]
+    array([1.5])
     """
     path = Path(file)
     is_first = True

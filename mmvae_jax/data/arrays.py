@@ -77,6 +77,9 @@ def num_examples(dataset: MultimodalArrays) -> int:
     Raises:
         ValueError: if there is no modality, if arrays differ in length, if an array is not
             numeric, or if the mask is not one boolean vector per modality.
+
+    >>> num_examples(arrays)
+    5
     """
     if not dataset.data:
         raise ValueError("data is empty: give one array per modality, {'image': array, ...}")
@@ -126,7 +129,11 @@ def _check_weight(weight: np.ndarray) -> None:
 
 
 def take(dataset: MultimodalArrays, indices: Int[np.ndarray, " b"]) -> MultimodalArrays:
-    """Returns the examples at `indices`, in that order (indices may repeat)."""
+    """Returns the examples at `indices`, in that order (indices may repeat).
+
+    >>> take(arrays, np.array([4, 0, 0])).data["sound"].shape
+    (3, 4)
+    """
 
     def rows(columns: Mapping[str, Column]) -> dict[str, Any]:
         return {name: column[indices] for name, column in columns.items()}
@@ -173,6 +180,9 @@ def batches(
         ValueError: for arrays that do not fit together, a batch size that is outside
             `1, ..., len(dataset)` or that the processes cannot share, a negative seed, or a start
             outside `0, ..., num_steps`.
+
+    >>> [len(batch.data["sound"]) for batch in batches(arrays, 2, seed=0, num_steps=3)]
+    [2, 2, 2]
     """
     size, part = num_examples(dataset), shard.rows(batch_size)
     if batch_size > size:
@@ -199,7 +209,11 @@ def _permutation(size: int, seed: int, epoch: int) -> Int[np.ndarray, " b"]:
 
 
 def pipeline(batch_at: Callable[[int], T], steps: range) -> grain.IterDataset[T]:
-    """Returns `batch_at(step)` of every step, computed when it is asked for."""
+    """Returns `batch_at(step)` of every step, computed when it is asked for.
+
+    >>> list(pipeline(lambda step: 10 * step, range(3, 6)))
+    [30, 40, 50]
+    """
     # Without grain's threads, which made every step wait longer: handing a batch over costs as
     # much as gathering it. `prefetch_to_device` has one thread for gathering and the transfer.
     when_asked = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)

@@ -69,6 +69,8 @@ def cub(
         ValueError: if an image is unreadable, is in both splits, or lacks its ten captions, or for
             a size that is too small.
         ImportError: if Pillow is missing.
+
+    >>> birds = cub("datasets", image_size=32)  # doctest: +SKIP
     """
     smallest = {"image_size": (image_size, 1), "caption_length": (caption_length, 2)}
     for field, (value, least) in smallest.items():
@@ -97,6 +99,8 @@ def cub_vocabulary(data_dir: Folder | None = None, *, min_count: int = 3) -> tup
 
     Raises:
         FileNotFoundError: if the captions are missing.
+
+    >>> words = cub_vocabulary("datasets")  # doctest: +SKIP
     """
     return build_vocabulary(_read_lines(_locate(data_dir) / _CAPTIONS["train"]), min_count)
 
@@ -111,7 +115,11 @@ def split_words(caption: str) -> list[str]:
 
 
 def build_vocabulary(captions: Iterable[str], min_count: int = 3) -> tuple[str, ...]:
-    """Returns `SPECIAL` and the words seen more than `min_count` times, first seen first."""
+    """Returns `SPECIAL` and the words seen more than `min_count` times, first seen first.
+
+    >>> build_vocabulary(["a red bird", "a red beak"], min_count=1)[len(SPECIAL):]
+    ('a', 'red')
+    """
     counts = Counter(word for caption in captions for word in split_words(caption))
     return (*SPECIAL, *(word for word, count in counts.items() if count > min_count))
 

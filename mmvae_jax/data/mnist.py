@@ -50,6 +50,8 @@ def mnist(data_dir: Folder | None = None) -> Splits:
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if a file is damaged or holds something else.
+
+    >>> digits = mnist("datasets").train  # doctest: +SKIP
     """
     return _splits(("mnist/", "MNIST/raw/", ""), _MNIST_SITES, _MNIST_MD5, data_dir)
 
@@ -68,6 +70,8 @@ def fashion_mnist(data_dir: Folder | None = None) -> Splits:
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if a file is damaged or holds something else.
+
+    >>> garments = fashion_mnist("datasets").train  # doctest: +SKIP
     """
     places = ("fashion_mnist/", "FashionMNIST/raw/")
     return _splits(places, _FASHION_SITES, _FASHION_MD5, data_dir)

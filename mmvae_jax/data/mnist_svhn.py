@@ -43,6 +43,8 @@ def mnist_svhn(
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if a file is damaged or an argument is out of range.
+
+    >>> pairs = mnist_svhn("datasets", num_pairings=30, text=True)  # doctest: +SKIP
     """
     if seed < 0:
         raise ValueError(f"seed={seed}: choose a non-negative integer")
@@ -67,6 +69,9 @@ def digit_words(labels: Int[np.ndarray, " n"], rng: np.random.Generator) -> Rows
     A word of `l` letters starts at any of the places `0, ..., 7 - l`, and spaces fill the others,
     as in the code of Sutter et al. (2020): the last of the eight is always a space. They draw the
     place whenever an example is read, here it is drawn once. Each text is in memory once.
+
+    >>> digit_words(np.array([3, 7]), np.random.default_rng(0)).shape
+    (2, 8, 71)
     """
     num_places = np.array([WORD_LENGTH - len(word) for word in WORDS])
     texts = [

@@ -82,6 +82,10 @@ def polydigits(
     Raises:
         ValueError: if an argument is out of range.
         ImportError: if scikit-learn or Pillow is missing.
+
+    >>> digits = polydigits(num_modalities=2, num_pairings=1)
+    >>> digits.train.data["m0"].shape[1:]
+    (16, 16, 3)
     """
     if not 2 <= num_modalities <= MAX_MODALITIES:
         raise ValueError(f"num_modalities={num_modalities}: choose 2 to {MAX_MODALITIES}")

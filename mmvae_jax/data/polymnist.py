@@ -55,6 +55,8 @@ def polymnist(data_dir: Folder | None = None, *, num_modalities: int = NUM_MODAL
         FileNotFoundError: if the folder is missing.
         ValueError: if it lacks a modality, or modalities do not have the same files.
         ImportError: if Pillow is missing, for the PNG files.
+
+    >>> five = polymnist("datasets").train  # doctest: +SKIP
     """
     if num_modalities < 1:
         raise ValueError(f"num_modalities={num_modalities}: choose 1 or more")

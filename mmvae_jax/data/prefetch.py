@@ -56,6 +56,12 @@ def prefetch_to_device(
 
     Raises:
         ValueError: for a size less than 1.
+
+    >>> from mmvae_jax.data.arrays import batches
+    >>> of_steps = iter(batches(arrays, 2, seed=0, num_steps=3))
+    >>> with prefetch_to_device(of_steps, lambda x: jax.device_put(dict(x.data))) as ahead:
+    ...     next(ahead)["sound"].shape
+    (2, 4)
     """
     if size < 1:
         raise ValueError(f"size={size}: choose 1 or more batches to hold ready")

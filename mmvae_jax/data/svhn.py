@@ -31,6 +31,8 @@ def svhn(data_dir: Folder | None = None) -> Splits:
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if a file is damaged or holds something else.
+
+    >>> houses = svhn("datasets").train  # doctest: +SKIP
     """
 
     def load(name: str) -> MultimodalArrays:

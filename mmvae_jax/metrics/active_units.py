@@ -55,6 +55,9 @@ def measure_posterior_means(
 
     Raises:
         ValueError: for data that do not fit the model.
+
+    >>> active_units(measure_posterior_means(model, arrays).mixture.variance).shape
+    (2,)
     """
     parts = []
     for _, (experts, mask) in posteriors_of(model, data, batch_size):

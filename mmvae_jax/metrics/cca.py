@@ -64,6 +64,10 @@ def fit_cca(
 
     Raises:
         ValueError: if x and y differ in number, or for more axes than either has.
+
+    >>> x = np.random.default_rng(0).normal(size=(100, 3))
+    >>> fit_cca(x, x @ np.diag([1.0, -2.0, 3.0]), num_axes=3).correlations.round(3)
+    array([1., 1., 1.])
     """
     if len(x) != len(y):
         raise ValueError(f"x has {len(x)} rows and y has {len(y)}: row i of both is pair i")

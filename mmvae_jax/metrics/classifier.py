@@ -93,6 +93,8 @@ def load_classifier(path: str | os.PathLike) -> Classifier:
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no classifier's.
+
+    >>> who = load_classifier("classifiers/m0.npz")  # doctest: +SKIP
     """
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
@@ -123,6 +125,8 @@ def load_classifiers(
 
     Raises:
         ValueError: if the folder lacks one, or one is for examples of another shape.
+
+    >>> every = load_classifiers("classifiers", {"m0": (28, 28, 3)})  # doctest: +SKIP
     """
     files = {name: Path(folder) / f"{name}.npz" for name in input_dims}
     missing = [file.name for file in files.values() if not file.is_file()]
@@ -177,6 +181,12 @@ def train_classifier(
     Raises:
         ValueError: if a label is not a class, if x and labels differ in length, if x is of
             integers other than bytes, or for a network that does not suit it.
+
+    >>> x = np.repeat(np.eye(2, dtype=np.float32), 20, axis=0)
+    >>> who = train_classifier(
+    ...     x, np.repeat([0, 1], 20), num_classes=2, key=jax.random.key(0), num_steps=20)
+    >>> who.predict(np.eye(2, dtype=np.float32)).tolist()
+    [0, 1]
     """
     _check_dtype(x)
     check_count("max_examples", max_examples)

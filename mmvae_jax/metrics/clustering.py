@@ -45,6 +45,10 @@ def cluster_latents(
         ValueError: if latents hold NaN or infinity, are fewer than clusters, or differ from labels
             in number.
         ImportError: if scikit-learn is missing.
+
+    >>> z = np.repeat([[0.0, 0.0], [9.0, 9.0]], 10, axis=0)
+    >>> cluster_latents(z, np.repeat([4, 2], 10), num_clusters=2).accuracy
+    1.0
     """
     try:
         from sklearn.cluster import KMeans

@@ -67,6 +67,9 @@ def tally(hits: Bool[Array | np.ndarray, " n"], classes: Classes, *, num_classes
 
     Raises:
         ValueError: if a class is not one of `0, ..., num_classes - 1`.
+
+    >>> tally(np.array([True, False, True]), np.array([0, 0, 1]), num_classes=2).hits.tolist()
+    [1, 1]
     """
     classes = np.asarray(classes)
     if classes.size and not 0 <= classes.min() <= classes.max() < num_classes:

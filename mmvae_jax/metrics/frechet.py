@@ -55,6 +55,10 @@ def frechet_distance(p: MeanCovariance, q: MeanCovariance) -> float:
 
     Raises:
         ValueError: if they differ in the number of features, or if there are fewer than two images.
+
+    >>> x = np.random.default_rng(0).normal(size=(500, 2))
+    >>> round(frechet_distance(mean_covariance(x), mean_covariance(x + 3.0)), 6)
+    18.0
     """
     if p.mean.shape != q.mean.shape:
         raise ValueError(

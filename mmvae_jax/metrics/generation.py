@@ -81,6 +81,10 @@ def generations(
 
     Raises:
         ValueError: for unknown names, or data that do not fit.
+
+    >>> for generation in generations(model, arrays, jax.random.key(0), givens=[("sound",)]):
+    ...     generation.given, generation.data["text"].shape[1:]
+    (('sound',), (2, 3))
     """
     config = model.config
     chosen = subsets(config.modalities) if givens is None else givens
@@ -186,7 +190,11 @@ def measure_joint_coherence(
 def as_examples(
     config: MMVAEConfig, name: str, decoded: Float[Array | np.ndarray, "..."]
 ) -> Float[Array | np.ndarray, "..."]:
-    """Returns what a decoder's output looks like as an example: logits are decided."""
+    """Returns what a decoder's output looks like as an example: logits are decided.
+
+    >>> as_examples(config, "text", jnp.array([[0.1, 2.0, 0.3], [1.0, 0.0, 0.0]])).tolist()
+    [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
+    """
     likelihood, _ = config.likelihood(name)
     if likelihood == "categorical":
         return jax.nn.one_hot(decoded.argmax(-1), decoded.shape[-1])

@@ -59,6 +59,8 @@ def load_inception(path: str | os.PathLike) -> Inception:
         FileNotFoundError: if there is no such file.
         ImportError: if PyTorch is missing for a `.pth` file.
         ValueError: if a name is missing from the file or an array has another shape.
+
+    >>> features = load_inception("pt_inception-2015-12-05.pth")  # doctest: +SKIP
     """
     weights, shapes = _read(Path(path)), checkpoint_shapes()
     wrong = [

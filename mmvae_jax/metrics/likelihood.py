@@ -68,6 +68,10 @@ def measure_log_likelihoods(
 
     Raises:
         ValueError: for unknown or overlapping names, or data that do not fit.
+
+    >>> found = measure_log_likelihoods(model, arrays, jax.random.key(0), K=20)
+    >>> found.joint.num_rows, sorted(found.marginal)
+    (5, ['sound', 'text'])
     """
     everything = tuple(data.data)
     quantities: list[tuple[Estimator, tuple[Given, ...]]] = [(compute_joint_nll, (everything,))]

@@ -94,7 +94,12 @@ def mean_variance(
 def mean_covariance(
     x: Real[Array | np.ndarray, "n f"], mask: Bool[Array | np.ndarray, " n"] | None = None
 ) -> MeanCovariance:
-    """Returns mean and covariance of the rows where `mask` is True."""
+    """Returns mean and covariance of the rows where `mask` is True.
+
+    >>> first, second = mean_covariance(np.eye(2)), mean_covariance(np.ones((2, 2)))
+    >>> first.merge(second).mean
+    array([0.75, 0.75])
+    """
     rows = _rows(x, mask)
     mean = rows.sum(0) / max(len(rows), 1)
     deviations = rows - mean

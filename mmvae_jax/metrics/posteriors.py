@@ -33,6 +33,10 @@ def posteriors(model: MMVAE, batch: Batch) -> Posteriors:
 
     Raises:
         ValueError: for a batch that does not fit.
+
+    >>> experts, mask = posteriors(model, batch)
+    >>> experts.scale.shape, mask.shape
+    ((2, 5, 2), (2, 5))
     """
     observed = observe(model.config, batch, allow_absent=True)
     return Posteriors(_experts(*evaluation(model), observed), observed.mask)

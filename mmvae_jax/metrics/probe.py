@@ -54,6 +54,10 @@ def latent_probe(
     Raises:
         ValueError: if latents hold NaN or infinity, or latents and labels differ in number.
         ImportError: if scikit-learn is missing.
+
+    >>> z = np.repeat([[0.0, 0.0], [9.0, 9.0]], 10, axis=0)
+    >>> latent_probe(z, np.repeat([0, 1], 10), z[::10], np.array([0, 1]))
+    1.0
     """
     try:
         from sklearn.linear_model import LogisticRegression
@@ -132,6 +136,11 @@ def latents_of_experts(
 
     Raises:
         ValueError: if there are no labels, or data do not fit the model.
+
+    >>> labelled = mm.MultimodalArrays(data, labels=np.arange(5))
+    >>> z, labels = latents_of_experts(model, labelled)["sound"]
+    >>> z.shape
+    (5, 2)
     """
     if data.labels is None:
         raise ValueError("labels is None: a probe needs the class of every example")
