@@ -20,10 +20,10 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from mmvae_jax.backward import resolve_stacking
 from mmvae_jax.batch import Observed
+from mmvae_jax.decoding import likelihood_traits, log_likelihoods
 from mmvae_jax.distributions import family_of, mixture_log_prob, prior_log_prob
 from mmvae_jax.inference import evaluation
 from mmvae_jax.model import MMVAE
-from mmvae_jax.objective import likelihood_traits, log_likelihoods
 from mmvae_jax.particles import Draws, draw, standard_draws
 from mmvae_jax.stacking import stack
 from mmvae_jax.tiles import Rows, over_tiles

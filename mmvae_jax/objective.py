@@ -1,6 +1,6 @@
 """A model's bound on a batch: the maths core applied to NNX networks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,51 +8,27 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from mmvae_jax import gradients
 from mmvae_jax.backward import Backward
 from mmvae_jax.batch import Batch, Observed, observe
-from mmvae_jax.bounds import BOUNDS, expert_bounds, normalised_per_expert
+from mmvae_jax.bounds import BOUNDS
 from mmvae_jax.config import LOSSES, MMVAEConfig
+from mmvae_jax.decoding import Rows, likelihood_traits, log_likelihoods
 from mmvae_jax.distributions import family_of, prior_log_prob
 from mmvae_jax.estimators import ESTIMATORS
-from mmvae_jax.likelihoods import likelihood_of, log_likelihood
-from mmvae_jax.model import MMVAE, decode_modality, draws_numbers, reseeded
+from mmvae_jax.means import Means, Metrics, mean, report_means
+from mmvae_jax.model import MMVAE, draws_numbers, reseeded
 from mmvae_jax.overrides import LikelihoodParams, Overrides, numbers
 from mmvae_jax.particles import Inputs
 from mmvae_jax.sharding import Layout, over_mesh
 from mmvae_jax.shards import ALONE, Shards
-from mmvae_jax.stacking import Group, Stacked, run, stack
-from mmvae_jax.weights import effective_sample_size
+from mmvae_jax.stacking import Group, Stacked, stack
 
 AUTO, DENSE = Backward(), Backward("dense")
-OF_BACKWARD = ("backward_share", "dropped_mass")  # metrics that tell about a gradient
-PER_MODALITY = ("bound", "log_likelihood")
 
-Metrics = dict[str, Float[Array, ""]]
 Noise = Mapping[str, ArrayLike]
-Rows = Mapping[str, PyTree[Shaped[Array, "e ..."]]]
-
-
-class Mean(NamedTuple):
-    """A mean, as the two numbers that add up over devices and batches.
-
-    Attributes:
-      total: sum of the values.
-      weight: how many there are, or what they weigh.
-    """
-
-    total: Float[Array, ""]
-    weight: Float[Array, ""]
-
-    @property
-    def value(self) -> Float[Array, ""]:
-        """The mean; 0 of nothing."""
-        return self.total / jnp.where(self.weight > 0, self.weight, 1)
-
-
-Means = dict[str, Mean]
 
 
 class Theta(NamedTuple):
@@ -195,8 +171,8 @@ def loss_and_means(
     """The loss, differentiable, and the metrics of the device's examples."""
     observed = observe(model.config, batch)
     bound, report = bound_of_batch(model, observed, key, noise, overrides, backward, shards)
-    means = _means(model.config, jax.lax.stop_gradient(report), observed.mask)
-    return {"loss": _mean(-bound, observed.mask.any(0)), **means}
+    means = report_means(model.config, jax.lax.stop_gradient(report), observed.mask)
+    return {"loss": mean(-bound, observed.mask.any(0)), **means}
 
 
 def bound_of_batch(
@@ -274,59 +250,6 @@ def _objective(
     )
 
 
-def likelihood_traits(
-    config: MMVAEConfig, overridden: LikelihoodParams, names: Sequence[str] | None = None
-) -> dict[str, tuple[Any, ...]]:
-    """What two modalities must have in common for their likelihoods to be computed as one."""
-    traits = {}
-    for name in config.modalities if names is None else names:
-        likelihood, params = config.likelihood(name)
-        own = overridden.get(name, {})
-        fixed = {param: value for param, value in params.items() if param not in own}
-        traits[name] = (config.input_dims[name], likelihood, fixed, sorted(own))
-    return traits
-
-
-def log_likelihoods(
-    config: MMVAEConfig,
-    groups: tuple[Group, ...],
-    stacked: Stacked,
-    rows: Rows,
-    z: Float[Array, "g e d"],
-    key: PRNGKeyArray | None,
-    style: str,
-    overridden: LikelihoodParams,
-) -> Float[Array, "j g e"]:
-    """log p(x_j|z) of g latents for each of e examples, whose data are ``rows``, ``[e ...]``.
-
-    Of the modalities in the groups, in the config's order; ``overridden`` are parameters of their
-    likelihoods to use in place of the config's.
-    """
-    num_draws, num_examples, dim = z.shape
-    flat = z.reshape(-1, dim)
-
-    def of_modality(name: str, decoder: Any, given: tuple) -> Float[Array, "g e"]:
-        number, x, own_params = given
-        decoded = decode_modality(config, name, decoder, flat, key, number)
-        decoded = decoded.reshape(num_draws, num_examples, *decoded.shape[1:])
-        setting, params = config.likelihood(name)
-        of_examples = log_likelihood(likelihood_of(setting), {**params, **own_params})
-        return jax.vmap(of_examples, in_axes=(0, None))(decoded, x)
-
-    num_encoders = len(config.modalities)  # their random keys have the first numbers
-    names = [name for name in config.modalities if any(name in group.names for group in groups)]
-    inputs = {
-        name: (
-            jnp.asarray(num_encoders + config.modalities.index(name)),
-            rows[name],
-            overridden.get(name, {}),
-        )
-        for name in names
-    }
-    outputs = run(groups, stacked, of_modality, inputs, style)
-    return jnp.stack([outputs[name] for name in names])
-
-
 def _checked_noise(
     config: MMVAEConfig, noise: Noise, expected: tuple[int, ...]
 ) -> Float[Array, "m k b d"]:
@@ -338,37 +261,3 @@ def _checked_noise(
                 "example and latent axis"
             )
     return jnp.stack([jnp.asarray(noise[name]) for name in config.modalities])
-
-
-def _means(config: MMVAEConfig, report: gradients.Report, mask: Bool[Array, "m b"]) -> Means:
-    """Means over examples of what a user watches during training."""
-    weights = normalised_per_expert(report.log_w, mask)
-    bounds = expert_bounds(report.log_w)
-    means = {"kl": _mean_per_example(report.log_posterior - report.log_prior, mask)}
-    for m, name in enumerate(config.modalities):
-        means[f"bound/{name}"] = _mean(bounds[m], mask[m])
-        both = mask & mask[m][None]
-        means[f"log_likelihood/{name}"] = _mean_per_example(report.log_likelihood[m], both)
-    means["ess"] = _mean(effective_sample_size(weights), mask)
-    means["max_weight"] = _mean(weights.max(1), mask)
-    means["backward_share"] = _mean(report.backward_share, mask)
-    means["dropped_mass"] = Mean(report.dropped_mass.sum(), report.mass.sum())
-    return means
-
-
-def metric_names(config: MMVAEConfig) -> tuple[str, ...]:
-    """Names of the metrics of an evaluation."""
-    of_modalities = (f"{kind}/{m}" for m in config.modalities for kind in PER_MODALITY)
-    return ("loss", "kl", *of_modalities, "ess", "max_weight")
-
-
-def _mean(values: Float[Array, "*n"], mask: Bool[Array, "*n"]) -> Mean:
-    """Mean of the values whose mask is on."""
-    return Mean(jnp.where(mask, values, 0).sum(), mask.sum(dtype=values.dtype))
-
-
-def _mean_per_example(values: Float[Array, "m b"], mask: Bool[Array, "m b"]) -> Mean:
-    """Mean over examples of the mean over each one's experts."""
-    num_experts = mask.sum(0)
-    means = jnp.where(mask, values, 0).sum(0) / jnp.maximum(num_experts, 1)
-    return _mean(means.astype(values.dtype), num_experts > 0)

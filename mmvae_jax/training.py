@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from mmvae_jax.backward import Backward
 from mmvae_jax.batch import Batch
+from mmvae_jax.means import OF_BACKWARD, Means, Metrics
 from mmvae_jax.model import MMVAE
-from mmvae_jax.objective import AUTO, OF_BACKWARD, Means, Metrics, loss_and_means
+from mmvae_jax.objective import AUTO, loss_and_means
 from mmvae_jax.objective import value_and_grad as objective_value_and_grad
 from mmvae_jax.optimizer import reported
 from mmvae_jax.overrides import Overrides

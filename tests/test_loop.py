@@ -16,7 +16,7 @@ import mmvae_jax as mm
 from mmvae_jax import evaluation
 from mmvae_jax.checkpoint import Checkpoints
 from mmvae_jax.data.arrays import batches, take
-from mmvae_jax.objective import Mean, metric_names
+from mmvae_jax.means import Mean, metric_names
 from mmvae_jax.run_config import read_config as read
 
 STEPS = 12
