@@ -1,0 +1,169 @@
+"""``mmvae evaluate``: how well a model describes data, in the units of the data."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jaxtyping import Float, PRNGKeyArray
+
+import mmvae_jax as mm
+from mmvae_jax.cli.arguments import Data, RunFolder, Step
+from mmvae_jax.cli.dataset import all_examples
+from mmvae_jax.cli.predict import predict_rows
+from mmvae_jax.cli.run_folder import open_run
+from mmvae_jax.cli.tables import Table, read_table
+from mmvae_jax.cli.views import View
+from mmvae_jax.config import check_count
+from mmvae_jax.data.arrays import num_examples
+from mmvae_jax.metrics.likelihood import measure_log_likelihoods
+from mmvae_jax.metrics.moments import MeanVariance
+
+BATCH_SIZE = 128
+#: One object, for which `mm.evaluate` compiles once.
+NO_UPDATES = optax.identity()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Measure bound, log-likelihoods and reconstruction errors of data.
+
+    Likelihoods are in nats per row and in the units of the data: the log-density of a row is that
+    of (row - mean) / scale, less the sum of log(scale); of bytes, scale is 255. They are
+    importance-sampled, below the exact value on average.
+    """
+
+    run_dir: RunFolder
+    data: Data
+    step: Step = None
+    num_particles: int = 1000
+    """Particles that each likelihood is estimated from."""
+    seed: int = 0
+    """Of the particles."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def run(self) -> None:
+        """Print what is measured."""
+        check_count("--num-particles", self.num_particles)
+        run = open_run(self.run_dir)
+        table = read_table(self.data)
+        data = all_examples(table, run.views)
+        model, step = run.model(self.step)
+        key = jax.random.key(self.seed)
+        found = {
+            "run": str(self.run_dir),
+            "step": step,
+            "data": str(table.path),
+            "num_rows": table.num_rows,
+            **likelihoods(model, run.views, data, key, num_particles=self.num_particles),
+            "reconstruction_error": reconstruction_errors(model, run.views, table, data),
+        }
+        print(json.dumps(found, indent=2) if self.json else "\n".join(lines(found)))
+
+
+def likelihoods(
+    model: mm.MMVAE,
+    views: Mapping[str, View],
+    data: mm.MultimodalArrays,
+    key: PRNGKeyArray,
+    *,
+    num_particles: int,
+) -> dict[str, Any]:
+    """The config's bound, log p of all that a row has (joint), and of each modality by itself.
+
+    Nats per row that has it, None or left out if none has. There is no standard error of the joint
+    where rows have different modalities, and so their own changes of units. Where likelihoods are
+    rescaled, so are the units' shares of the bound.
+    """
+    bound_key, key = jax.random.split(key)
+    size = min(BATCH_SIZE, num_examples(data))
+    state = mm.create_train_state(model, NO_UPDATES, key=bound_key)
+    bound = -mm.evaluate(state, data, batch_size=size)["loss"]
+    found = measure_log_likelihoods(model, data, key, K=num_particles, batch_size=size)
+    shifts = _shifts(views, data, model.config.likelihood_factors)
+    log_p = {"joint": _plain(found.joint, _shifts(views, data, dict.fromkeys(views, 1.0)))}
+    for name, moments in found.marginal.items():
+        log_p[name] = _plain(moments, np.array([views[name].log_det]))
+    return {
+        "bound": float(bound + shifts.mean()) if shifts.size else None,
+        "log_likelihood": {name: row for name, row in log_p.items() if row["num_rows"]},
+    }
+
+
+def reconstruction_errors(
+    model: mm.MMVAE, views: Mapping[str, View], table: Table, data: mm.MultimodalArrays
+) -> dict[str, dict[str, Any]]:
+    """How far rows are from what the mean latent decodes to.
+
+    ``from_itself``: the latent is that of the modality's own posterior, ``from_others``: of the
+    mixture of the others', each over the rows that have it; None where there is no such row.
+    Modalities that no row has are left out.
+    """
+    assert data.mask is not None, "examples gives a mask"
+    errors: dict[str, dict[str, Any]] = {}
+    for name in (name for name in views if data.mask[name].any()):
+        others = [other for other in views if other != name]
+        errors[name] = {"from_itself": None, "from_others": None}
+        for field, given in (("from_itself", [name]), ("from_others", others)):
+            seen = data.mask[name] & np.any([data.mask[other] for other in given], axis=0)
+            if seen.any():
+                found, _ = predict_rows(model, views, data, given=given, generate=[name])
+                truth = np.asarray(table.modalities[name].values[seen])
+                error, errors[name]["what"] = _error(views[name], found[name][seen], truth)
+                errors[name][field] = float(error)
+    return errors
+
+
+def _shifts(
+    views: Mapping[str, View], data: mm.MultimodalArrays, factors: Mapping[str, float]
+) -> Float[np.ndarray, " n"]:
+    """log p(row) - log p(input) of each row that has anything."""
+    assert data.mask is not None, "examples gives a mask"
+    shifts = np.sum([factors[m] * views[m].log_det * data.mask[m] for m in views], axis=0)
+    return shifts[np.any(list(data.mask.values()), axis=0)]
+
+
+def _plain(moments: MeanVariance, shifts: Float[np.ndarray, " n"]) -> dict[str, Any]:
+    if not moments.num_rows:
+        return {"num_rows": 0}
+    error = float(moments.standard_error)
+    return {
+        "mean": float(moments.mean + shifts.mean()),
+        "standard_error": error if np.isfinite(error) and np.ptp(shifts) == 0 else None,
+        "num_rows": moments.num_rows,
+    }
+
+
+def _error(view: View, found: np.ndarray, truth: np.ndarray) -> tuple[np.floating, str]:
+    """The error of the modality's kind, and what it is."""
+    if view.num_classes:
+        return np.mean(found != truth), "share of wrong classes"
+    distance = np.abs(found - truth) / view.scale
+    if view.likelihood == "bernoulli":
+        return np.mean(distance > 0.5), "share of wrong values"
+    if view.is_image:
+        return np.mean(distance), "mean absolute, of white"
+    return np.sqrt(np.mean(distance**2)), "root mean square, in standard deviations"
+
+
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """What is measured, as a table."""
+    yield f"{found['num_rows']} rows of {found['data']}, step {found['step']} of {found['run']}"
+    yield f"\n{'nats per row':28}{'mean':>12}{'std. error':>12}{'rows':>8}"
+    yield f"{'bound':28}{_cell(found['bound'])}"
+    for name, row in found["log_likelihood"].items():
+        title = "log p(all a row has)" if name == "joint" else f"log p({name})"
+        cells = _cell(row["mean"]) + _cell(row["standard_error"], ".2g")
+        yield f"{title:28}{cells}{row['num_rows']:8}"
+    yield f"\n{'reconstruction error':28}{'from itself':>12}{'from others':>12}"
+    for name, row in found["reconstruction_error"].items():
+        cells = _cell(row["from_itself"], ".3g") + _cell(row["from_others"], ".3g")
+        yield f"{name:28}{cells}  {row['what']}"
+
+
+def _cell(number: float | None, form: str = ".2f") -> str:
+    return " " * 12 if number is None else f"{number:12{form}}"

@@ -1,0 +1,40 @@
+"""``mmvae export``: a model that runs without this package."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Literal
+
+import mmvae_jax as mm
+from mmvae_jax.cli.arguments import RunFolder, Step
+from mmvae_jax.cli.run_folder import open_run
+from mmvae_jax.whole_files import write_whole
+
+VIEWS_FILE = "views.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write encode, decode and predict as StableHLO programs, which JAX alone can run.
+
+    What goes in and comes out is the model's own: (row - mean) / scale, logits of classes. The file
+    views.json beside them says mean and scale of every modality.
+    """
+
+    run_dir: RunFolder
+    out: Path
+    """New folder for the programs, which mmvae_jax.load_exported reads."""
+    platforms: tuple[Literal["cpu", "cuda", "rocm", "tpu"], ...] = ("cpu", "cuda", "tpu")
+    """Where they can run."""
+    num_samples: int = 1
+    """Draws for each row."""
+    step: Step = None
+
+    def run(self) -> None:
+        """Write the folder; nothing of it if anything is wrong."""
+        run = open_run(self.run_dir)
+        model, step = run.model(self.step)
+        mm.export(model, self.out, platforms=self.platforms, num_samples=self.num_samples)
+        views = {name: view.to_json() for name, view in run.views.items()}
+        write_whole(self.out / VIEWS_FILE, json.dumps(views, indent=2) + "\n")
+        print(f"step {step} of {self.run_dir} in {self.out}, for {', '.join(self.platforms)}")

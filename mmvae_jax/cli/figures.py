@@ -1,0 +1,70 @@
+"""The figures that ``mmvae train`` leaves."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import matplotlib.image
+import numpy as np
+import optax
+from jaxtyping import PRNGKeyArray
+from matplotlib.figure import Figure
+
+import mmvae_jax as mm
+from mmvae_jax import loggers, plots
+from mmvae_jax.cli.run_folder import HISTORY_FILE
+from mmvae_jax.cli.views import View
+from mmvae_jax.data.arrays import num_examples, take
+from mmvae_jax.metrics.probe import latents_of_experts
+
+#: Rows on the map of latents, and points: t-SNE takes long for many, and cannot do with few.
+MAX_POINTS, MIN_POINTS = 500, 5
+#: Rows in the grid of pictures.
+NUM_PICTURES = 9
+
+
+def draw(
+    model: mm.MMVAE,
+    views: Mapping[str, View],
+    data: mm.MultimodalArrays,
+    folder: Path,
+    key: PRNGKeyArray,
+) -> None:
+    """Leave figures in the folder of a run.
+
+    The loss; where there are labels, the posterior means of every modality, laid out together in
+    the plane; where there are images, what they generate of each other.
+    """
+    assert data.mask is not None, "examples gives a mask"
+    loss_curve(folder / HISTORY_FILE).savefig(folder / "loss.png", dpi=150)
+    some = take(data, np.arange(min(MAX_POINTS, num_examples(data))))
+    if some.labels is not None and np.sum(list((some.mask or {}).values())) >= MIN_POINTS:
+        latent_map(model, some).savefig(folder / "latents.png", dpi=150)
+    pictures = [name for name, view in views.items() if view.is_image and view.dim[2] in (1, 3)]
+    if pictures:
+        fullest = np.argsort(-np.sum([data.mask[name] for name in pictures], axis=0), kind="stable")
+        few = take(data, fullest[:NUM_PICTURES])
+        paint = loggers.cross_generations(mm.Batch(few.data, few.mask), key, NUM_PICTURES)
+        state = mm.create_train_state(model, optax.identity(), key=jax.random.key(0))
+        for name, pixels in paint(state).items():
+            matplotlib.image.imsave(folder / f"{name}.png", pixels)
+
+
+def loss_curve(history: Path) -> Figure:
+    """The loss of training steps and evaluations, straight lines between what is known."""
+    columns = loggers.read_jsonl(history)
+    steps, lines = columns["step"], {}
+    for title, name in (("training", "loss"), ("validation", "eval/loss")):
+        if name in columns:
+            known = np.isfinite(columns[name])
+            lines[title] = np.interp(steps, steps[known], columns[name][known], left=np.nan)
+    return plots.training_curve(steps, lines, ylabel="loss, nats")
+
+
+def latent_map(model: mm.MMVAE, data: mm.MultimodalArrays) -> Figure:
+    """Posterior means of every modality together, coloured by class."""
+    means = latents_of_experts(model, data)
+    plane = plots.project_2d(np.concatenate([z for z, _ in means.values()]))
+    figure = plots.latent_map(plane, np.concatenate([labels for _, labels in means.values()]))
+    figure.suptitle(f"posterior means of {', '.join(means)}", fontsize=10)
+    return figure

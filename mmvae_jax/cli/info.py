@@ -1,0 +1,74 @@
+"""``mmvae info``: what is in a run's folder."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmvae_jax.checkpoint import Checkpoints
+from mmvae_jax.cli.arguments import RunFolder
+from mmvae_jax.cli.run_folder import CHECKPOINTS
+from mmvae_jax.manifest import damage
+from mmvae_jax.run_config import read_config
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Info:
+    """Show settings, saved steps and their metrics, and whether the files are as written.
+
+    RUN may also be the checkpoint_dir of mmvae_jax.fit.
+    """
+
+    run_dir: RunFolder
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def run(self) -> None:
+        """Print what is found; damage is no error."""
+        inner = self.run_dir / CHECKPOINTS
+        found = look_at(inner if inner.is_dir() else self.run_dir)
+        print(json.dumps(found, indent=2) if self.json else "\n".join(_lines(found)))
+
+
+def look_at(folder: Path) -> dict[str, Any]:
+    """Settings and saved steps of a folder of checkpoints."""
+    settings = read_config(folder)
+    saved = Checkpoints(folder, config=settings, best="eval/loss")
+    steps = {}
+    for step in saved.steps:
+        files = [path for path in (folder / str(step)).rglob("*") if path.is_file()]
+        wrong = damage(folder / str(step))
+        steps[step] = {
+            "bytes": sum(path.stat().st_size for path in files),
+            "damage": wrong,
+            "metrics": saved.metrics(step) if wrong is None else {},
+        }
+    return {
+        "checkpoints": str(folder),
+        "settings": settings,
+        "best_step": saved.best_step,
+        "steps": steps,
+    }
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    model, run = found["settings"]["model"], found["settings"]["run"]
+    yield found["checkpoints"]
+    yield ""
+    for name, dim in model["input_dims"].items():
+        view = run.get("views", {}).get(name)
+        rows = "" if view is None else f"{view['dtype']}{view['shape']}"
+        yield f"  {name:20} {dim!s:16} {model['decoders_dist'][name]:12} {rows}".rstrip()
+    yield ""
+    for name, value in {**model, **run}.items():
+        if not isinstance(value, Mapping):
+            yield f"  {name:28} {value}"
+    yield ""
+    yield f"  {'step':>8} {'MB':>8} {'eval/loss':>12}"
+    for step, row in found["steps"].items():
+        loss = row["metrics"].get("eval/loss")
+        cell = "" if loss is None else f"{loss:.6g}"
+        best = ", best" * (step == found["best_step"])
+        state = "intact" if row["damage"] is None else f"damaged: {row['damage']}"
+        yield f"  {step:8} {row['bytes'] / 1e6:8.2f} {cell:>12}  {state}{best}"
