@@ -1,24 +1,34 @@
 """The figures that a run leaves, and what it prints at its end."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from flax import nnx
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 from matplotlib.figure import Figure
 
 import mmvae_jax as mm
 from experiments.experiment import Problem, some_rows
 from experiments.measures import CHUNK, intensities, labels_of
 from mmvae_jax import plots
+from mmvae_jax.batch import Observed, observe
 from mmvae_jax.data.arrays import take
+from mmvae_jax.distributions import family_of, responsibilities
+from mmvae_jax.inference import evaluation
 from mmvae_jax.metrics.probe import latents_of_experts
+from mmvae_jax.objective import AUTO, bound_of_batch
+from mmvae_jax.weights import Experts, expert_log_probs
 
 #: Points of each modality on the map of latents: t-SNE takes long for many.
 NUM_POINTS = 500
 #: Classes to show, at most.
 MAX_CLASSES = 10
+#: Examples whose particles are weighed, and draws from each of their experts.
+NUM_WEIGHED, NUM_DRAWS = 128, 10
 
 
 def draw(
@@ -33,9 +43,10 @@ def draw(
     """Returns figures by name.
 
     What is generated from each modality, for the first test example of every class; samples of
-    the prior; the loss; the divergences between the posteriors; and the posterior means of every
-    modality of test examples, laid out together in the plane and coloured by class. Of many classes
-    the first ten are shown.
+    the prior; the way between two examples of different classes; the loss; the divergences between
+    the posteriors, their shares of each other's draws, and how evenly particles weigh; and the
+    posterior means of every modality of test examples, laid out together in the plane and coloured
+    by class. Of many classes the first ten are shown.
 
     Args:
         model: a trained MMVAE.
@@ -43,9 +54,9 @@ def draw(
         history: columns of history.jsonl.
         divergence: of `measures.measure_mean_divergences`.
         key: of the latents drawn.
-        num_samples: samples of the prior to show.
+        num_samples: samples of the prior, and steps of the way, to show.
     """
-    grid_key, prior_key = jax.random.split(key)
+    grid_key, prior_key, weight_key = jax.random.split(key, 3)
     labels = labels_of(problem.test)
     first = np.unique(labels, return_index=True)[1][:MAX_CLASSES]
     one_per_class = take(problem.test, first)
@@ -60,6 +71,8 @@ def draw(
     plane = plots.project_2d(np.concatenate([z for z, _ in means.values()]))
     latents = plots.latent_map(plane, np.concatenate([classes for _, classes in means.values()]))
     latents.suptitle(f"posterior means of {', '.join(means)}", fontsize=10)
+    few = take(problem.test, some_rows(problem.test, NUM_WEIGHED))
+    log_w, shares = weigh(model, mm.Batch(few.data), weight_key)
     return {
         "cross_generation": plots.cross_generation_grid(
             drawable(problem, shown),
@@ -71,10 +84,56 @@ def draw(
         "prior_samples": plots.prior_samples(
             drawable(problem, mm.generate(model, prior_key, num_samples))
         ),
+        "interpolation": interpolation(model, problem, *next(iter(means.values())), num_samples),
         "loss": plots.training_curve(history["step"], {"loss": history["loss"]}),
         "divergences": plots.divergence_bars(divergence),
+        "responsibilities": plots.responsibilities(shares),
+        "weights": plots.weight_histogram(log_w, model.config.modalities),
         "latents": latents,
     }
+
+
+def interpolation(
+    model: mm.MMVAE,
+    problem: Problem,
+    z: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    num_steps: int,
+) -> Figure:
+    """What is decoded on the way from a latent of the lowest class to one of the highest."""
+    ends = z[labels.argmin()], z[labels.argmax()]
+    steps = mm.decode(model, plots.interpolate(*ends, num_steps))
+    return plots.latent_interpolation(drawable(problem, steps))
+
+
+def weigh(
+    model: mm.MMVAE, batch: mm.Batch, key: PRNGKeyArray
+) -> tuple[Float[Array, "m k b"], dict[str, dict[str, float]]]:
+    """Log weights of every expert's particles, and mean shares ``r_j(z)`` of its draws.
+
+    The examples are complete.
+    """
+    names = model.config.modalities
+    log_w, shares = _weigh(*evaluation(model), observe(model.config, batch), key)
+    rows = {
+        source: dict(zip(names, row, strict=True))
+        for source, row in zip(names, np.asarray(shares).tolist(), strict=True)
+    }
+    return log_w, rows
+
+
+@partial(jax.jit, static_argnames="graphdef")
+def _weigh(graphdef, state, observed: Observed, key) -> tuple[Array, Array]:
+    model = nnx.merge(graphdef, state, copy=True)
+    family = family_of(model.config.prior_and_posterior_dist)
+    particle_key, noise_key = jax.random.split(key)
+    _, report = bound_of_batch(model, observed, particle_key, None, backward=AUTO)
+    loc, scale = model.experts(observed.data)
+    shape = (len(loc), NUM_DRAWS, *loc.shape[1:])
+    z = loc[:, None] + scale[:, None] * family.standard(noise_key, shape, loc.dtype)
+    log_q = expert_log_probs(family, Experts(loc[:, None, None], scale[:, None, None]), z)
+    shares = responsibilities(log_q, jnp.ones_like(log_q, bool))  # [j m k b]
+    return report.log_w, shares.mean((2, 3)).T
 
 
 def drawable(problem: Problem, decoded: Mapping[str, Any]) -> dict[str, plots.Examples]:

@@ -25,7 +25,16 @@ from mmvae_jax.networks.mlp import MLPDecoder
 ROOT = Path(__file__).parents[1]
 FIGURES = {
     f"{name}.png"
-    for name in ("cross_generation", "prior_samples", "loss", "divergences", "latents")
+    for name in (
+        "cross_generation",
+        "prior_samples",
+        "interpolation",
+        "loss",
+        "divergences",
+        "responsibilities",
+        "weights",
+        "latents",
+    )
 }
 # Steps that no checkpoint falls on, so that a run stopped at step 5 repeats two of them.
 TINY = Config(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import mmvae_jax as mm
+from mmvae_jax import plots
 
 # Results and errors, which are explained where they come from, and a subpackage.
 WITHOUT_EXAMPLE = {
@@ -31,6 +32,11 @@ def test_public_names_have_docstrings_with_examples(name):
     doc = inspect.getdoc(getattr(mm, name)) or ""
     assert doc[:1].isupper() or doc[:1] in "-`"
     assert (">>> " in doc) == (name not in WITHOUT_EXAMPLE)
+
+
+@pytest.mark.parametrize("name", [name for name in plots.__all__ if name != "Examples"])
+def test_figures_have_docstrings_with_examples(name):
+    assert ">>> " in (inspect.getdoc(getattr(plots, name)) or "")
 
 
 @pytest.mark.slow

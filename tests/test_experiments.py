@@ -34,7 +34,16 @@ from mmvae_jax.metrics import classifier
 from mmvae_jax.metrics.classifier import train_classifier
 
 ROOT = Path(__file__).parents[1]
-FIGURES = {"cross_generation", "prior_samples", "loss", "divergences", "latents"}
+FIGURES = {
+    "cross_generation",
+    "prior_samples",
+    "interpolation",
+    "loss",
+    "divergences",
+    "responsibilities",
+    "weights",
+    "latents",
+}
 FILES = {f"{name}.png" for name in FIGURES} | {"metrics.json", "history.jsonl", "checkpoints"}
 #: What every experiment measures, those that know classes, and what is said of the run.
 ALWAYS = {"test_bound", "active_units", "divergence", "reconstruction", "log_likelihood"}

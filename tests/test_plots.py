@@ -1,17 +1,17 @@
 """Figures: every example is where it belongs, and nothing global is left behind."""
 
-import io
 import sys
 
 import jax
 import numpy as np
 import pytest
-from matplotlib import pyplot
+from figure_checks import assert_draws
 from matplotlib.colors import to_rgba
 
 from mmvae_jax.plots import (
     cross_generation_grid,
-    divergence_bars,
+    interpolate,
+    latent_interpolation,
     latent_map,
     prior_samples,
     project_2d,
@@ -37,15 +37,7 @@ def assert_shows(axes, images: np.ndarray, num_across: int) -> None:
         top, left = (i // num_across) * (height + 1), (i % num_across) * (width + 1)
         tile = mosaic[top : top + height, left : left + width]
         np.testing.assert_array_equal(tile, np.broadcast_to(image, tile.shape))
-    np.testing.assert_array_equal(mosaic[:, width], 1)  # white between the tiles
-
-
-def assert_draws(figure) -> None:
-    """Renders the figure, which must not be one of pyplot's."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    assert file.getvalue().startswith(b"\x89PNG")
-    assert pyplot.get_fignums() == []
+    np.testing.assert_array_equal(mosaic[:, width : width + 1], 1)  # white between the tiles
 
 
 @pytest.fixture
@@ -105,6 +97,48 @@ def test_prior_samples_show_a_row_per_modality():
     assert_draws(figure)
 
 
+def test_interpolations_show_every_step_in_its_place(given):
+    figure = latent_interpolation(given, ends=["0", "9"])
+    cells = np.array(figure.axes).reshape(3, 3)
+    parts = [slice(0, 1), slice(1, 4), slice(4, 5)]
+    for row, examples in zip(cells, given.values(), strict=True):
+        for axes, part, num_across in zip(row, parts, [1, 3, 1], strict=True):
+            if isinstance(examples, np.ndarray):
+                assert_shows(axes, examples[part], num_across)
+            else:
+                assert [text.get_text() for text in axes.texts] == examples[part]
+    assert [axes.get_ylabel() for axes in cells[:, 0]] == ["grey", "colour", "word"]
+    assert [axes.get_title() for axes in cells[0]] == ["0", "→", "9"]
+    assert {axes.get_title() for axes in cells[1:].ravel()} == {""}
+    figure.draw_without_rendering()
+    first, between, last = (axes.get_window_extent() for axes in cells[0])
+    tile = first.width
+    assert between.x0 - first.x1 > 0.25 * tile  # further than tiles are from each other
+    assert last.x0 - between.x1 > 0.25 * tile
+    np.testing.assert_allclose([between.width, last.width], [3 * tile, tile], rtol=0.1)
+    assert_draws(figure)
+
+
+def test_interpolations_without_steps_or_of_different_numbers_are_refused(given):
+    with pytest.raises(ValueError, match="there are 2 steps: give at least 3"):
+        latent_interpolation({"word": WORDS[:2]})
+    with pytest.raises(ValueError, match=r"'word': \[4\]"):
+        latent_interpolation(given | {"word": WORDS[:4]})
+
+
+def test_latents_lie_evenly_on_the_line_and_include_both_ends():
+    z0, z1 = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
+    way = interpolate(z0, z1, 7)
+    assert way.shape == (7, 3)
+    np.testing.assert_array_equal(way[0], z0)
+    np.testing.assert_array_equal(way[-1], z1)
+    shares = np.arange(7)[:, None] / 6
+    np.testing.assert_allclose(way, z0 + shares * (z1 - z0), atol=1e-6)  # rounding of one sum
+    np.testing.assert_array_equal(interpolate(z0, z1, 2), [z0, z1])
+    with pytest.raises(ValueError, match="num is 1: give at least 2"):
+        interpolate(z0, z1, 1)
+
+
 def test_values_out_of_range_are_cut_off(caplog):
     images = 3 * make_images(0, 3) - 1
     (axes,) = prior_samples({"x": images}).axes
@@ -157,39 +191,6 @@ def test_latent_map_colours_points_by_class():
         np.testing.assert_array_equal(cloud.get_offsets(), points[labels == c])
         np.testing.assert_array_equal(cloud.get_facecolor()[0], to_rgba(f"C{c}", 0.75))
     assert_draws(figure)
-
-
-def test_divergence_bars_are_as_long_as_the_numbers():
-    divergence = {"a": {"b": 3.0, "prior": 5.0}, "b": {"a": 4.0, "prior": 12.0}}
-    figure = divergence_bars(divergence, xlabel="nats")
-    (axes,) = figure.axes
-    names = ["a \u2192 b", "a \u2192 prior", "b \u2192 a", "b \u2192 prior"]
-    assert [text.get_text() for text in axes.get_yticklabels()] == names
-    bars = axes.patches
-    assert [bar.get_width() for bar in bars] == [3, 5, 4, 12]
-    middles = [bar.get_y() + bar.get_height() / 2 for bar in bars]
-    np.testing.assert_allclose(axes.get_yticks(), middles)
-    assert middles == sorted(middles, reverse=True)  # from above, those of a modality together
-    assert middles[1] - middles[2] > middles[0] - middles[1]
-    colours = [to_rgba(bar.get_facecolor()) for bar in bars]
-    assert colours[0] == colours[1] != colours[2] == colours[3]
-    assert [text.get_text() for text in axes.texts] == ["3", "5", "4", "12"]
-    assert (axes.get_xlabel(), axes.get_xscale()) == ("nats", "linear")
-    assert_draws(figure)
-
-
-@pytest.mark.parametrize(
-    ("values", "scale"), [((1.0, 30.0), "linear"), ((1.0, 31.0), "log"), ((0.0, 31.0), "linear")]
-)
-def test_divergences_of_many_sizes_are_seen(values, scale):
-    (axes,) = divergence_bars({"a": dict(zip("bc", values, strict=True))}).axes
-    assert axes.get_xscale() == scale
-
-
-@pytest.mark.parametrize("divergence", [{}, {"a": {}}, {"a": {"b": -0.5}}])
-def test_divergences_that_are_none_are_refused(divergence):
-    with pytest.raises(ValueError, match="give one number or more, none below 0"):
-        divergence_bars(divergence)
 
 
 def test_the_projection_keeps_clusters_apart_and_is_repeatable():

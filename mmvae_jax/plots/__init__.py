@@ -1,0 +1,25 @@
+"""Figures of a multi-modal model: arrays in, a matplotlib `Figure` out, no global state.
+
+Examples of a modality are images `[n, height, width, channel]` (one channel is grey, three are
+RGB, values in 0 to 1) or a sequence of `n` strings, which are printed.
+"""
+
+from mmvae_jax.plots.curves import training_curve
+from mmvae_jax.plots.experts import divergence_bars, responsibilities, weight_histogram
+from mmvae_jax.plots.grids import cross_generation_grid, latent_interpolation, prior_samples
+from mmvae_jax.plots.latents import interpolate, latent_map, project_2d
+from mmvae_jax.plots.tiles import Examples
+
+__all__ = [
+    "Examples",
+    "cross_generation_grid",
+    "divergence_bars",
+    "interpolate",
+    "latent_interpolation",
+    "latent_map",
+    "prior_samples",
+    "project_2d",
+    "responsibilities",
+    "training_curve",
+    "weight_histogram",
+]
