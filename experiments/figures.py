@@ -1,13 +1,10 @@
 """The figures that a run leaves, and what it prints at its end."""
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from matplotlib.figure import Figure
 
@@ -15,20 +12,16 @@ import mmvae_jax as mm
 from experiments.experiment import Problem, some_rows
 from experiments.measures import CHUNK, intensities, labels_of
 from mmvae_jax import plots
-from mmvae_jax.batch import Observed, observe
 from mmvae_jax.data.arrays import take
-from mmvae_jax.distributions import family_of, responsibilities
-from mmvae_jax.inference import evaluation
+from mmvae_jax.metrics.particles import measure_log_weights, measure_responsibilities
 from mmvae_jax.metrics.probe import latents_of_experts
-from mmvae_jax.objective import AUTO, bound_of_batch
-from mmvae_jax.weights import Experts, expert_log_probs
 
 #: Points of each modality on the map of latents: t-SNE takes long for many.
 NUM_POINTS = 500
 #: Classes to show, at most.
 MAX_CLASSES = 10
-#: Examples whose particles are weighed, and draws from each of their experts.
-NUM_WEIGHED, NUM_DRAWS = 128, 10
+#: Examples whose particles are weighed.
+NUM_WEIGHED = 128
 
 
 def draw(
@@ -56,23 +49,23 @@ def draw(
         key: of the latents drawn.
         num_samples: samples of the prior, and steps of the way, to show.
     """
-    grid_key, prior_key, weight_key = jax.random.split(key, 3)
+    names = model.config.modalities
+    grid_key, prior_key, weight_key, share_key = jax.random.split(key, 4)
     labels = labels_of(problem.test)
     first = np.unique(labels, return_index=True)[1][:MAX_CLASSES]
     one_per_class = take(problem.test, first)
     batch = mm.Batch(data=one_per_class.data)
     generated = mm.reconstruct(model, batch, grid_key)
-    shown = {
-        name: intensities(model.config, name, one_per_class) for name in model.config.modalities
-    }
+    shown = {name: intensities(model.config, name, one_per_class) for name in names}
     few = take(problem.test, np.flatnonzero(np.isin(labels, labels[first])))
     points = take(few, some_rows(few, NUM_POINTS))
     means = latents_of_experts(model, points, batch_size=CHUNK)
     plane = plots.project_2d(np.concatenate([z for z, _ in means.values()]))
     latents = plots.latent_map(plane, np.concatenate([classes for _, classes in means.values()]))
     latents.suptitle(f"posterior means of {', '.join(means)}", fontsize=10)
-    few = take(problem.test, some_rows(problem.test, NUM_WEIGHED))
-    log_w, shares = weigh(model, mm.Batch(few.data), weight_key)
+    weighed = mm.Batch(take(problem.test, some_rows(problem.test, NUM_WEIGHED)).data)
+    log_w = measure_log_weights(model, weighed, weight_key)
+    shares = by_name(measure_responsibilities(model, weighed, share_key), names)
     return {
         "cross_generation": plots.cross_generation_grid(
             drawable(problem, shown),
@@ -88,7 +81,7 @@ def draw(
         "loss": plots.training_curve(history["step"], {"loss": history["loss"]}),
         "divergences": plots.divergence_bars(divergence),
         "responsibilities": plots.responsibilities(shares),
-        "weights": plots.weight_histogram(log_w, model.config.modalities),
+        "weights": plots.weight_histogram(log_w, names),
         "latents": latents,
     }
 
@@ -106,34 +99,10 @@ def interpolation(
     return plots.latent_interpolation(drawable(problem, steps))
 
 
-def weigh(
-    model: mm.MMVAE, batch: mm.Batch, key: PRNGKeyArray
-) -> tuple[Float[Array, "m k b"], dict[str, dict[str, float]]]:
-    """Log weights of every expert's particles, and mean shares ``r_j(z)`` of its draws.
-
-    The examples are complete.
-    """
-    names = model.config.modalities
-    log_w, shares = _weigh(*evaluation(model), observe(model.config, batch), key)
-    rows = {
-        source: dict(zip(names, row, strict=True))
-        for source, row in zip(names, np.asarray(shares).tolist(), strict=True)
-    }
-    return log_w, rows
-
-
-@partial(jax.jit, static_argnames="graphdef")
-def _weigh(graphdef, state, observed: Observed, key) -> tuple[Array, Array]:
-    model = nnx.merge(graphdef, state, copy=True)
-    family = family_of(model.config.prior_and_posterior_dist)
-    particle_key, noise_key = jax.random.split(key)
-    _, report = bound_of_batch(model, observed, particle_key, None, backward=AUTO)
-    loc, scale = model.experts(observed.data)
-    shape = (len(loc), NUM_DRAWS, *loc.shape[1:])
-    z = loc[:, None] + scale[:, None] * family.standard(noise_key, shape, loc.dtype)
-    log_q = expert_log_probs(family, Experts(loc[:, None, None], scale[:, None, None]), z)
-    shares = responsibilities(log_q, jnp.ones_like(log_q, bool))  # [j m k b]
-    return report.log_w, shares.mean((2, 3)).T
+def by_name(table: Float[Array, "m j"], names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The rows of a table of pairs of modalities."""
+    rows = np.asarray(table).tolist()
+    return {m: dict(zip(names, row, strict=True)) for m, row in zip(names, rows, strict=True)}
 
 
 def drawable(problem: Problem, decoded: Mapping[str, Any]) -> dict[str, plots.Examples]:

@@ -28,7 +28,7 @@ class Family(NamedTuple):
     ...     return (jax.scipy.stats.logistic.logpdf((z - loc) / scale) - jnp.log(scale)).sum(-1)
     >>> logistic = mm.Family(jax.nn.softplus, log_prob, jax.random.logistic)
     >>> other = mm.MMVAE(config.replace(prior_and_posterior_dist=logistic), rngs=nnx.Rngs(0))
-    >>> mm.loss(other, batch, jax.random.key(0)).shape
+    >>> jax.jit(mm.loss)(other, batch, jax.random.key(0)).shape
     ()
     """
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PyTree
 
 from mmvae_jax.backward import Backward, coefficients
@@ -167,7 +168,7 @@ def _linearise(
 def _gradient(
     objective: Objective,
     linear: _Linear,
-    beta: Float[Array, ""],
+    beta: Float[ArrayLike, ""],
     w: Float[Array, "g e"],
     weighted: Float[Array, "g e"],
 ) -> tuple[PyTree, Experts]:
@@ -180,7 +181,7 @@ def _gradient(
 def _estimated_z_path(
     objective: Objective,
     linear: _Linear,
-    beta: Float[Array, ""],
+    beta: Float[ArrayLike, ""],
     d_z: Float[Array, "g e d"],
     w: Float[Array, "g e"],
     weighted: Float[Array, "g e"],

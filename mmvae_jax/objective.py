@@ -76,7 +76,7 @@ def value_and_grad(
       ValueError: if the batch does not fit the config, if neither key nor noise is given, or if
         the devices cannot share examples and particles equally.
 
-    >>> metrics, grads = mm.value_and_grad(model, batch, jax.random.key(0))
+    >>> metrics, grads = jax.jit(mm.value_and_grad)(model, batch, jax.random.key(0))
     >>> grads["prior_log_var"][...].shape
     (2,)
     """
@@ -127,7 +127,7 @@ def loss(
     >>> def penalised(model):
     ...     squares = [(w**2).sum() for w in jax.tree.leaves(nnx.state(model, nnx.Param))]
     ...     return mm.loss(model, batch, jax.random.key(0)) + 1e-4 * sum(squares)
-    >>> nnx.grad(penalised)(model)["prior_log_var"][...].shape
+    >>> nnx.jit(nnx.grad(penalised))(model)["prior_log_var"][...].shape
     (2,)
     """
     return loss_and_metrics(model, batch, key, noise=noise, overrides=overrides, backward=backward)[

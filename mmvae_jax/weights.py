@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from mmvae_jax.distributions import Family, mixture_log_prob, responsibilities
@@ -69,8 +70,8 @@ def log_weights(
     log_prior: Float[Array, "*n"],
     log_q: Float[Array, "j *n"],
     mask: Bool[Array, "j *n"],
-    factors: Float[Array, " j"],
-    beta: Float[Array, ""],
+    factors: Float[ArrayLike, " j"],
+    beta: Float[ArrayLike, ""],
 ) -> LogWeights:
     """Combine the log densities of particles into their log weights.
 

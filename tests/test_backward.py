@@ -163,10 +163,10 @@ def test_metrics_tell_what_was_dropped():
 
     assert share_and_mass(DENSE) == (1, 0)
     shares, masses = zip(
-        *(share_and_mass(Backward("sparse", tolerance=t)) for t in (0.0, 0.05, 0.3)), strict=True
+        *(share_and_mass(Backward("sparse", tolerance=t)) for t in (0.05, 0.3)), strict=True
     )
-    assert shares[0] == 1 > shares[1] > shares[2] > 1 / K  # one of each group at least
-    assert masses[0] == 0 < masses[1] < 0.05 < masses[2] < 0.3
+    assert 1 > shares[0] > shares[1] > 1 / K  # one of each group at least
+    assert 0 < masses[0] < 0.05 < masses[1] < 0.3
     share, mass = share_and_mass(Backward("sampled"))
     assert share == pytest.approx(1 / K)
     assert 0 < mass < 1 - 1 / K

@@ -70,6 +70,7 @@ def test_times_and_memory_are_plausible(tiny):
     assert 1e8 < tiny["ready_resident_bytes"] <= tiny["peak_resident_bytes"] < 1e10
 
 
+@pytest.mark.slow
 def test_compilation_cache_is_filled_and_then_used(tmp_path):
     config = Config(case="two_mlp", K=2, batch=4, compilation_cache=tmp_path / "cache")
     results = []

@@ -13,6 +13,8 @@ import mmvae_jax as mm
 
 LATENT_DIM = 4
 
+value_and_grad = jax.jit(mm.value_and_grad)
+
 
 @pytest.fixture
 def batch():
@@ -50,9 +52,9 @@ def test_one_term_of_a_larger_loss(batch):
     def total(model):
         return mm.loss(model.mmvae, batch, key()) + 0.5 * classification(model)
 
-    found = nnx.to_pure_dict(nnx.grad(total)(model))
-    _, own = mm.value_and_grad(model.mmvae, batch, key())
-    others = nnx.to_pure_dict(nnx.grad(classification)(model))
+    found = nnx.to_pure_dict(nnx.jit(nnx.grad(total))(model))
+    _, own = value_and_grad(model.mmvae, batch, key())
+    others = nnx.to_pure_dict(nnx.jit(nnx.grad(classification))(model))
     expected = jax.tree.map(
         lambda own, other: own + 0.5 * other, nnx.to_pure_dict(own), others["mmvae"]
     )
@@ -92,13 +94,12 @@ def test_inside_a_linen_model():
     config = mm.MMVAEConfig(input_dims={"x": (3,), "y": (2,)}, latent_dim=2, K=2)
     batch = mm.Batch({"x": jnp.ones((4, 3)), "y": jnp.zeros((4, 2))})
     model = LinenModel(config)
-    variables = model.init(jax.random.key(0), batch, key())
+    variables = jax.jit(model.init)(jax.random.key(0), batch, key())
     mmvae = mm.MMVAE(config, rngs=nnx.Rngs(0))
     nnx.update(mmvae, nnx.State(variables["params"]["mmvae"]))
-    loss, grads = jax.value_and_grad(lambda p: model.apply({"params": p}, batch, key()))(
-        variables["params"]
-    )
-    metrics, expected = mm.value_and_grad(mmvae, batch, key())
+    of_params = jax.value_and_grad(lambda p: model.apply({"params": p}, batch, key()))
+    loss, grads = jax.jit(of_params)(variables["params"])
+    metrics, expected = value_and_grad(mmvae, batch, key())
     np.testing.assert_allclose(loss, metrics["loss"], rtol=1e-6)
     found = nnx.to_pure_dict(nnx.State(grads["mmvae"]))
     chex.assert_trees_all_close(found, nnx.to_pure_dict(expected), rtol=1e-5, atol=1e-6)
@@ -123,7 +124,10 @@ class Trunk(nnx.Module):
 
 
 def test_a_shared_trunk_gets_the_sum_of_the_gradients(batch):
-    """One set of parameters, under the first of its names; its gradient is that of all its uses."""
+    """One set of parameters, under the first of its names; its gradient is that of all its uses.
+
+    `jax.jit` takes a module for a tree, in which each user of the trunk has one of its own.
+    """
 
     def make(is_shared):
         first = nnx.Linear(8, 8, rngs=nnx.Rngs(1))
@@ -137,7 +141,7 @@ def test_a_shared_trunk_gets_the_sum_of_the_gradients(batch):
         return mm.MMVAE(config, encoders, decoders, rngs=nnx.Rngs(0))
 
     def gradients(model):
-        return nnx.to_pure_dict(mm.value_and_grad(model, batch, key())[1])["encoders"]
+        return nnx.to_pure_dict(nnx.jit(mm.value_and_grad)(model, batch, key())[1])["encoders"]
 
     shared, apart = gradients(make(True)), gradients(make(False))
     assert [m for m in DIMS if "trunk" in shared[m]] == ["a"]
@@ -286,8 +290,8 @@ def test_padding_never_counts(sentences):
     text, seen = batch.data["text"], batch.mask["text"][:, None] & batch.data["text"]["counts"]
     other = {**text, "tokens": np.where(seen, text["tokens"], NUM_TOKENS - 1 - text["tokens"])}
     assert (other["tokens"] != text["tokens"]).any()
-    expected = mm.value_and_grad(sentences, batch, key())
-    found = mm.value_and_grad(sentences, batch.replace(data={**batch.data, "text": other}), key())
+    expected = value_and_grad(sentences, batch, key())
+    found = value_and_grad(sentences, batch.replace(data={**batch.data, "text": other}), key())
     chex.assert_trees_all_equal(found, expected)
 
 

@@ -131,6 +131,7 @@ def test_images_train():
     assert share < 0.8
 
 
+@pytest.mark.slow
 def test_captions_train_with_one_embedding():
     state, share = train(caption_model(shared=True), caption_data(), learning_rate=1e-2)
     assert share < 0.8

@@ -230,6 +230,7 @@ def test_a_run_of_a_preset_from_the_command_line(prepare):
     assert str(config.out / "metrics.json") in run.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_seeds_are_runs_of_their_own_that_can_go_on(prepare, tmp_path, monkeypatch, capsys):
     config = prepare("digits", seeds=(0, 1))
     seeds = [config.out / "seed0", config.out / "seed1"]

@@ -157,6 +157,7 @@ def test_decoders_get_the_true_gradient(x64, estimator, name):
     chex.assert_trees_all_close(gradient(estimator), gradient("reparam"), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_reparam_is_plain_autodiff(x64):
     """The custom derivative of reparam equals autodiff through the same formulas, draw by draw."""
     noise = jax.random.normal(jax.random.key(3), (2, 3, 7, 1), jnp.float64)

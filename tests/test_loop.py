@@ -315,6 +315,7 @@ def test_a_folder_with_checkpoints_is_not_trained_over(tmp_path):
         mm.fit(make_state(), TRAIN, resume=True, **options | {"num_steps": 1})
 
 
+@pytest.mark.slow
 def test_on_a_mesh_fit_computes_the_same():
     one, many = Log(), Log()
     mm.fit(make_state(), TRAIN, callbacks=[one], **QUIET)

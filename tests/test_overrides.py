@@ -1,5 +1,7 @@
 """Numbers of the objective as inputs: the values of a config that says them, compiled once."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,8 @@ from small_model import DIMS, every_mask, make_data, make_model
 import mmvae_jax as mm
 from mmvae_jax.data.arrays import batches
 from mmvae_jax.overrides import numbers
+
+value_and_grad = jax.jit(mm.value_and_grad, static_argnames="backward")
 
 FACTORS = {"a": 2.0, "b": 0.5, "c": 1.25}
 
@@ -45,15 +49,13 @@ def test_overriding_is_having_another_config(batch, loss, kind):
     }
     backward = mm.Backward(kind, tolerance=0.0, chunk=4) if kind == "sparse" else mm.Backward(kind)
 
-    @jax.jit
-    def found(overrides):
-        model = make_model(loss=loss)
-        return mm.value_and_grad(model, batch, key(), overrides=overrides, backward=backward)
-
-    expected = mm.value_and_grad(make_model(loss=loss, **config), batch, key(), backward=backward)
-    chex.assert_trees_all_close(found(overrides), expected, rtol=2e-5, atol=2e-5)
-    usual = mm.value_and_grad(make_model(loss=loss), batch, key(), backward=backward)
-    assert abs(usual[0]["loss"] - expected[0]["loss"]) > 1
+    model, other = make_model(loss=loss), make_model(loss=loss, **config)
+    found = value_and_grad(model, batch, key(), overrides=overrides, backward=backward)
+    expected = value_and_grad(other, batch, key(), backward=backward)
+    chex.assert_trees_all_close(found, expected, rtol=2e-5, atol=2e-5)
+    usual = mm.Overrides(beta=1.0, decoder_dist_params={"a": {"scale": 1.0}})
+    loss_usual = jax.jit(mm.loss)(model, batch, key(), overrides=usual)
+    assert abs(loss_usual - expected[0]["loss"]) > 1
 
 
 def test_what_is_left_out_is_as_in_the_config(batch):
@@ -61,8 +63,9 @@ def test_what_is_left_out_is_as_in_the_config(batch):
     expected = make_model(
         uses_likelihood_rescaling=True, rescale_factors={**FACTORS, "c": 3.0}, beta=0.7
     )
-    found = mm.loss(rescaled, batch, key(), overrides=mm.Overrides(rescale_factors={"c": 3.0}))
-    np.testing.assert_allclose(found, mm.loss(expected, batch, key()), rtol=1e-6)
+    loss = jax.jit(mm.loss)
+    found = loss(rescaled, batch, key(), overrides=mm.Overrides(rescale_factors={"c": 3.0}))
+    np.testing.assert_allclose(found, loss(expected, batch, key()), rtol=1e-6)
 
 
 def test_other_values_do_not_compile_again(batch):
@@ -91,6 +94,7 @@ def test_a_scale_is_trained_by_its_gradient(batch):
     """Under `iwae` the gradient is that of the value, which differences of the value give, too."""
     model = make_model(loss="iwae")
 
+    @partial(jax.jit, static_argnames="backward")
     def loss(scale, backward=None):
         overrides = mm.Overrides(decoder_dist_params={"a": {"scale": scale}})
         options = {} if backward is None else {"backward": backward}
@@ -102,10 +106,13 @@ def test_a_scale_is_trained_by_its_gradient(batch):
     np.testing.assert_allclose(gradient, difference, rtol=2e-3)
     sparse = mm.Backward("sparse", tolerance=0.0, chunk=5)
     np.testing.assert_allclose(jax.grad(loss)(0.8, sparse), gradient, rtol=1e-5)
-    beta_gradient = jax.grad(
-        lambda beta: mm.loss(model, batch, key(), overrides=mm.Overrides(beta=beta))
-    )(1.0)
-    assert beta_gradient == 0  # as documented: a constant to differentiation
+
+    @jax.jit
+    @jax.grad
+    def of_beta(beta):
+        return mm.loss(model, batch, key(), overrides=mm.Overrides(beta=beta))
+
+    assert of_beta(1.0) == 0  # as documented: a constant to differentiation
 
 
 def test_fit_follows_a_schedule(batch):

@@ -85,6 +85,7 @@ def test_two_processes_train_as_one(alone, tmp_path):
     assert saved_steps(out)[-1] == 45
 
 
+@pytest.mark.slow
 def test_a_lost_process_ends_the_other_and_both_go_on(alone, tmp_path):
     expected, _ = alone
     out = tmp_path / "run"

@@ -16,6 +16,9 @@ from mmvae_jax.likelihoods import LIKELIHOODS
 
 DIM = 3
 
+loss_of = jax.jit(mm.loss)
+value_and_grad = jax.jit(mm.value_and_grad)
+
 
 def key():
     """The same key, anew: JAX is told here to refuse one that was used."""
@@ -67,7 +70,7 @@ def test_draws_from_a_likelihood_of_ones_own():
 def test_a_density_alone_is_a_likelihood_without_draws():
     model = make_counts(poisson_log_prob)
     batch = mm.Batch(make_arrays())
-    assert mm.loss(model, batch, key()) == mm.loss(make_counts(), batch, key())
+    assert loss_of(model, batch, key()) == loss_of(make_counts(), batch, key())
     with pytest.raises(ValueError, match=r"\['counts'\] give densities and no draws: use sample=F"):
         mm.generate(model, key(), 3, sample=True)
 
@@ -77,14 +80,14 @@ def test_its_parameters_can_be_overridden():
     batch, exposure = mm.Batch(make_arrays()), jnp.array([1.0, 4.0, 2.0])
     overrides = mm.Overrides(decoder_dist_params={"counts": {"exposure": exposure}})
     model = make_counts(loss="elbo")
-    metrics, _ = mm.value_and_grad(model, batch, key(), overrides=overrides)
+    metrics, _ = value_and_grad(model, batch, key(), overrides=overrides)
     shifted = mm.Overrides(decoder_dist_params={"counts": {"exposure": 2 * exposure}})
-    doubled, _ = mm.value_and_grad(model, batch, key(), overrides=shifted)
+    doubled, _ = value_and_grad(model, batch, key(), overrides=shifted)
     # log Poisson(x; 2 r) - log Poisson(x; r) = x log 2 - r, whose mean over r is known.
     expected = make_arrays()["counts"].sum(1).mean() * np.log(2)
     rate = (
         jax.grad(
-            lambda c: mm.loss(
+            lambda c: loss_of(
                 model,
                 batch,
                 key(),
@@ -141,8 +144,8 @@ def test_a_family_written_again_is_the_same(loss):
     )
     # The two order their sums differently.
     chex.assert_trees_all_close(
-        mm.value_and_grad(ours, batch, key()),
-        mm.value_and_grad(theirs, batch, key()),
+        value_and_grad(ours, batch, key()),
+        value_and_grad(theirs, batch, key()),
         rtol=1e-3,
         atol=1e-4,
     )

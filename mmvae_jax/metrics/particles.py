@@ -1,0 +1,83 @@
+"""Particles drawn from the experts: what they weigh, and which experts cover them."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from mmvae_jax.batch import Batch, Observed, observe
+from mmvae_jax.config import check_count
+from mmvae_jax.distributions import family_of, responsibilities
+from mmvae_jax.inference import evaluation
+from mmvae_jax.model import MMVAE
+from mmvae_jax.objective import AUTO, bound_of_batch
+from mmvae_jax.weights import Experts, expert_log_probs, mask_of_mixture, observed_experts
+
+
+def measure_log_weights(model: MMVAE, batch: Batch, key: PRNGKeyArray) -> Float[Array, "m k b"]:
+    """Returns log w of the K particles of every expert, of any value where it is missing.
+
+    Args:
+        model: an MMVAE; its config says K, and how likelihoods and densities weigh.
+        batch: data and mask.
+        key: of the particles.
+
+    Raises:
+        ValueError: for a batch that does not fit.
+
+    >>> measure_log_weights(model, batch, jax.random.key(0)).shape
+    (2, 3, 5)
+    """
+    return _log_weights(*evaluation(model), observe(model.config, batch), key)
+
+
+def measure_responsibilities(
+    model: MMVAE, batch: Batch, key: PRNGKeyArray, *, num_draws: int = 10
+) -> Float[Array, "m j"]:
+    """Returns the share that expert j has, on average, in the density of draws of expert m.
+
+    ``r_j(z) = q_j(z|x_j) / sum_i q_i(z|x_i)`` over the observed modalities i, averaged over draws
+    from q_m and the examples that have modality m. Rows sum to 1: on the diagonal if posteriors do
+    not overlap, evenly if they are the same.
+
+    Args:
+        model: an MMVAE.
+        batch: data and mask; modalities that it leaves out count as missing.
+        key: of the draws.
+        num_draws: from each expert of each example.
+
+    Returns:
+        `[m j]`; NaN in the rows of modalities that no example has.
+
+    Raises:
+        ValueError: for a batch that does not fit, or fewer than one draw.
+
+    >>> measure_responsibilities(model, batch, jax.random.key(0)).sum(1).round(3).tolist()
+    [1.0, 1.0]
+    """
+    check_count("num_draws", num_draws)
+    observed = observe(model.config, batch, allow_absent=True)
+    return _responsibilities(*evaluation(model), observed, key, num_draws)
+
+
+@partial(jax.jit, static_argnames=("graphdef",))
+def _log_weights(graphdef, state, observed: Observed, key) -> Float[Array, "m k b"]:
+    model = nnx.merge(graphdef, state, copy=True)
+    return bound_of_batch(model, observed, key, None, backward=AUTO)[1].log_w
+
+
+@partial(jax.jit, static_argnames=("graphdef", "num_draws"))
+def _responsibilities(graphdef, state, observed: Observed, key, num_draws) -> Float[Array, "m j"]:
+    model = nnx.merge(graphdef, state, copy=True)
+    family = family_of(model.config.prior_and_posterior_dist)
+    mask = observed.mask
+    loc, scale = observed_experts(model.experts(observed.data), mask)
+    noise = family.standard(key, (len(loc), num_draws, *loc.shape[1:]), loc.dtype)
+    z = loc[:, None] + scale[:, None] * noise  # [m k b d]
+    log_q = expert_log_probs(family, Experts(loc[:, None, None], scale[:, None, None]), z)
+    components = jnp.broadcast_to(mask_of_mixture(mask)[:, None, None], log_q.shape)
+    shares = responsibilities(log_q, components).mean(2)  # [j m b]
+    total = jnp.where(mask[None], shares, 0).sum(2)
+    return (total / mask.sum(1, dtype=total.dtype)[None]).T
