@@ -138,6 +138,7 @@ def test_missing_data_change_no_bit():
     chex.assert_trees_all_equal(ours, expected)
 
 
+@pytest.mark.slow
 def test_memory_holds_three_numbers_per_particle():
     """Temporaries of the compiled gradient: no activations of all particles, as dense has them."""
 

@@ -51,7 +51,9 @@ def test_joint_converges_to_the_observed_likelihood(num_modalities):
     assert standard_error < 0.05  # The comparison above means something.
 
 
-@pytest.mark.parametrize("num_modalities", [2, 3, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "num_modalities", [2, *(pytest.param(num, marks=pytest.mark.slow) for num in (3, 5))]
+)
 def test_marginal_converges_under_every_proposal(num_modalities):
     """The modality's own expert, another one, or all: the same value; NaN without a proposal."""
     problem = make_problem(num_modalities, num_patterns=8)

@@ -105,7 +105,11 @@ def exact(name, log_prior, log_q, log_p, seen):
 
 
 @pytest.mark.parametrize(
-    ("family", "names"), [("laplace_with_softmax", tuple(EVIDENCE)), ("normal", ("joint", "cond"))]
+    ("family", "names"),
+    [
+        pytest.param("laplace_with_softmax", tuple(EVIDENCE), marks=pytest.mark.slow),
+        ("normal", ("joint", "cond")),
+    ],
 )
 def test_curved_model_against_quadrature(family, names):
     """Every estimate of a model with Laplace, Bernoulli and categorical likelihoods."""

@@ -43,6 +43,7 @@ def numbers(column: list[str]) -> np.ndarray:
     return np.array([value for value in column if value], float)
 
 
+@pytest.mark.slow
 def test_history_has_a_row_per_step_and_an_error_per_comparison(history):
     assert list(history) == COLUMNS
     assert history["step"] == [str(step) for step in range(1, 41)]
@@ -53,6 +54,7 @@ def test_history_has_a_row_per_step_and_an_error_per_comparison(history):
     assert all(np.isfinite(numbers(column)).all() for column in history.values())
 
 
+@pytest.mark.slow
 def test_both_runs_start_alike_and_stay_close(history):
     losses = [numbers(history[f"loss_{kind}"]) for kind in ("sparse", "dense")]
     np.testing.assert_allclose(losses[0][0], losses[1][0], rtol=1e-6)  # order of summation
@@ -62,6 +64,7 @@ def test_both_runs_start_alike_and_stay_close(history):
         assert loss[-10:].mean() < loss[:10].mean() - 100  # both learn
 
 
+@pytest.mark.slow
 def test_sparse_gradient_is_close_to_the_dense_one(history):
     error = numbers(history["relative_error"])
     share, dropped = numbers(history["backward_share"]), numbers(history["dropped_mass"])
@@ -102,6 +105,7 @@ def test_relative_error_is_of_all_parameters_and_the_same_particles(tiny, monkey
     np.testing.assert_allclose(error, np.sqrt(7 / squares), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_summary_is_of_the_history(tiny, results, history):
     assert json.loads((tiny.out / "exactness.json").read_text()) == json.loads(json.dumps(results))
     error = numbers(history["relative_error"])

@@ -200,7 +200,7 @@ def assert_is_complete(out: Path, config: Experiment, modalities: list[str]) -> 
 @pytest.mark.parametrize(
     ("name", "modalities"),
     [
-        pytest.param("polymnist", ["m0", "m1"], marks=pytest.mark.slow),
+        ("polymnist", ["m0", "m1"]),
         pytest.param("cub", ["image", "caption"], marks=pytest.mark.slow),
         pytest.param("resnet", ["m0", "m1"], marks=pytest.mark.slow),
         pytest.param("mnist_svhn_text", ["mnist", "svhn", "text"], marks=pytest.mark.slow),
@@ -217,6 +217,7 @@ def test_a_run_leaves_its_results(name, modalities, prepare, capsys):
     assert printed[-len(FILES) :] == [str(path) for path in sorted(config.out.iterdir())]
 
 
+@pytest.mark.slow
 def test_a_run_of_a_preset_from_the_command_line(prepare):
     config = prepare("mnist_svhn")
     places = {"data_dir": config.data_dir, "classifiers": config.classifiers, "out": config.out}

@@ -34,7 +34,9 @@ def make_state(model, tx=None):
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
-@pytest.mark.parametrize("loss", ["mixture_dreg_looser", "dreg"])
+@pytest.mark.parametrize(
+    "loss", ["mixture_dreg_looser", pytest.param("dreg", marks=pytest.mark.slow)]
+)
 def test_overriding_is_having_another_config(batch, loss, kind):
     overrides = mm.Overrides(
         beta=0.3,

@@ -39,8 +39,15 @@ def make_batch():
     return mm.Batch(data, mask)
 
 
-@pytest.mark.parametrize("kind", ["dense", "sparse"])
-@pytest.mark.parametrize("style", ["scan", "vmap"])
+@pytest.mark.parametrize(
+    ("kind", "style"),
+    [
+        ("sparse", "scan"),
+        ("dense", "vmap"),
+        pytest.param("dense", "scan", marks=pytest.mark.slow),
+        pytest.param("sparse", "vmap", marks=pytest.mark.slow),
+    ],
+)
 def test_same_values_and_gradients(x64, style, kind):
     """Five different networks, some alike: same metrics and gradient as one by one."""
     model, batch = make_model(), make_batch()
