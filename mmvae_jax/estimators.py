@@ -11,7 +11,7 @@ An estimator says which direct paths are differentiated, by which factor the z-p
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -28,7 +28,7 @@ class Estimator(NamedTuple):
     """
 
     direct: Callable[[Bool[Array, "j *n"]], Bool[Array, "j *n"]]
-    z_factor: Callable[[Array, Array, Array], Float[Array, "*n"]]
+    z_factor: Callable[[Array, Array, Any], Float[Array, "*n"]]
     uses_responsibility: bool = False
 
 
