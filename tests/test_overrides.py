@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from separate_experts import key
 from small_model import DIMS, every_mask, make_data, make_model
 
 import mmvae_jax as mm
@@ -22,11 +23,6 @@ FACTORS = {"a": 2.0, "b": 0.5, "c": 1.25}
 @pytest.fixture
 def batch():
     return mm.Batch(data=make_data(), mask=every_mask())
-
-
-def key():
-    """The same key, anew: JAX is told here to refuse one that was used."""
-    return jax.random.key(7)
 
 
 def make_state(model, tx=None):
@@ -145,13 +141,13 @@ def test_every_device_has_them(batch):
     mesh = mm.make_mesh(2, 1, devices=jax.devices()[:2])
     on_mesh = mm.create_train_state(make_model(), optax.adam(1e-2), key=key(), mesh=mesh)
     sharded = mm.shard_batch(batch, mesh)
-    chex.assert_trees_all_close(
-        mm.eval_step(on_mesh, sharded, overrides=overrides),
-        mm.eval_step(make_state(make_model()), batch, overrides=overrides),
-        rtol=1e-5,
-    )
+    configured = make_state(make_model(beta=0.3, decoder_dist_params={"a": {"scale": 0.4}}))
+    expected = mm.eval_step(configured, batch)
+    for state, given in ((on_mesh, sharded), (make_state(make_model()), batch)):
+        found = mm.eval_step(state, given, overrides=overrides)
+        chex.assert_trees_all_close(found, expected, rtol=1e-5)
     on_mesh, found = mm.train_step(on_mesh, sharded, overrides=overrides)
-    _, expected = mm.train_step(make_state(make_model()), batch, overrides=overrides)
+    _, expected = mm.train_step(configured, batch)
     chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
