@@ -10,22 +10,33 @@ from mmvae_jax.whole_files import write_whole
 CONFIG_FILE = "config.json"
 
 
-def read_config(directory: Path) -> dict[str, Any]:
+def read_config(
+    directory: Path,
+    name: str = CONFIG_FILE,
+    *,
+    source: str = "the directory of a run's checkpoints",
+) -> dict[str, Any]:
     """The settings in a directory.
+
+    Args:
+      directory: where they are.
+      name: of the file that holds them.
+      source: what to give in its place if it holds none.
 
     Raises:
       FileNotFoundError: if there are none.
       ValueError: if they cannot be read.
     """
-    file = directory / CONFIG_FILE
+    file = directory / name
     if not file.is_file():
-        raise FileNotFoundError(
-            f"{directory} holds no {CONFIG_FILE}: give the directory of a run's checkpoints"
-        )
+        raise FileNotFoundError(f"{directory} holds no {name}: give {source}")
     try:
-        return json.loads(file.read_text())
+        settings = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:  # neither UTF-8 nor JSON
         raise ValueError(f"{file} cannot be read: {error}; put the file back") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{file} holds a {type(settings).__name__}, expected an object")
+    return settings
 
 
 def check_config(directory: Path, config: Mapping[str, Any]) -> None:

@@ -1,8 +1,22 @@
-"""What every figure must do."""
+"""What every figure must do, and the figures that a run of an experiment leaves."""
 
 import io
 
 from matplotlib import pyplot
+
+FIGURES = {
+    f"{name}.png"
+    for name in (
+        "cross_generation",
+        "prior_samples",
+        "interpolation",
+        "loss",
+        "divergences",
+        "responsibilities",
+        "weights",
+        "latents",
+    )
+}
 
 
 def assert_draws(figure) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen, nnx
+from separate_experts import key
 from small_model import DIMS, SmallDecoder, SmallEncoder, every_mask, make_data, make_model
 
 import mmvae_jax as mm
@@ -19,11 +20,6 @@ value_and_grad = jax.jit(mm.value_and_grad)
 @pytest.fixture
 def batch():
     return mm.Batch(data=make_data(), mask=every_mask())
-
-
-def key():
-    """The same key, anew: JAX is told here to refuse one that was used."""
-    return jax.random.key(11)
 
 
 # Inside a larger model.

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 import tyro
+from figure_checks import FIGURES
 
 import mmvae_jax as mm
 from experiments import conduct, digits
@@ -23,19 +24,6 @@ from mmvae_jax.networks.images import ConvEncoder
 from mmvae_jax.networks.mlp import MLPDecoder
 
 ROOT = Path(__file__).parents[1]
-FIGURES = {
-    f"{name}.png"
-    for name in (
-        "cross_generation",
-        "prior_samples",
-        "interpolation",
-        "loss",
-        "divergences",
-        "responsibilities",
-        "weights",
-        "latents",
-    )
-}
 # Steps that no checkpoint falls on, so that a run stopped at step 5 repeats two of them.
 TINY = Config(
     modalities=2,

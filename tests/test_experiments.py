@@ -11,7 +11,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from figure_checks import FIGURES
 from official_files import write_birds, write_mnist, write_polymnist, write_svhn
+from stopped_runs import stoppable_fit
 
 import mmvae_jax as mm
 from experiments import (
@@ -34,17 +36,7 @@ from mmvae_jax.metrics import classifier
 from mmvae_jax.metrics.classifier import train_classifier
 
 ROOT = Path(__file__).parents[1]
-FIGURES = {
-    "cross_generation",
-    "prior_samples",
-    "interpolation",
-    "loss",
-    "divergences",
-    "responsibilities",
-    "weights",
-    "latents",
-}
-FILES = {f"{name}.png" for name in FIGURES} | {"metrics.json", "history.jsonl", "checkpoints"}
+FILES = FIGURES | {"metrics.json", "history.jsonl", "checkpoints"}
 #: What every experiment measures, those that know classes, and what is said of the run.
 ALWAYS = {"test_bound", "active_units", "divergence", "reconstruction", "log_likelihood"}
 OF_CLASSES = {
@@ -170,7 +162,7 @@ def assert_is_complete(out: Path, config: Experiment, modalities: list[str]) -> 
     """Every file and every metric under its name, and nothing that is not a number."""
     assert {path.name for path in out.iterdir()} == FILES
     for name in FIGURES:
-        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
     metrics = json.loads((out / "metrics.json").read_text())
     assert (metrics["experiment"], metrics["preset"]) == (config.name, config.preset)
     assert metrics["steps"] == 2
@@ -235,16 +227,8 @@ def test_a_run_of_a_preset_from_the_command_line(prepare):
 def test_seeds_are_runs_of_their_own_that_can_go_on(prepare, tmp_path, monkeypatch, capsys):
     config = prepare("digits", seeds=(0, 1))
     seeds = [config.out / "seed0", config.out / "seed1"]
-    fit, started = mm.fit, []
-
-    def killed_before(num: int):
-        def fit_or_die(*arguments, **options):
-            if len(started) == num:
-                raise KeyboardInterrupt
-            started.append(options["seed"])
-            return fit(*arguments, **options)
-
-        return fit_or_die
+    fit = mm.fit
+    killed_before, started = stoppable_fit(lambda options: options["seed"])
 
     monkeypatch.setattr(mm, "fit", killed_before(1))
     with pytest.raises(KeyboardInterrupt):

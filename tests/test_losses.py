@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from official_files import write_mnist
+from stopped_runs import stoppable_fit
 
 import mmvae_jax as mm
 from experiments import digits, figures, losses, measures, mnist_pairs, runs
@@ -67,16 +68,10 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
         num_gradients=3,
         out=tmp_path / "losses",
     )
-    out, fit, started = config.out / "digits", mm.fit, []
-
-    def killed_before(num: int):
-        def fit_or_die(*arguments, **options):
-            if len(started) == num:
-                raise KeyboardInterrupt
-            started.append((options["settings"]["loss"], options["seed"]))
-            return fit(*arguments, **options)
-
-        return fit_or_die
+    out = config.out / "digits"
+    killed_before, started = stoppable_fit(
+        lambda options: (options["settings"]["loss"], options["seed"])
+    )
 
     monkeypatch.setattr(mm, "fit", killed_before(3))
     with pytest.raises(KeyboardInterrupt):

@@ -8,6 +8,7 @@ import optax
 import pytest
 import scipy.stats
 from flax import nnx
+from separate_experts import key
 from small_model import every_mask, make_data, make_model
 
 import mmvae_jax as mm
@@ -18,11 +19,6 @@ DIM = 3
 
 loss_of = jax.jit(mm.loss)
 value_and_grad = jax.jit(mm.value_and_grad)
-
-
-def key():
-    """The same key, anew: JAX is told here to refuse one that was used."""
-    return jax.random.key(13)
 
 
 def poisson_log_prob(decoded, x, *, exposure):

@@ -1,6 +1,5 @@
 """The files of a model of MultiVae's, of which none is run."""
 
-import json
 import pickletools
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,27 +8,7 @@ from typing import Any
 import numpy as np
 
 CONFIG, TORCH, NUMPY = "model_config.json", "model.pt", "model.npz"
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The fields of the folder's ``model_config.json``.
-
-    Raises:
-      FileNotFoundError: if there is none.
-      ValueError: if it cannot be read.
-    """
-    file = folder / CONFIG
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"{folder} holds no {CONFIG}: give the folder that MultiVae's model.save wrote"
-        )
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # neither UTF-8 nor JSON
-        raise ValueError(f"{file} cannot be read: {error}; put the file back") from error
-    if not isinstance(fields, dict):
-        raise ValueError(f"{file} holds a {type(fields).__name__}, expected an object")
-    return fields
+SOURCE = "the folder that MultiVae's model.save wrote"
 
 
 def read_params(folder: Path) -> Mapping[str, Any]:
@@ -45,10 +24,7 @@ def read_params(folder: Path) -> Mapping[str, Any]:
     if (folder / NUMPY).is_file():
         with np.load(folder / NUMPY, allow_pickle=False) as stored:
             return dict(stored)
-    raise FileNotFoundError(
-        f"{folder} holds neither {TORCH} nor {NUMPY}: give the folder that MultiVae's model.save "
-        "wrote"
-    )
+    raise FileNotFoundError(f"{folder} holds neither {TORCH} nor {NUMPY}: give {SOURCE}")
 
 
 def arrays(params: Mapping[str, Any]) -> dict[str, np.ndarray]:

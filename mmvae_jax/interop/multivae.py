@@ -11,11 +11,12 @@ from flax import nnx
 
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.interop.choice import Clues, choose
-from mmvae_jax.interop.files import arrays, pickled_names, read_config, read_params
+from mmvae_jax.interop.files import CONFIG, SOURCE, arrays, pickled_names, read_params
 from mmvae_jax.interop.layers import fill
 from mmvae_jax.interop.networks import Sizes
 from mmvae_jax.interop.settings import Settings, convert_settings
 from mmvae_jax.model import MMVAE
+from mmvae_jax.run_config import read_config
 
 PRIOR = "prior"
 
@@ -77,7 +78,8 @@ def _read(
     """The folder if there is one, the fields of MultiVae's config and the state dict."""
     if not isinstance(source, Mapping):
         folder = Path(source)
-        return folder, {**read_config(folder), **(config or {})}, read_params(folder)
+        fields = read_config(folder, CONFIG, source=SOURCE)
+        return folder, {**fields, **(config or {})}, read_params(folder)
     if config is None:
         raise ValueError(
             "config is None, but a state dict says nothing of the settings: give the fields of "
