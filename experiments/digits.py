@@ -17,7 +17,7 @@ from flax import nnx
 import mmvae_jax as mm
 from experiments.conduct import command_line
 from experiments.experiment import Experiment, Modules, Problem, is_count
-from mmvae_jax.config import check_count
+from mmvae_jax.checks import check_count
 from mmvae_jax.data.arrays import num_examples, take
 from mmvae_jax.data.polydigits import (
     ALPHABET,

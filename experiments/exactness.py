@@ -30,7 +30,7 @@ from tqdm import tqdm
 import mmvae_jax as mm
 from experiments import digits, runs
 from experiments.axes import ACCENT, INK, dress
-from mmvae_jax.config import check_count
+from mmvae_jax.checks import check_count
 from mmvae_jax.data.arrays import MultimodalArrays, batches
 from mmvae_jax.data.polydigits import polydigits
 

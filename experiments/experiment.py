@@ -14,10 +14,10 @@ from flax import nnx
 from jaxtyping import PRNGKeyArray
 
 import mmvae_jax as mm
-from mmvae_jax.config import check_count
+from mmvae_jax.checks import check_count
 from mmvae_jax.data.arrays import MultimodalArrays, num_examples
-from mmvae_jax.optimizer import make_optimizer
-from mmvae_jax.run_setup import count_steps, run_config
+from mmvae_jax.training.optimizer import make_optimizer
+from mmvae_jax.training.setup import count_steps, run_config
 
 #: Networks by modality.
 Modules = dict[str, Any]

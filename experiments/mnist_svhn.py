@@ -15,7 +15,7 @@ from flax import nnx
 import mmvae_jax as mm
 from experiments.conduct import command_line
 from experiments.experiment import Experiment, Modules, Problem, some_rows
-from mmvae_jax.config import check_count
+from mmvae_jax.checks import check_count
 from mmvae_jax.data.arrays import take
 from mmvae_jax.data.mnist_svhn import mnist_svhn
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder

@@ -18,8 +18,8 @@ from jax.experimental import multihost_utils
 
 import mmvae_jax as mm
 from experiments.versions import version
-from mmvae_jax.checkpoint import Checkpoints
-from mmvae_jax.whole_files import write_whole
+from mmvae_jax.saving.whole_files import write_whole
+from mmvae_jax.training.checkpoint import Checkpoints
 
 CHECKPOINTS = "checkpoints"
 HISTORY_FILE = "history.jsonl"
@@ -33,7 +33,7 @@ def check_folder(out: Path, config: Mapping[str, Any], *, resume: bool) -> None:
 
     Args:
         out: folder of the run: new or empty, or, to go on, that of a run with this config.
-        config: of `mmvae_jax.run_setup.run_config`.
+        config: of `mmvae_jax.training.setup.run_config`.
         resume: whether to go on.
 
     Raises:

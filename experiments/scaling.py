@@ -35,7 +35,7 @@ from experiments.benchmark.flops import forward_flops, model_flops
 from experiments.benchmark.models import build_model
 from experiments.benchmark.rates import network_flops
 from experiments.benchmark.report import aligned
-from mmvae_jax.sharding import Layout
+from mmvae_jax.training.mesh import Layout
 
 EXCHANGES = ("all-reduce", "all-gather", "reduce-scatter")
 OTHERS = ("all-to-all", "collective-permute")

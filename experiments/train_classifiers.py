@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 
 from experiments import runs
-from mmvae_jax.config import check_count
+from mmvae_jax.checks import check_count
 from mmvae_jax.data.arrays import num_examples
 from mmvae_jax.data.files import Folder, Splits
 from mmvae_jax.data.mnist import fashion_mnist, mnist

@@ -22,23 +22,10 @@ The examples of this reference go on from these lines, with a ``folder`` to writ
 """
 
 from mmvae_jax import interop
-from mmvae_jax.backward import Backward
 from mmvae_jax.batch import Batch
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.arrays import MultimodalArrays
 from mmvae_jax.data.incomplete import incomplete_batch, missing_at_random, missing_by_label
-from mmvae_jax.distributions import Family
-from mmvae_jax.evaluation import evaluate
-from mmvae_jax.evidence import (
-    Diagnostics,
-    compute_cond_nll,
-    compute_cond_nll_ratio,
-    compute_joint_nll,
-    compute_joint_nll_paper,
-    compute_marginal_nll,
-)
-from mmvae_jax.export import export
-from mmvae_jax.exported import Exported, load_exported
 from mmvae_jax.inference import (
     decode,
     encode,
@@ -47,18 +34,37 @@ from mmvae_jax.inference import (
     predict,
     reconstruct,
 )
-from mmvae_jax.likelihoods import Likelihood
-from mmvae_jax.loading import load
-from mmvae_jax.loop import FitResult, fit
+from mmvae_jax.likelihood_estimates import (
+    Diagnostics,
+    compute_cond_nll,
+    compute_cond_nll_ratio,
+    compute_joint_nll,
+    compute_joint_nll_paper,
+    compute_marginal_nll,
+)
+from mmvae_jax.maths.backward import Backward
+from mmvae_jax.maths.distributions import Family
+from mmvae_jax.maths.likelihoods import Likelihood
 from mmvae_jax.model import MMVAE
 from mmvae_jax.objective import loss, value_and_grad
-from mmvae_jax.optimizer import make_optimizer
 from mmvae_jax.overrides import Overrides
-from mmvae_jax.preemption import LostProcessError, Preempted
-from mmvae_jax.pretrained import from_pretrained, push_to_hub, save_pretrained
-from mmvae_jax.sharding import make_mesh, shard_batch
-from mmvae_jax.training import TrainState, create_train_state, eval_step, train_step, train_steps
-from mmvae_jax.watch import NonFiniteError
+from mmvae_jax.saving.export import export
+from mmvae_jax.saving.exported import Exported, load_exported
+from mmvae_jax.saving.pretrained import from_pretrained, push_to_hub, save_pretrained
+from mmvae_jax.training.evaluation import evaluate
+from mmvae_jax.training.loading import load
+from mmvae_jax.training.loop import FitResult, fit
+from mmvae_jax.training.mesh import make_mesh, shard_batch
+from mmvae_jax.training.monitor import NonFiniteError
+from mmvae_jax.training.optimizer import make_optimizer
+from mmvae_jax.training.preemption import LostProcessError, Preempted
+from mmvae_jax.training.steps import (
+    TrainState,
+    create_train_state,
+    eval_step,
+    train_step,
+    train_steps,
+)
 
 __all__ = [
     "MMVAE",

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, no_type_check
 
-from mmvae_jax.distributions import FAMILIES, Family
-from mmvae_jax.likelihoods import Likelihood
+from mmvae_jax.checks import check_choice, check_count, check_positive
+from mmvae_jax.maths.distributions import FAMILIES, Family
+from mmvae_jax.maths.likelihoods import Likelihood
 
 
 class LossName(NamedTuple):
@@ -136,11 +137,11 @@ class MMVAEConfig:
         for field in ("uses_likelihood_rescaling", "learn_prior"):
             if not isinstance(getattr(self, field), bool):
                 raise ValueError(f"{field} is {getattr(self, field)!r}: give True or False")
-        _check_positive("beta", self.beta)
+        check_positive("beta", self.beta)
         if not isinstance(self.prior_and_posterior_dist, Family):
             families = tuple(FAMILIES)
-            _check_choice("prior_and_posterior_dist", self.prior_and_posterior_dist, families)
-        _check_choice("loss", self.loss, tuple(LOSSES))
+            check_choice("prior_and_posterior_dist", self.prior_and_posterior_dist, families)
+        check_choice("loss", self.loss, tuple(LOSSES))
         self._set("decoders_dist", _checked_likelihoods(self.decoders_dist, dims))
         self._set("decoder_dist_params", self._checked_params())
         self._set("rescale_factors", self._checked_factors())
@@ -168,7 +169,7 @@ class MMVAEConfig:
                         f"{field} sets {param!r}, which the {likelihood} likelihood does not have: "
                         f"it takes {sorted(known) or 'no parameters'}"
                     )
-                _check_positive(f"{field}[{param!r}]", value)
+                check_positive(f"{field}[{param!r}]", value)
             filled[name] = FrozenDict({**known, **params})
         return FrozenDict(filled)
 
@@ -185,7 +186,7 @@ class MMVAEConfig:
         if missing:
             raise ValueError(f"rescale_factors lacks {missing}: give a factor for every modality")
         for name, value in factors.items():
-            _check_positive(f"rescale_factors[{name!r}]", value)
+            check_positive(f"rescale_factors[{name!r}]", value)
         return FrozenDict({name: float(factors[name]) for name in self.input_dims})
 
     @property
@@ -291,7 +292,7 @@ def _checked_likelihoods(given: Any, dims: Mapping[str, tuple[int, ...]]) -> Fro
     given = _named("decoders_dist", given or {}, dims)
     for name, likelihood in given.items():
         if not isinstance(likelihood, Likelihood) and not callable(likelihood):
-            _check_choice(f"decoders_dist[{name!r}]", likelihood, tuple(LIKELIHOOD_PARAMS))
+            check_choice(f"decoders_dist[{name!r}]", likelihood, tuple(LIKELIHOOD_PARAMS))
     return FrozenDict({name: given.get(name, "normal") for name in dims})
 
 
@@ -303,20 +304,3 @@ def _named(field: str, given: Any, dims: Mapping[str, Any]) -> Mapping[str, Any]
     if unknown:
         raise ValueError(f"{field} names the unknown modalities {unknown}: known are {list(dims)}")
     return given
-
-
-def check_count(field: str, value: Any) -> None:
-    """Raise ValueError unless the value is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{field} is {value!r}: give an integer of at least 1")
-
-
-def _check_positive(field: str, value: Any) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value <= 0:
-        raise ValueError(f"{field} is {value!r}: give a finite number above 0")
-
-
-def _check_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{field} is {value!r}: choose one of {list(choices)}")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.likelihoods import likelihood_of, log_likelihood
+from mmvae_jax.maths.likelihoods import likelihood_of, log_likelihood
 from mmvae_jax.model import decode_modality
 from mmvae_jax.overrides import LikelihoodParams
 from mmvae_jax.stacking import Group, Stacked, run

@@ -14,11 +14,12 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from mmvae_jax.batch import Batch, Observed, observe
-from mmvae_jax.config import MMVAEConfig, check_count
-from mmvae_jax.distributions import family_of
-from mmvae_jax.likelihoods import likelihood_of
+from mmvae_jax.checks import check_count
+from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.maths.distributions import family_of
+from mmvae_jax.maths.likelihoods import likelihood_of
+from mmvae_jax.maths.weights import Experts
 from mmvae_jax.model import MMVAE, decode_modality
-from mmvae_jax.weights import Experts
 
 Selection = str | Sequence[str]
 

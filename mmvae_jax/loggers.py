@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped, UInt8
 
 from mmvae_jax.batch import Batch
-from mmvae_jax.config import check_count
+from mmvae_jax.checks import check_count
 from mmvae_jax.inference import reconstruct
-from mmvae_jax.training import TrainState
-from mmvae_jax.whole_files import write_whole
+from mmvae_jax.saving.whole_files import write_whole
+from mmvae_jax.training.steps import TrainState
 
 Logger: TypeAlias = Callable[[int, Mapping[str, Any], TrainState], None]
 Image: TypeAlias = UInt8[np.ndarray, "_height _width 3"]

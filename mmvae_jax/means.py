@@ -5,10 +5,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmvae_jax.bounds import expert_bounds, normalised_per_expert
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.gradients import Report
-from mmvae_jax.weights import effective_sample_size
+from mmvae_jax.maths.bounds import expert_bounds, normalised_per_expert
+from mmvae_jax.maths.gradients import Report
+from mmvae_jax.maths.weights import effective_sample_size
 
 OF_BACKWARD = ("backward_share", "dropped_mass")  # metrics that tell about a gradient
 PER_MODALITY = ("bound", "log_likelihood")

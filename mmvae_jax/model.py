@@ -11,13 +11,13 @@ from flax.typing import Dtype
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 
-from mmvae_jax.backward import resolve_stacking
 from mmvae_jax.batch import encoder_input
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.distributions import family_of
+from mmvae_jax.maths.backward import resolve_stacking
+from mmvae_jax.maths.distributions import family_of
+from mmvae_jax.maths.weights import Experts
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.stacking import run, stack
-from mmvae_jax.weights import Experts
 
 Modules = Mapping[str, Any]
 

@@ -10,21 +10,21 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from mmvae_jax import gradients
-from mmvae_jax.backward import Backward
 from mmvae_jax.batch import Batch, Observed, observe
-from mmvae_jax.bounds import BOUNDS
 from mmvae_jax.config import LOSSES, MMVAEConfig
 from mmvae_jax.decoding import Rows, likelihood_traits, log_likelihoods
-from mmvae_jax.distributions import family_of, prior_log_prob
-from mmvae_jax.estimators import ESTIMATORS
+from mmvae_jax.maths import gradients
+from mmvae_jax.maths.backward import Backward
+from mmvae_jax.maths.bounds import BOUNDS
+from mmvae_jax.maths.collectives import ALONE, Shards
+from mmvae_jax.maths.distributions import family_of, prior_log_prob
+from mmvae_jax.maths.estimators import ESTIMATORS
+from mmvae_jax.maths.particles import Inputs
 from mmvae_jax.means import Means, Metrics, mean, report_means
 from mmvae_jax.model import MMVAE, draws_numbers, reseeded
 from mmvae_jax.overrides import LikelihoodParams, Overrides, numbers
-from mmvae_jax.particles import Inputs
-from mmvae_jax.sharding import Layout, over_mesh
-from mmvae_jax.shards import ALONE, Shards
 from mmvae_jax.stacking import Group, Stacked, stack
+from mmvae_jax.training.mesh import Layout, over_mesh
 
 AUTO, DENSE = Backward(), Backward("dense")
 

@@ -7,8 +7,8 @@ import numpy as np
 import optax
 import pytest
 from flax import linen, nnx
-from separate_experts import key
-from small_model import DIMS, SmallDecoder, SmallEncoder, every_mask, make_data, make_model
+from helpers.separate_experts import key
+from helpers.small_model import DIMS, SmallDecoder, SmallEncoder, every_mask, make_data, make_model
 
 import mmvae_jax as mm
 

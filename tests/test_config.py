@@ -6,10 +6,10 @@ import pickle
 import pytest
 
 import mmvae_jax as mm
-from mmvae_jax.bounds import BOUNDS
 from mmvae_jax.config import LIKELIHOOD_PARAMS, LOSSES
-from mmvae_jax.estimators import ESTIMATORS
-from mmvae_jax.likelihoods import LIKELIHOODS
+from mmvae_jax.maths.bounds import BOUNDS
+from mmvae_jax.maths.estimators import ESTIMATORS
+from mmvae_jax.maths.likelihoods import LIKELIHOODS
 
 DIMS = {"image": (28, 28, 1), "word": (8, 71)}
 

@@ -6,9 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from scipy.special import expit, softmax
-from scipy.stats import chisquare
-from separate_experts import (
+from helpers.separate_experts import (
     CONFIG,
     DIMS,
     MASK,
@@ -21,9 +19,11 @@ from separate_experts import (
     make_model,
     source,
 )
+from scipy.special import expit, softmax
+from scipy.stats import chisquare
 
 import mmvae_jax as mm
-from mmvae_jax.distributions import FAMILIES
+from mmvae_jax.maths.distributions import FAMILIES
 
 NUM_SIGMA = 4
 

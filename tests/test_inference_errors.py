@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from separate_experts import CONFIG, LIKELIHOODS, key, make_batch, make_model
+from helpers.separate_experts import CONFIG, LIKELIHOODS, key, make_batch, make_model
 
 import mmvae_jax as mm
 

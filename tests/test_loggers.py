@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from small_model import make_data, make_model
+from helpers.small_model import make_data, make_model
 
 import mmvae_jax as mm
 from mmvae_jax import loggers, plots

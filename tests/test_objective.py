@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from small_model import (
+from helpers.small_model import (
     DIMS,
     NUM_EXAMPLES,
     SmallDecoder,
@@ -20,7 +20,7 @@ from small_model import (
 
 import mmvae_jax as mm
 from mmvae_jax.config import LOSSES
-from mmvae_jax.distributions import FAMILIES
+from mmvae_jax.maths.distributions import FAMILIES
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from separate_experts import key
-from small_model import DIMS, every_mask, make_data, make_model
+from helpers.separate_experts import key
+from helpers.small_model import DIMS, every_mask, make_data, make_model
 
 import mmvae_jax as mm
 from mmvae_jax.data.arrays import batches

@@ -13,7 +13,7 @@ from mmvae_jax.cli.export import Export
 from mmvae_jax.cli.info import Info
 from mmvae_jax.cli.predict import Predict
 from mmvae_jax.cli.train import Train
-from mmvae_jax.preemption import EXIT_CODE
+from mmvae_jax.training.preemption import EXIT_CODE
 
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]

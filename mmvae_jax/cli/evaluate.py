@@ -11,13 +11,13 @@ import optax
 from jaxtyping import Float, PRNGKeyArray
 
 import mmvae_jax as mm
+from mmvae_jax.checks import check_count
 from mmvae_jax.cli.arguments import Data, RunFolder, Step
 from mmvae_jax.cli.dataset import all_examples
 from mmvae_jax.cli.predict import predict_rows
 from mmvae_jax.cli.run_folder import open_run
 from mmvae_jax.cli.tables import Table, read_table
 from mmvae_jax.cli.views import View
-from mmvae_jax.config import check_count
 from mmvae_jax.data.arrays import num_examples
 from mmvae_jax.metrics.likelihood import measure_log_likelihoods
 from mmvae_jax.metrics.moments import MeanVariance

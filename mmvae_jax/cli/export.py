@@ -8,7 +8,7 @@ from typing import Literal
 import mmvae_jax as mm
 from mmvae_jax.cli.arguments import RunFolder, Step
 from mmvae_jax.cli.run_folder import open_run
-from mmvae_jax.whole_files import write_whole
+from mmvae_jax.saving.whole_files import write_whole
 
 VIEWS_FILE = "views.json"
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmvae_jax.checkpoint import Checkpoints
 from mmvae_jax.cli.arguments import RunFolder
 from mmvae_jax.cli.run_folder import CHECKPOINTS
-from mmvae_jax.manifest import damage
-from mmvae_jax.run_config import read_config
+from mmvae_jax.saving.manifest import damage
+from mmvae_jax.saving.run_config import read_config
+from mmvae_jax.training.checkpoint import Checkpoints
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,12 @@ from jaxtyping import Bool, Shaped
 from tyro.conf import arg, create_mutex_group
 
 import mmvae_jax as mm
+from mmvae_jax.checks import check_count
 from mmvae_jax.cli.arguments import Data, RunFolder, Step
 from mmvae_jax.cli.dataset import all_examples
 from mmvae_jax.cli.run_folder import open_run
 from mmvae_jax.cli.tables import MASK, read_table
 from mmvae_jax.cli.views import View
-from mmvae_jax.config import check_count
 from mmvae_jax.data.arrays import take
 from mmvae_jax.inference import modality_names
 

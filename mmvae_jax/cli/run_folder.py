@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from flax import nnx
 
 import mmvae_jax as mm
-from mmvae_jax.checkpoint import Checkpoints
 from mmvae_jax.cli.networks import Networks
 from mmvae_jax.cli.views import View
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.run_config import CONFIG_FILE, read_config
+from mmvae_jax.saving.run_config import CONFIG_FILE, read_config
+from mmvae_jax.training.checkpoint import Checkpoints
 
 CHECKPOINTS, HISTORY_FILE, SUMMARY_FILE = "checkpoints", "history.jsonl", "summary.json"
 

@@ -13,6 +13,7 @@ from tyro.conf import Positional, arg, create_mutex_group
 
 import mmvae_jax as mm
 from mmvae_jax import loggers
+from mmvae_jax.checks import check_count
 from mmvae_jax.cli import run_folder
 from mmvae_jax.cli.arguments import pairs, parse_likelihood
 from mmvae_jax.cli.dataset import Prepared, check_names, prepare
@@ -20,11 +21,11 @@ from mmvae_jax.cli.figures import draw
 from mmvae_jax.cli.networks import Networks
 from mmvae_jax.cli.tables import read_table
 from mmvae_jax.cli.views import View
-from mmvae_jax.config import LOSSES, check_count
+from mmvae_jax.config import LOSSES
 from mmvae_jax.data.arrays import num_examples
-from mmvae_jax.loop import FitResult
-from mmvae_jax.optimizer import make_optimizer
-from mmvae_jax.whole_files import write_whole
+from mmvae_jax.saving.whole_files import write_whole
+from mmvae_jax.training.loop import FitResult
+from mmvae_jax.training.optimizer import make_optimizer
 
 _LENGTH = create_mutex_group(required=False, title="length of the run")
 #: Steps of a run that is told nothing else.

@@ -16,7 +16,7 @@ from mmvae_jax.interop.layers import fill
 from mmvae_jax.interop.networks import Sizes
 from mmvae_jax.interop.settings import Settings, convert_settings
 from mmvae_jax.model import MMVAE
-from mmvae_jax.run_config import read_config
+from mmvae_jax.saving.run_config import read_config
 
 PRIOR = "prior"
 

@@ -15,7 +15,8 @@ from flax import nnx, struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from mmvae_jax.batch import Batch, observe
-from mmvae_jax.config import MMVAEConfig, check_count
+from mmvae_jax.checks import check_count
+from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.sources import Column
 from mmvae_jax.metrics.classifier_networks import NETWORKS, Dim, choose
 

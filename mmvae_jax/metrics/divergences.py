@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmvae_jax.batch import Batch
-from mmvae_jax.distributions import Family
+from mmvae_jax.maths.distributions import Family
+from mmvae_jax.maths.weights import Experts, observed_experts
 from mmvae_jax.metrics.posteriors import posteriors
 from mmvae_jax.model import MMVAE
-from mmvae_jax.weights import Experts, observed_experts
 
 
 class Divergences(NamedTuple):

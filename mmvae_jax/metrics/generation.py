@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from mmvae_jax.config import MMVAEConfig, check_count
+from mmvae_jax.checks import check_count
+from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.arrays import MultimodalArrays
 from mmvae_jax.inference import decode, draw_mixture, generate, modality_mask, modality_names
 from mmvae_jax.metrics.coherence import (

@@ -1,7 +1,7 @@
 """Log-likelihoods of a whole data set: joint, marginal and conditional, with standard errors.
 
-The estimates of each example are those of `mmvae_jax.evidence`. Every batch has a key of its own,
-so that their errors average out over batches.
+The estimates of each example are those of `mmvae_jax.likelihood_estimates`. Every batch has a key
+of its own, so that their errors average out over batches.
 """
 
 import math
@@ -16,7 +16,11 @@ from jaxtyping import Bool, PRNGKeyArray
 from mmvae_jax.batch import Batch
 from mmvae_jax.data.arrays import MultimodalArrays
 from mmvae_jax.data.eval_batches import eval_batches
-from mmvae_jax.evidence import compute_cond_nll_ratio, compute_joint_nll, compute_marginal_nll
+from mmvae_jax.likelihood_estimates import (
+    compute_cond_nll_ratio,
+    compute_joint_nll,
+    compute_marginal_nll,
+)
 from mmvae_jax.metrics.coherence import Given, names
 from mmvae_jax.metrics.moments import Entries, MeanVariance, mean_variance
 from mmvae_jax.model import MMVAE

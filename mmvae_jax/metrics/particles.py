@@ -8,12 +8,12 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from mmvae_jax.batch import Batch, Observed, observe
-from mmvae_jax.config import check_count
-from mmvae_jax.distributions import family_of, responsibilities
+from mmvae_jax.checks import check_count
 from mmvae_jax.inference import evaluation
+from mmvae_jax.maths.distributions import family_of, responsibilities
+from mmvae_jax.maths.weights import Experts, expert_log_probs, mask_of_mixture, observed_experts
 from mmvae_jax.model import MMVAE
 from mmvae_jax.objective import AUTO, bound_of_batch
-from mmvae_jax.weights import Experts, expert_log_probs, mask_of_mixture, observed_experts
 
 
 def measure_log_weights(model: MMVAE, batch: Batch, key: PRNGKeyArray) -> Float[Array, "m k b"]:

@@ -12,8 +12,8 @@ from mmvae_jax.batch import Batch, Observed, observe
 from mmvae_jax.data.arrays import MultimodalArrays
 from mmvae_jax.data.eval_batches import eval_batches
 from mmvae_jax.inference import evaluation
+from mmvae_jax.maths.weights import Experts
 from mmvae_jax.model import MMVAE
-from mmvae_jax.weights import Experts
 
 
 class Posteriors(NamedTuple):

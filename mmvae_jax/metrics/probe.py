@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mmvae_jax.data.arrays import MultimodalArrays
-from mmvae_jax.distributions import family_of
+from mmvae_jax.maths.distributions import family_of
 from mmvae_jax.metrics.posteriors import posteriors_of
 from mmvae_jax.model import MMVAE
 

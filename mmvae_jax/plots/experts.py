@@ -13,10 +13,10 @@ from jaxtyping import Array, Bool, Float
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from mmvae_jax.bounds import normalised_per_expert
+from mmvae_jax.maths.bounds import normalised_per_expert
+from mmvae_jax.maths.weights import effective_sample_size
 from mmvae_jax.plots.style import FAINT, INK, PAPER, quiet
 from mmvae_jax.plots.tiles import name_row
-from mmvae_jax.weights import effective_sample_size
 
 
 def divergence_bars(

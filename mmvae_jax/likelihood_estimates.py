@@ -1,0 +1,203 @@
+"""Importance-sampled likelihoods, in nats, of each example.
+
+All estimators draw z from a mixture of experts (`mmvae_jax.importance_sampling`). The standard
+draws are the same for every example of a batch (common random numbers): an example's answer
+depends on the key and on the example only, neither on its neighbours nor on ``batch_size_K``. Use
+another key for another batch, so that errors average out.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from mmvae_jax.batch import Batch, Observed, observe
+from mmvae_jax.checks import check_count
+from mmvae_jax.importance_sampling import Diagnostics, Task, estimate
+from mmvae_jax.inference import Selection, modality_mask, modality_names
+from mmvae_jax.maths.backward import Backward
+from mmvae_jax.model import MMVAE
+
+
+def compute_joint_nll(
+    model: MMVAE,
+    batch: Batch,
+    key: PRNGKeyArray,
+    *,
+    K: int = 1000,
+    batch_size_K: int | None = None,
+    return_diagnostics: bool = False,
+) -> Float[Array, " b"] | tuple[Float[Array, " b"], Diagnostics]:
+    """-log p(X), of the observed modalities, by importance sampling from the mixture of experts.
+
+    ``log p(X) ~ log 1/K sum_k p(X|z_k) p(z_k) / q_mix(z_k|X)``, with the K particles spread evenly
+    over the observed experts (Burda et al. 2016, eq. 8, with the proposal of Shi et al. 2019). It
+    converges to the exact value; likelihoods are not rescaled, and beta does not enter.
+
+    Args:
+      model: an MMVAE.
+      batch: data and mask; modalities that it leaves out count as missing.
+      key: randomness.
+      K: particles of each example.
+      batch_size_K: particles per decoder call, of all examples together: changes memory and speed,
+        not the answer. 64 on CPU and 4096 elsewhere by default.
+      return_diagnostics: also return `Diagnostics`.
+
+    Returns:
+      Nats per example; 0 where nothing is observed.
+
+    Raises:
+      ValueError: for a batch that does not fit, or counts below 1.
+
+    >>> nll, diagnostics = mm.compute_joint_nll(
+    ...     model, batch, jax.random.key(0), K=50, return_diagnostics=True)
+    >>> nll.shape, bool((diagnostics.ess <= 50).all())
+    ((5,), True)
+    """
+    observed, size = _observed(model, batch, K, batch_size_K)
+    task = Task((model.config.modalities,), K, size)
+    log_p, diagnostics = estimate(model, observed, observed.mask, key, task)
+    nll = jnp.where(observed.mask.any(0), -log_p[0], 0)
+    return (nll, diagnostics) if return_diagnostics else nll
+
+
+def compute_joint_nll_paper(
+    model: MMVAE, batch: Batch, key: PRNGKeyArray, *, K: int = 1000, batch_size_K: int | None = None
+) -> Float[Array, " b"]:
+    """The joint estimate as in the paper's code: K particles of every expert, rescaled likelihoods.
+
+    With rescale factors other than 1 it is no likelihood, and only compares with numbers computed
+    the same way. Arguments, result and errors as in `compute_joint_nll`.
+
+    >>> mm.compute_joint_nll_paper(model, batch, jax.random.key(0), K=50).shape
+    (5,)
+    """
+    observed, size = _observed(model, batch, K, batch_size_K)
+    task = Task((model.config.modalities,), K, size, every_expert=True, rescaled=True)
+    log_p, _ = estimate(model, observed, observed.mask, key, task)
+    return jnp.where(observed.mask.any(0), -log_p[0], 0)
+
+
+def compute_marginal_nll(
+    model: MMVAE,
+    batch: Batch,
+    key: PRNGKeyArray,
+    *,
+    modality: str,
+    cond_mod: Selection = "all",
+    K: int = 1000,
+    batch_size_K: int | None = None,
+    return_diagnostics: bool = False,
+) -> Float[Array, " b"] | tuple[Float[Array, " b"], Diagnostics]:
+    """-log p(x_m), by importance sampling from the experts in `cond_mod` (Shi et al. 2019, sec. 4).
+
+    ``log p(x_m) ~ log 1/K sum_k p(x_m|z_k) p(z_k) / q_mix(z_k|x_c)``. Every proposal converges to
+    the same value; the modality's own expert does so fastest.
+
+    Returns:
+      Nats per example; NaN where x_m, or all of `cond_mod`, is missing.
+
+    Raises:
+      ValueError: for unknown names, a batch that does not fit, or counts below 1.
+
+    >>> mm.compute_marginal_nll(model, batch, jax.random.key(0), modality="text", K=50).shape
+    (5,)
+    """
+    if modality not in model.config.modalities:
+        raise ValueError(
+            f"modality is {modality!r}: give one name among {list(model.config.modalities)}"
+        )
+    observed, size = _observed(model, batch, K, batch_size_K)
+    task = Task(((modality,),), K, size)
+    proposal = observed.mask & modality_mask("cond_mod", cond_mod, model.config)
+    log_p, diagnostics = estimate(model, observed, proposal, key, task)
+    defined = observed.mask[model.config.modalities.index(modality)] & proposal.any(0)
+    nll = jnp.where(defined, -log_p[0], jnp.nan)
+    return (nll, diagnostics) if return_diagnostics else nll
+
+
+def compute_cond_nll(
+    model: MMVAE,
+    batch: Batch,
+    key: PRNGKeyArray,
+    *,
+    cond_mod: Selection,
+    pred_mods: Selection = "all",
+    K: int = 1000,
+    batch_size_K: int | None = None,
+) -> dict[str, Float[Array, " b"]]:
+    """Plain Monte Carlo over the posterior, ``-log 1/K sum_k p(x_t|z_k)`` with z from q(z|x_cond).
+
+    MultiVae's definition of the conditional likelihood. It treats q(z|x_cond) as if it were the
+    true posterior; `compute_cond_nll_ratio` does not.
+
+    Returns:
+      ``{modality: [b]}`` in nats; NaN where x_t, or all of `cond_mod`, is missing.
+
+    Raises:
+      ValueError: for unknown names, a batch that does not fit, or counts below 1.
+
+    >>> nll = mm.compute_cond_nll(model, batch, jax.random.key(0), cond_mod="sound", K=50)
+    >>> sorted(nll), nll["text"].shape
+    (['sound', 'text'], (5,))
+    """
+    config = model.config
+    observed, size = _observed(model, batch, K, batch_size_K)
+    predicted = modality_names("pred_mods", pred_mods, config)
+    task = Task(tuple((name,) for name in predicted), K, size, plain=True)
+    proposal = observed.mask & modality_mask("cond_mod", cond_mod, model.config)
+    log_p, _ = estimate(model, observed, proposal, key, task)
+    nll = {}
+    for index, name in enumerate(predicted):
+        defined = observed.mask[config.modalities.index(name)] & proposal.any(0)
+        nll[name] = jnp.where(defined, -log_p[index], jnp.nan)
+    return nll
+
+
+def compute_cond_nll_ratio(
+    model: MMVAE,
+    batch: Batch,
+    key: PRNGKeyArray,
+    *,
+    cond_mod: Selection,
+    pred_mods: Selection,
+    K: int = 1000,
+    batch_size_K: int | None = None,
+) -> Float[Array, " b"]:
+    """-log p(x_T|x_S) as ``log p(x_S) - log p(x_T, x_S)``, both from the same particles of S.
+
+    Each is estimated by importance sampling from the experts in S (`cond_mod`), so that the ratio
+    converges to the model's conditional likelihood whatever the experts are.
+
+    Returns:
+      Nats per example of all observed modalities of T (`pred_mods`) together; NaN where all of
+      S, or all of T, is missing.
+
+    Raises:
+      ValueError: for unknown or overlapping names, a batch that does not fit, or counts below 1.
+
+    >>> mm.compute_cond_nll_ratio(
+    ...     model, batch, jax.random.key(0), cond_mod="sound", pred_mods="text", K=50).shape
+    (5,)
+    """
+    config = model.config
+    observed, size = _observed(model, batch, K, batch_size_K)
+    given = modality_names("cond_mod", cond_mod, config)
+    predicted = modality_names("pred_mods", pred_mods, config)
+    both = [name for name in given if name in predicted]
+    if both:
+        raise ValueError(
+            f"cond_mod and pred_mods both name {both}: what is conditioned on is not predicted"
+        )
+    task = Task((given, given + predicted), K, size)
+    proposal = observed.mask & modality_mask("cond_mod", given, model.config)
+    log_p, _ = estimate(model, observed, proposal, key, task)
+    predictable = (observed.mask & modality_mask("pred_mods", predicted, model.config)).any(0)
+    return jnp.where(predictable & proposal.any(0), log_p[0] - log_p[1], jnp.nan)
+
+
+def _observed(model: MMVAE, batch: Batch, K: int, batch_size_K: int | None) -> tuple[Observed, int]:
+    """The checked batch and the number of particles per decoder call."""
+    check_count("K", K)
+    if batch_size_K is not None:
+        check_count("batch_size_K", batch_size_K)
+    size = Backward(chunk=batch_size_K).tile_size
+    return observe(model.config, batch, allow_absent=True), size

@@ -1,0 +1,199 @@
+"""Which particles a gradient is computed from.
+
+Every term of every estimator's gradient carries a factor ``w~``, and few particles carry most of
+it. A backward pass other than the dense one gives each particle a coefficient in place of ``w~``,
+zero for most, and visits the others alone.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from mmvae_jax.checks import check_count
+
+KINDS = ("auto", "dense", "sparse", "sampled", "residual")
+Keys = Array | None  # a random key for each example
+STACKINGS = ("auto", "separate", "scan", "vmap")
+
+
+@dataclasses.dataclass(frozen=True)
+class Backward:
+    """How the gradient of a bound is computed; static.
+
+    Args:
+      kind: one of
+
+        - ``dense``: one pass forward and one backward over all particles. Memory grows with M^2 K.
+        - ``sparse``: forward over all particles in chunks that keep nothing, then forward and
+          backward over the smallest set of each group's particles that holds ``1 - tolerance`` of
+          its weight (a group: the particles of an expert, all of an example for a tight bound).
+        - ``sampled``: backward over ``num_backward`` particles of each group, drawn with
+          probability ``w~``. Unbiased for the dense gradient, and noisier (Burda et al. 2016 draw
+          one).
+        - ``residual``: the set of ``sparse``, and one particle drawn from the rest of the group,
+          which stands for all of it. Unbiased for the dense gradient.
+        - ``auto``: ``sparse`` on CPU from 3 particles on, and on other devices, where a loop over
+          chunks costs more than it saves on small problems, from M K = 64 on; else ``dense``.
+          Always ``dense`` for decoders that draw random numbers, which other kinds refuse.
+
+      tolerance: weight that ``sparse`` may drop from each group.
+      chunk: particles per decoder call of the kinds other than dense; by default 64 on CPU, whose
+        caches it fits, and 4096 elsewhere.
+      num_backward: draws of ``sampled``.
+      stacking: how networks of one architecture run: ``separate``, one by one; ``scan``, in a loop
+        over stacked parameters, or ``vmap``, in one call, either of which compiles once for all
+        of them. ``auto`` is ``vmap`` on accelerators and ``separate`` on CPU.
+
+    Raises:
+      ValueError: naming the field, its value and the fix.
+
+    >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
+    >>> state, metrics = mm.train_step(state, batch, backward=mm.Backward("sampled"))
+    >>> round(float(metrics["backward_share"]), 3)  # one of K = 3
+    0.333
+    """
+
+    kind: str = "auto"
+    tolerance: float = 1e-4
+    chunk: int | None = None
+    num_backward: int = 1
+    stacking: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"backward is {self.kind!r}: choose one of {list(KINDS)}")
+        if self.stacking not in STACKINGS:
+            raise ValueError(f"stacking is {self.stacking!r}: choose one of {list(STACKINGS)}")
+        if not 0 <= self.tolerance < 1:
+            raise ValueError(f"tolerance is {self.tolerance!r}: give a share from 0 to below 1")
+        if self.chunk is not None:
+            check_count("chunk", self.chunk)
+        check_count("num_backward", self.num_backward)
+
+    def resolve(self, num_experts: int, num_particles: int, *, is_random: bool) -> "Backward":
+        """The settings with every choice made, for M experts, K particles and this platform.
+
+        Args:
+          num_experts: M.
+          num_particles: K.
+          is_random: whether the decoders draw random numbers.
+        """
+        on_cpu = jax.default_backend() == "cpu"
+        kind = self.kind
+        if kind == "auto":
+            is_large = num_particles >= 3 if on_cpu else num_experts * num_particles >= 64
+            kind = "sparse" if is_large and not is_random else "dense"
+        if kind != "dense" and is_random:
+            raise ValueError(
+                f"backward is {kind!r}, but the decoders draw random numbers, which differ between "
+                "a pass forward and a pass backward: use backward='dense' or 'auto'"
+            )
+        style = resolve_stacking(self.stacking)
+        return dataclasses.replace(self, kind=kind, chunk=self.tile_size, stacking=style)
+
+    @property
+    def tile_size(self) -> int:
+        """Particles per decoder call."""
+        if self.chunk is None:
+            return 64 if jax.default_backend() == "cpu" else 4096
+        return self.chunk
+
+
+def resolve_stacking(style: str) -> str:
+    """The style that "auto" stands for on this platform.
+
+    ``vmap`` on accelerators, where launches cost more than arithmetic; ``separate`` on CPU, where
+    one network after the other makes better use of caches.
+    """
+    if style != "auto":
+        return style
+    return "separate" if jax.default_backend() == "cpu" else "vmap"
+
+
+def coefficients(
+    backward: Backward,
+    w: Float[Array, "m k b"],
+    key: PRNGKeyArray | None,
+    numbers: Int[Array, " b"],
+    *,
+    joint: bool,
+) -> Float[Array, "m k b"]:
+    """The coefficient of each particle in place of its weight.
+
+    Args:
+      backward: resolved settings.
+      w: normalised weights.
+      key: randomness of ``sampled`` and ``residual``.
+      numbers: of the examples; what is drawn for an example depends on key and number alone.
+      joint: whether all particles of an example are one group, as in a tight bound.
+    """
+    grouped = w.reshape(1, -1, w.shape[-1]) if joint else w
+    keys = None if key is None else jax.vmap(partial(jax.random.fold_in, key))(numbers)
+    return SELECT[backward.kind](backward, grouped, keys).reshape(w.shape)
+
+
+def _dense(backward: Backward, w: Array, keys: Keys) -> Array:
+    return w
+
+
+def _sparse(backward: Backward, w: Array, keys: Keys) -> Float[Array, "g k b"]:
+    """The largest weights of each group; the rest, at most ``tolerance`` together, dropped."""
+    return jnp.where(w > _threshold(w, backward.tolerance), w, 0)
+
+
+def _threshold(w: Float[Array, "g k b"], tolerance: float) -> Float[Array, "g 1 b"]:
+    """The largest number up to which a group's weights add up to no more than the tolerance.
+
+    Found by bisection of the numbers' bits, which are in the order of the numbers: exact, and in
+    less memory and time than sorting.
+    """
+    num_bits = jnp.finfo(w.dtype).bits
+    bits = jnp.dtype(f"int{num_bits}")
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = low + (high - low) // 2
+        number = jax.lax.bitcast_convert_type(middle, w.dtype)
+        fits = jnp.where(w <= number, w, 0).sum(1, keepdims=True) <= tolerance
+        return jnp.where(fits, middle, low), jnp.where(fits, high, middle)
+
+    zero = jnp.zeros((w.shape[0], 1, w.shape[2]), bits)
+    two = jax.lax.bitcast_convert_type(jnp.full(zero.shape, 2, w.dtype), bits)
+    low, _ = jax.lax.fori_loop(0, num_bits - 2, halve, (zero, two))
+    return jax.lax.bitcast_convert_type(low, w.dtype)
+
+
+def _sampled(backward: Backward, w: Array, keys: Keys) -> Float[Array, "g k b"]:
+    return _draws(w, keys, backward.num_backward)
+
+
+def _residual(backward: Backward, w: Array, keys: Keys) -> Float[Array, "g k b"]:
+    kept = _sparse(backward, w, keys)
+    rest = w - kept
+    return kept + _draws(rest, keys, 1) * rest.sum(1, keepdims=True)
+
+
+def _draws(w: Float[Array, "g k b"], keys: Keys, num: int) -> Float[Array, "g k b"]:
+    """Share of `num` draws with probability ``w`` that each particle gets; 0 where w is 0."""
+    if keys is None:
+        raise ValueError("key is None: backward='sampled' and 'residual' draw particles from it")
+
+    def of_example(key: PRNGKeyArray, w: Float[Array, "g k"]) -> Float[Array, "g k"]:
+        picked = jax.random.categorical(key, jnp.log(w), axis=1, shape=(num, len(w)))
+        group = jnp.arange(len(w))[None]
+        return jnp.zeros_like(w).at[group, picked].add(1 / num)
+
+    counts = jax.vmap(of_example, in_axes=(0, 2), out_axes=2)(keys, w)
+    return jnp.where(w > 0, counts, 0)
+
+
+SELECT: dict[str, Callable[[Backward, Array, Keys], Array]] = {
+    "dense": _dense,
+    "sparse": _sparse,
+    "sampled": _sampled,
+    "residual": _residual,
+}

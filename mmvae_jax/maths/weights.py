@@ -1,0 +1,95 @@
+"""Log importance weights of particles, in arrays of any shape."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float
+
+from mmvae_jax.maths.distributions import Family, mixture_log_prob, responsibilities
+
+
+class Experts(NamedTuple):
+    """Location and scale of every expert's posterior: ``[m b d]``, or broadcast to particles."""
+
+    loc: Float[Array, "m *b d"]
+    scale: Float[Array, "m *b d"]
+
+
+class LogWeights(NamedTuple):
+    """The log weights of particles and the terms that they are made of.
+
+    Attributes:
+      log_w: ``sum_{j in S} rescale_j log p(x_j|z) + beta (log p(z) - log q_mix(z|X))``.
+      log_likelihood: log p(x_j|z), not rescaled, zero where x_j is missing.
+      log_prior: log p(z).
+      log_posterior: log q_mix(z|X).
+    """
+
+    log_w: Float[Array, "*n"]
+    log_likelihood: Float[Array, "j *n"]
+    log_prior: Float[Array, "*n"]
+    log_posterior: Float[Array, "*n"]
+
+
+def observed_experts(experts: Experts, mask: Bool[Array, "m b"]) -> Experts:
+    """The experts with a standard posterior in place of missing ones.
+
+    Whatever a network made of a filler stays out of every later value and gradient.
+    """
+    kept = mask[..., None]
+    return Experts(jnp.where(kept, experts.loc, 0), jnp.where(kept, experts.scale, 1))
+
+
+def mask_of_mixture(mask: Bool[Array, "m b"]) -> Bool[Array, "m b"]:
+    """The mask, with every expert on where none is observed: a mixture needs a component."""
+    return mask | ~mask.any(0, keepdims=True)
+
+
+def expert_log_probs(
+    family: Family, experts: Experts, z: Float[Array, "*n d"]
+) -> Float[Array, "j *n"]:
+    """log q_j(z_n) of every expert j; `experts` are ``[j #n d]``, alike in rank to ``[j *n d]``."""
+    return family.log_prob(z[None], experts.loc, experts.scale)
+
+
+def own_responsibility(
+    family: Family,
+    experts: Experts,
+    mask: Bool[Array, "j *n"],
+    own: Bool[Array, "j *n"],
+    z: Float[Array, "*n d"],
+) -> Float[Array, "*n"]:
+    """``r_m(z)`` of the expert m that each particle was drawn from (where `own` is True)."""
+    shares = responsibilities(expert_log_probs(family, experts, z), mask)
+    return jnp.where(own, shares, 0).sum(0)
+
+
+def log_weights(
+    log_likelihood: Float[Array, "j *n"],
+    log_prior: Float[Array, "*n"],
+    log_q: Float[Array, "j *n"],
+    mask: Bool[Array, "j *n"],
+    factors: Float[ArrayLike, " j"],
+    beta: Float[ArrayLike, ""],
+) -> LogWeights:
+    """Combine the log densities of particles into their log weights.
+
+    Args:
+      log_likelihood: log p(x_j|z), zero where x_j is missing.
+      log_prior: log p(z).
+      log_q: log q_j(z|x_j) of every expert.
+      mask: experts of the mixture, at least one at every particle.
+      factors: rescale factor of each modality.
+      beta: weight of the prior and posterior densities.
+    """
+    log_posterior = mixture_log_prob(log_q, mask)
+    rescaled = jnp.tensordot(factors, log_likelihood, 1)
+    log_w = rescaled + beta * (log_prior - log_posterior)
+    return LogWeights(log_w, log_likelihood, log_prior, log_posterior)
+
+
+def effective_sample_size(weights: Float[Array, "m k b"]) -> Float[Array, "m b"]:
+    """``1 / sum_k w~^2`` of each expert's normalised weights, between 1 and K; 0 where missing."""
+    square = jnp.square(weights).sum(1)
+    return jnp.where(square > 0, 1 / jnp.where(square > 0, square, 1), 0)

@@ -1,0 +1,50 @@
+"""A model's metrics on a whole data set."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmvae_jax.data.arrays import MultimodalArrays, Shard
+from mmvae_jax.data.eval_batches import eval_batches
+from mmvae_jax.training.input_pipeline import placer
+from mmvae_jax.training.steps import TrainState, eval_means
+
+#: Number of the key of evaluations, which no step reaches.
+_EVALUATION = np.uint32(2**32 - 1)
+
+
+def evaluate(
+    state: TrainState,
+    data: MultimodalArrays,
+    *,
+    batch_size: int = 128,
+    key: jax.Array | None = None,
+) -> dict[str, float]:
+    """The metrics of `eval_step`, as means over all examples that they are defined for.
+
+    Args:
+      state: of `create_train_state`, on a mesh or not.
+      data: examples; incomplete ones count where they are observed.
+      batch_size: examples per call, of all processes together. The last batch is filled up with
+        examples of which nothing is observed, which count for nothing.
+      key: randomness of the particles; by default one that depends on the run alone, so that
+        different steps are compared on the same draws.
+
+    Raises:
+      ValueError: if the data do not fit the model, or the batch size the devices.
+
+    >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
+    >>> mm.evaluate(state, arrays, batch_size=2)["loss"] > 0
+    True
+    """
+    key = jax.random.fold_in(state.key, _EVALUATION) if key is None else key
+    place = placer(state.layout)
+    totals: dict[str, Any] = {}
+    shard = Shard(jax.process_index(), jax.process_count())
+    for number, arrays in enumerate(eval_batches(data, batch_size, shard=shard)):
+        means = eval_means(state, place([arrays]), jax.random.fold_in(key, number))
+        for name, mean in jax.device_get(means).items():
+            total, count = totals.get(name, (0.0, 0.0))
+            totals[name] = (total + float(mean.total), count + float(mean.weight))
+    return {name: total / count if count else 0.0 for name, (total, count) in totals.items()}

@@ -1,0 +1,84 @@
+"""Batches for a training run, on the device before they are asked for."""
+
+from collections.abc import Callable
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+
+from mmvae_jax.batch import Batch
+from mmvae_jax.data.arrays import MultimodalArrays, Shard, batches
+from mmvae_jax.data.prefetch import Prefetch, prefetch_to_device
+from mmvae_jax.training.mesh import Layout, shard_batch
+from mmvae_jax.training.schedule import Schedule
+
+
+def feed(
+    data: MultimodalArrays | grain.IterDataset,
+    schedule: Schedule,
+    layout: Layout | None,
+    *,
+    batch_size: int,
+    seed: int,
+    step: int,
+    data_state: Any = None,
+) -> Prefetch[Batch]:
+    """What each call from `step` on is given: a batch, or several with an axis in front.
+
+    Args:
+      data: examples, or a pipeline of batches.
+      schedule: of the run.
+      layout: where the batches go.
+      batch_size: of batches made from examples.
+      seed: of their order, which is a function of seed and step.
+      step: steps made so far.
+      data_state: of a pipeline of the user's own, to go on from.
+    """
+    if isinstance(data, MultimodalArrays):
+        shard = Shard(jax.process_index(), jax.process_count())
+        last = schedule.num_steps
+        data = batches(data, batch_size, seed=seed, start=step, num_steps=last, shard=shard)
+    iterator = iter(data)
+    if data_state is not None:
+        iterator.set_state(data_state)
+    return prefetch_to_device(_Calls(iterator, schedule, step), placer(layout))
+
+
+def placer(layout: Layout | None) -> Callable[[list[Any]], Batch]:
+    """What puts the batches of a call on the devices."""
+
+    def place(items: list[Any]) -> Batch:
+        of_steps = [Batch(data=dict(item.data), mask=item.mask) for item in items]
+        is_one = len(of_steps) == 1
+        batch = of_steps[0] if is_one else jax.tree.map(lambda *x: np.stack(x), *of_steps)
+        if layout is None:
+            return jax.device_put(batch)
+        return shard_batch(batch, layout.mesh, axis=0 if is_one else 1)
+
+    return place
+
+
+class _Calls:
+    """An iterator over the batches of each call, with a state as grain's have."""
+
+    def __init__(self, iterator: grain.DatasetIterator, schedule: Schedule, step: int):
+        self.iterator = iterator
+        self.schedule = schedule
+        self.step = step
+
+    def __next__(self) -> list[Any]:
+        size = self.schedule.call_size(self.step)
+        items = [next(self.iterator) for _ in range(size)]
+        self.step += size
+        return items
+
+    def get_state(self) -> dict[str, Any]:
+        return {"step": self.step, "data": self.iterator.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+        self.iterator.set_state(state["data"])
+
+    def close(self) -> None:
+        self.iterator.close()

@@ -1,0 +1,251 @@
+"""The train state and the jitted train and evaluation steps."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from mmvae_jax.batch import Batch
+from mmvae_jax.maths.backward import Backward
+from mmvae_jax.maths.collectives import ALONE
+from mmvae_jax.means import OF_BACKWARD, Means, Metrics
+from mmvae_jax.model import MMVAE
+from mmvae_jax.objective import AUTO, loss_and_means
+from mmvae_jax.objective import value_and_grad as objective_value_and_grad
+from mmvae_jax.overrides import Overrides
+from mmvae_jax.training.mesh import Layout, gather, over_mesh
+from mmvae_jax.training.optimizer import reported
+
+
+class _Static:
+    """A hashable constant of a pytree whose hash is computed once, not at every jit call."""
+
+    def __init__(self, value: Any):
+        self.value = value
+        self._hash = hash(value)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, _Static) and self.value == other.value)
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Everything that a training run consists of; a pytree.
+
+    Attributes:
+      step: number of updates made.
+      params: the model's `nnx.Param` values, a plain nested dict.
+      opt_state: of the optimizer.
+      rest: the model's other variables, constant during training.
+      key: randomness of step s is ``fold_in(key, s)``.
+      layout: the mesh that the run is spread over, if it is.
+    """
+
+    step: Int[Array, "..."]
+    params: PyTree
+    opt_state: optax.OptState
+    rest: PyTree
+    key: Array
+    graphdef: _Static = flax.struct.field(pytree_node=False)
+    tx: optax.GradientTransformation = flax.struct.field(pytree_node=False)
+    layout: Layout | None = flax.struct.field(pytree_node=False, default=None)
+
+    def model(self) -> MMVAE:
+        """The MMVAE with the current parameters: a copy, which later steps leave alone.
+
+        From a mesh they are gathered on the default device; all processes must ask for it.
+        """
+        copy = _copy if self.layout is None else gather
+        return self.replace(params=copy(self.params), rest=copy(self.rest)).view()
+
+    def view(self) -> MMVAE:
+        """The MMVAE on the state's own arrays, for use inside a jitted function."""
+        return nnx.merge(self.graphdef.value, self.params, self.rest, copy=True)
+
+
+def create_train_state(
+    model: MMVAE,
+    tx: optax.GradientTransformation,
+    *,
+    key: PRNGKeyArray,
+    mesh: Mesh | None = None,
+    fsdp: bool = False,
+) -> TrainState:
+    """A train state that starts from the model's parameters; the model stays as it is.
+
+    Args:
+      model: an MMVAE in the mode to train it in (``model.train()`` unless it was changed).
+      tx: an optax optimizer.
+      key: the run's randomness.
+      mesh: devices of `make_mesh` to train on; without one, JAX's default device.
+      fsdp: whether large parameters and what the optimizer keeps for them are spread over the
+        devices, each of which otherwise has a copy.
+
+    Raises:
+      ValueError: if ``fsdp`` is asked for without a mesh.
+
+    >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
+    >>> int(state.step), state.model().config == config
+    (0, True)
+    """
+    if fsdp and mesh is None:
+        raise ValueError("fsdp is True, but mesh is None: give mesh=mm.make_mesh()")
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    params = _copy(nnx.to_pure_dict(params))
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=tx.init(params),
+        rest=_copy(nnx.to_pure_dict(rest)),
+        key=_copy(key),
+        graphdef=_Static(graphdef),
+        tx=tx,
+    )
+    if mesh is None:
+        return state
+    layout = Layout(mesh, fsdp)
+    return layout.place(state).replace(layout=layout)
+
+
+def _train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    overrides: Overrides | None = None,
+    backward: Backward = AUTO,
+) -> tuple[TrainState, Metrics]:
+    """One update of the parameters; the given state is donated and must not be used again.
+
+    Args:
+      state: of `create_train_state`.
+      batch: data and mask; for a state on a mesh best put there by `shard_batch`.
+      overrides: numbers to use in place of the config's; other values do not compile again.
+      backward: which particles the gradient is computed from.
+
+    Returns:
+      The next state, and the metrics of `value_and_grad`, with the optimizer's
+      ``learning_rate`` and ``skipped_updates`` where it tells them (see `make_optimizer`).
+
+    Raises:
+      ValueError: at trace time, if the batch does not fit the model's config.
+
+    >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
+    >>> state, metrics = mm.train_step(state, batch, overrides=mm.Overrides(beta=0.5))
+    >>> int(state.step), sorted(metrics)[:3]
+    (1, ['backward_share', 'bound/sound', 'bound/text'])
+    """
+    key = jax.random.fold_in(state.key, state.step)
+    metrics, grads = objective_value_and_grad(
+        state.view(), batch, key, overrides=overrides, backward=backward, layout=state.layout
+    )
+    grads = nnx.to_pure_dict(grads)
+    updates, opt_state = state.tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    if state.layout is not None:
+        params, opt_state = state.layout.constrain((params, opt_state))
+    metrics |= reported(opt_state)
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+
+def _train_steps(
+    state: TrainState,
+    batches: Batch,
+    *,
+    overrides: Overrides | None = None,
+    backward: Backward = AUTO,
+) -> tuple[TrainState, dict[str, Float[Array, " s"]]]:
+    """Several steps in one call, which saves what a call costs where steps are short.
+
+    Args:
+      state: of `create_train_state`; donated.
+      batches: as of `train_step`, with the steps as one more axis in front.
+      overrides: likewise, ``[s]``.
+      backward: which particles the gradient is computed from.
+
+    Returns:
+      The state after the last step, and the metrics of each, ``[s]``.
+
+    >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
+    >>> state, metrics = mm.train_steps(state, jax.tree.map(lambda x: np.stack([x] * 3), batch))
+    >>> int(state.step), metrics["loss"].shape
+    (3, (3,))
+    """
+
+    def step(state, given):
+        batch, overrides = given
+        return _train_step(state, batch, overrides=overrides, backward=backward)
+
+    return jax.lax.scan(step, state, (batches, overrides))
+
+
+def _eval_step(
+    state: TrainState,
+    batch: Batch,
+    key: PRNGKeyArray | None = None,
+    *,
+    overrides: Overrides | None = None,
+) -> Metrics:
+    """The metrics of a batch, with random layers off.
+
+    Args:
+      state: of `create_train_state`.
+      batch: data and mask.
+      key: randomness of the particles; by default that of the state's step, the same for every
+        batch.
+      overrides: numbers to use in place of the config's.
+
+    Returns:
+      Scalars. ``loss``: minus the bound, mean over examples with anything observed.
+      ``bound/<m>``: K-sample bound of the particles of expert m. ``log_likelihood/<m>``: mean
+      over particles of log p(x_m|z), not rescaled, in nats. ``kl``: mean over particles of
+      log q_mix(z|X) - log p(z). ``ess``: effective number of the K particles of an expert.
+      ``max_weight``: their largest normalised weight. Means are over the examples (and experts)
+      that are observed.
+
+    >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
+    >>> sorted(mm.eval_step(state, batch))[:4]
+    ['bound/sound', 'bound/text', 'ess', 'kl']
+    """
+    means = _eval_means(state, batch, key, overrides=overrides)
+    return {name: mean.value for name, mean in means.items()}
+
+
+def _eval_means(
+    state: TrainState,
+    batch: Batch,
+    key: PRNGKeyArray | None = None,
+    *,
+    overrides: Overrides | None = None,
+) -> Means:
+    """The metrics of `eval_step` as totals and counts, which add up over batches."""
+    if key is None:
+        key = jax.random.fold_in(state.key, state.step)
+
+    def of_device(params, rest, batch, shared, shards):
+        key, overrides = shared
+        model = nnx.merge(state.graphdef.value, params, rest, copy=True)
+        model.eval()
+        means = loss_and_means(model, batch, key, overrides=overrides, backward=AUTO, shards=shards)
+        return shards.sum_over_examples(means)
+
+    given = (state.params, state.rest, batch, (key, overrides))
+    layout = state.layout
+    means = of_device(*given, ALONE) if layout is None else over_mesh(layout, of_device)(*given)
+    return {name: mean for name, mean in means.items() if name not in OF_BACKWARD}
+
+
+train_step = jax.jit(_train_step, donate_argnums=0, static_argnames="backward")
+train_steps = jax.jit(_train_steps, donate_argnums=0, static_argnames="backward")
+eval_step = jax.jit(_eval_step)
+eval_means = jax.jit(_eval_means)
+
+
+def _copy(tree: PyTree) -> PyTree:
+    return jax.tree.map(jnp.copy, tree)

@@ -1,0 +1,182 @@
+"""The comparison of losses: all runs, one table and figure, shared classifiers, and going on."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.official_files import write_mnist
+from helpers.stopped_runs import stoppable_fit
+
+import mmvae_jax as mm
+from experiments import digits, figures, losses, measures, mnist_pairs, runs
+from experiments.losses import SHOWN, Config
+from mmvae_jax import plots
+from mmvae_jax.metrics import classifier
+
+LOSSES = ("dreg_looser", "elbo")
+TINY = {"hidden": 8, "latent_dim": 2, "K": 2, "batch_size": 16, "num_test": 20, "num_samples": 20}
+DIGITS = partial(
+    digits.Config, **TINY | {"hidden": (8,)}, modalities=2, pairings=1, num_particles=5
+)
+PAIRS = partial(mnist_pairs.Config, **TINY, num_particles=5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    """Tiny experiments, few examples at a time and no t-SNE."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(losses.EXPERIMENTS, "digits", DIGITS)
+        patch.setitem(losses.EXPERIMENTS, "mnist_pairs", PAIRS)
+        for module in (measures, figures, classifier):
+            patch.setattr(module, "CHUNK", 16)
+        quick = partial(classifier.train_classifier, num_steps=2)
+        patch.setattr(measures, "train_classifier", quick)
+        patch.setattr(plots, "project_2d", lambda z: z[:, :2])
+        patch.setattr(runs, "keep_compiled", lambda: None)
+        yield
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def one_run(loss="dreg_looser", *, experiment="digits", seed=0, **values):
+    """What metrics.json holds of a run, but for what nothing here looks at."""
+    measured = {path: values.get(path, 0.5) for path in SHOWN if "/" not in path}
+    nested = {
+        "log_likelihood": {"joint": {"mean": -3.0}},
+        "encoder_gradient": {"signal_to_noise": 2.0},
+    }
+    config = {"loss": loss, "seed": seed}
+    return {"experiment": experiment, "preset": "default", "config": config, **measured, **nested}
+
+
+def panels(figure) -> np.ndarray:
+    """Axes by row and column."""
+    return np.array(figure.axes).reshape(-1, len(SHOWN))
+
+
+@pytest.mark.slow
+def test_a_comparison_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
+    config = Config(
+        losses=LOSSES,
+        experiments=("digits",),
+        seeds=(3, 4),
+        num_steps=2,
+        num_gradients=3,
+        out=tmp_path / "losses",
+    )
+    out = config.out / "digits"
+    killed_before, started = stoppable_fit(
+        lambda options: (options["settings"]["loss"], options["seed"])
+    )
+
+    monkeypatch.setattr(mm, "fit", killed_before(3))
+    with pytest.raises(KeyboardInterrupt):
+        losses.main(config)
+    before = contents(config.out)
+    assert {path.name for path in out.iterdir()} == {"classifiers", *LOSSES}
+    assert {path.name for path in (out / "classifiers").iterdir()} == {"m0.npz", "m1.npz"}
+
+    with pytest.raises(
+        ValueError, match=r"out is .*losses, which is not an empty folder.*--resume"
+    ):
+        losses.main(config)
+    assert contents(config.out) == before
+
+    def trained_again(*_):
+        pytest.fail("classifiers were trained again")
+
+    monkeypatch.setattr(losses, "classifiers_of", trained_again)
+    monkeypatch.setattr(mm, "fit", killed_before(4))
+    resumed = Config(**{**vars(config), "resume": True})
+    capsys.readouterr()
+    found = losses.main(resumed)
+    assert started == [(loss, seed) for loss in LOSSES for seed in (3, 4)]
+    assert [(run["config"]["loss"], run["config"]["seed"]) for run in found] == started
+    for run in found:
+        folder = out / run["config"]["loss"] / f"seed{run['config']['seed']}"
+        assert run == json.loads((folder / "metrics.json").read_text())
+        assert run["steps"] == 2
+        assert run["log_likelihood"]["num_examples"] == 20  # all that are tested on
+        assert {*run["encoder_gradient"]} == {"signal_to_noise", "cosine"}
+        assert np.isfinite([losses.report.metric(run, path) for path in SHOWN]).all()
+    # All runs are judged by the same classifiers.
+    judged = [list(run["classifier_accuracy"].values()) for run in found]
+    assert judged == judged[:2] * 2  # a seed has its own test examples
+    after = contents(config.out)
+    assert {path: after[path] for path in before} == before
+    assert (config.out / "losses.png").read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out.splitlines()
+    for loss in LOSSES:
+        # In the table of all runs, which is printed last; that of one loss needs not name it.
+        assert any(line.startswith(f"| digits default, `loss={loss}` | 2 |") for line in printed)
+
+    assert losses.main(resumed) == found
+    assert set(contents(config.out)) == set(after)
+
+
+@pytest.mark.slow
+def test_real_experiments_share_the_table_and_the_figure(tmp_path, capsys):
+    write_mnist(tmp_path / "data/mnist")
+    config = Config(
+        losses=("stl_looser",),
+        seeds=(0,),
+        num_steps=2,
+        num_gradients=3,
+        data_dir=tmp_path / "data",
+        out=tmp_path / "losses",
+    )
+    found = losses.main(config)
+    assert [run["experiment"] for run in found] == ["digits", "mnist_pairs"]
+    printed = capsys.readouterr().out.splitlines()
+    for name in losses.EXPERIMENTS:
+        assert any(line.startswith(f"| {name} default | 1 |") for line in printed)
+        assert (config.out / name / "classifiers" / "m1.npz").exists()
+
+
+def test_the_figure_has_a_point_for_every_run():
+    found = [
+        one_run(loss, experiment=name, seed=seed, test_bound=10 * i + seed)
+        for name in ("digits", "mnist_pairs")
+        for i, loss in enumerate(("iwae_looser", "dreg_looser"))
+        for seed in (0, 1, 2)
+    ]
+    found[0]["log_likelihood"] = None
+    grid = panels(losses.draw(found))
+    assert grid.shape == (2, len(SHOWN))
+    assert [axes.get_title(loc="left") for axes in grid[0]] == [*SHOWN.values()]
+    assert [axes.get_ylabel() for axes in grid[:, 0]] == ["digits", "mnist_pairs"]
+    for axes in grid[:, 0]:
+        points = [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.lines]
+        assert points == [([0, 0, 0], [0, 1, 2]), ([1, 1, 1], [10, 11, 12])]
+        heights = [bar.get_segments()[0][0][1] for bar in axes.collections]
+        assert heights == [1, 11]  # the means
+        assert [text.get_text() for text in axes.get_xticklabels()] == ["iwae", "dreg"]
+        assert axes.lines[0].get_color() != axes.lines[1].get_color()
+    # A run without a likelihood has no point.
+    assert [len(line.get_xdata()) for line in grid[0, 1].lines] == [2, 3]
+    assert [len(line.get_xdata()) for line in grid[1, 1].lines] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"losses": ("dregs",)}, r"losses is \('dregs',\): choose some of \['iwae_looser'"),
+        ({"losses": ()}, r"losses is \(\): choose some of"),
+        ({"losses": ("stl", "stl")}, r"losses is \('stl', 'stl'\): choose some of .*each once"),
+        ({"experiments": ("cub",)}, r"experiments is \('cub',\): choose some of \['digits'"),
+        ({"seeds": ()}, r"seeds is \(\): give one or more"),
+        ({"seeds": (1, 1)}, r"seeds is \(1, 1\): give different integers"),
+        ({"num_gradients": 1}, "num_gradients is 1: give 0, or an integer of at least 2"),
+        ({"num_gradients": 0}, "num_gradients is 0: give an integer of at least 1"),
+        ({"num_steps": 0}, "num_steps is 0"),
+        ({"resume": True}, "resume is True, but out is .*losses, which does not exist"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_made(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        losses.main(Config(**{"out": tmp_path / "losses"} | changes))
+    assert not (tmp_path / "losses").exists()

@@ -1,0 +1,252 @@
+"""What experiments measure, of models so simple that it is known; last batches are filled up."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from flax import nnx
+from helpers.linear_gaussian import linear_gaussian
+from helpers.small_model import make_data, make_model
+from scipy.stats import norm
+
+import mmvae_jax as mm
+from experiments import measures
+from experiments.experiment import some_rows
+from mmvae_jax.data.arrays import MultimodalArrays, num_examples
+from mmvae_jax.metrics.images import ssim
+
+DIM = (12, 12, 1)
+NUM_CLASSES = 3
+#: Two classes are rare, so that means over examples and over classes differ.
+LABELS = np.array([0, 0, 0, 0, 1, 1, 2, 2])
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    """Eight examples are two whole batches and one that lacks an example."""
+    monkeypatch.setattr(measures, "CHUNK", 3)
+
+
+class Look(nnx.Module):
+    """Encodes the mean intensity, with next to no noise, plus what a modality is off by."""
+
+    def __init__(self, off=0.0):
+        self.off = off
+
+    def __call__(self, x):
+        mean = x.mean((1, 2, 3)) + self.off
+        loc = jnp.stack([mean, jnp.zeros_like(mean)], axis=1)
+        return loc, jnp.full_like(loc, -20.0)
+
+
+class Paint(nnx.Module):
+    """Decodes an image of that intensity, plus what a modality is off by."""
+
+    def __init__(self, off=0.0):
+        self.off = off
+
+    def __call__(self, z):
+        return jnp.broadcast_to(z[:, 0, None, None, None] + self.off, (len(z), *DIM))
+
+
+class Blank(nnx.Module):
+    """Decodes the same image whatever z."""
+
+    def __call__(self, z):
+        return jnp.full((len(z), *DIM), 0.25)
+
+
+class Nearest:
+    """Sees the classes 0, 1 and 2 in the intensities 0, 0.5 and 1."""
+
+    def predict(self, x):
+        seen = np.round(2 * np.asarray(x).mean((1, 2, 3)))
+        return np.clip(seen, 0, NUM_CLASSES - 1).astype(int)
+
+
+def picture_model(**networks):
+    """An encoder and a decoder for each modality; z of the prior is standard normal."""
+    config = mm.MMVAEConfig(
+        input_dims=dict.fromkeys(networks, DIM), latent_dim=2, prior_and_posterior_dist="normal"
+    )
+    encoders, decoders = ({name: pair[i] for name, pair in networks.items()} for i in range(2))
+    return mm.MMVAE(config, encoders, decoders, rngs=nnx.Rngs(0))
+
+
+def class_pictures(labels, *names):
+    """Every pixel says the class."""
+    x = np.broadcast_to(labels[:, None, None, None] / 2, (len(labels), *DIM)).astype(np.float32)
+    return MultimodalArrays(dict.fromkeys(names, x), labels)
+
+
+def byte_pictures(num, *names):
+    """Random bytes, each example of another brightness."""
+    rng = np.random.default_rng(0)
+    data = {
+        name: (rng.random((num, *DIM)) * rng.integers(20, 256, (num, 1, 1, 1))).astype(np.uint8)
+        for name in names
+    }
+    return MultimodalArrays(data, np.arange(num) % NUM_CLASSES)
+
+
+def test_coherence_says_what_is_given_and_what_is_generated():
+    """From a everything is one class too high, and so is every b: only class 2 has none above."""
+    model = picture_model(
+        a=(Look(off=0.5), Paint()), b=(Look(), Paint(off=0.5)), c=(Look(), Paint())
+    )
+    found = measures.measure_coherences(
+        SimpleNamespace(num_classes=NUM_CLASSES, num_samples=3001),
+        model,
+        class_pictures(LABELS, "a", "b", "c"),
+        dict.fromkeys("abc", Nearest()),
+        jax.random.key(0),
+    )
+    wrong = 2 / len(LABELS)
+    right = {"a": 1.0, "b": wrong, "c": 1.0}
+    pairs = {"a": dict.fromkeys("abc", wrong), "b": right, "c": right}
+    assert found["conditional_coherence_pairs"] == pairs
+    assert found["conditional_coherence"] == pytest.approx((3 * wrong + 3) / 6)
+    assert found["conditional_coherence_macro"] == pytest.approx((3 * (1 / 3) + 3) / 6)
+    subsets = found["conditional_coherence_subsets"]
+    assert [*subsets] == ["a", "b", "c", "a+b", "a+c", "b+c"]
+    assert subsets["b+c"] == right
+    assert found["conditional_coherence_by_size"][1] == found["conditional_coherence"]
+    # b agrees with a and c where both are 0, 2 z + 1 < 1/2, or 2, 2 z > 3/2; all draws count once.
+    share = norm.cdf(-0.25) + norm.sf(0.75)
+    standard_error = np.sqrt(share * (1 - share) / 3001)
+    assert abs(found["joint_coherence"] - share) < 4 * standard_error
+    assert found["joint_coherence"] * 3001 == pytest.approx(round(found["joint_coherence"] * 3001))
+
+
+def test_each_modality_has_its_own_latents():
+    """Half of the pictures in a are of the next class."""
+    labels = np.arange(90) % NUM_CLASSES
+    dataset = class_pictures(labels, "a", "b")
+    shown = (labels + np.arange(90) % 2) % NUM_CLASSES
+    dataset.data["a"] = class_pictures(shown, "a").data["a"]
+    found = measures.measure_latents(
+        picture_model(a=(Look(), Paint()), b=(Look(), Paint())),
+        class_pictures(labels, "a", "b"),
+        dataset,
+    )
+    assert found["latent_probe_modalities"] == {"a": 0.5, "b": 1.0}
+    assert found["latent_probe"] == 0.75
+    assert found["clustering_accuracy"] == {"a": 0.5, "b": 1.0}
+
+
+def test_an_axis_that_tells_nothing_is_not_active():
+    model = picture_model(a=(Look(), Paint()), b=(Look(), Paint()))
+    dataset = class_pictures(LABELS, "a", "b")
+    dataset.data["b"] = np.full_like(dataset.data["a"], 0.3)
+    assert measures.measure_active_units(model, dataset) == {"a": 1, "b": 0}
+
+
+def test_reconstructions_are_compared_with_intensities():
+    dataset = byte_pictures(8, "a", "b")
+    model = picture_model(a=(Look(), Paint()), b=(Look(), Blank()))
+    found = measures.measure_reconstructions(model, dataset, jax.random.key(0))["reconstruction"]
+    x = {name: pictures / np.float32(255) for name, pictures in dataset.data.items()}
+    shown = {"a": np.broadcast_to(x["a"].mean((1, 2, 3), keepdims=True), x["a"].shape)}
+    shown["b"] = np.full_like(x["b"], 0.25)
+    for name, original in x.items():
+        expected = np.square(original - shown[name]).mean()
+        np.testing.assert_allclose(found[name]["mse"], expected, rtol=1e-3)  # z has some noise
+        similarity = np.mean(ssim(jnp.asarray(original), jnp.asarray(shown[name])))
+        np.testing.assert_allclose(found[name]["ssim"], similarity, atol=1e-3)
+
+
+def test_images_that_are_too_small_have_no_ssim():
+    dataset = MultimodalArrays({name: np.asarray(x) for name, x in make_data().items()})
+    found = measures.measure_reconstructions(make_model(), dataset, jax.random.key(0))
+    assert {name: [*row] for name, row in found["reconstruction"].items()} == {"b": ["mse"]}
+
+
+def frechet(p, q):
+    """Squared distance of normals with the moments of two samples, by the textbook's formula."""
+    p_cov, q_cov = np.cov(p.T), np.cov(q.T)
+    roots = np.sqrt(np.linalg.eigvals(p_cov @ q_cov).real.clip(min=0))
+    return np.square(p.mean(0) - q.mean(0)).sum() + np.trace(p_cov + q_cov) - 2 * roots.sum()
+
+
+def test_frechet_distances_are_of_the_images_that_count():
+    def features(images):
+        return np.asarray(images)[:, :2, 0, 0]
+
+    num = 200  # 66 batches of three, and two more
+    dataset = byte_pictures(num, "a", "b")
+    model = picture_model(a=(Look(), Paint()), b=(Look(), Blank()))
+    found = measures.measure_frechet(
+        model, dataset, dict.fromkeys("ab", features), jax.random.key(0)
+    )
+    assert [*found] == ["prior", "a", "b"]
+    real = {name: features(pictures / 255) for name, pictures in dataset.data.items()}
+    for given in "ab":
+        level = (dataset.data[given] / 255).mean((1, 2, 3))
+        expected = frechet(real["a"], np.stack([level, level], axis=1))
+        np.testing.assert_allclose(found[given]["a"], expected, rtol=1e-3)
+    blank = np.square(real["b"].mean(0) - 0.25).sum() + np.trace(np.cov(real["b"].T))
+    for row in found.values():
+        np.testing.assert_allclose(row["b"], blank, rtol=1e-5)
+    z = norm.ppf((np.arange(10_000) + 0.5) / 10_000)
+    np.testing.assert_allclose(
+        found["prior"]["a"], frechet(real["a"], np.stack([z, z], axis=1)), rtol=0.35
+    )
+
+
+@pytest.mark.parametrize("family", ["normal", "laplace_with_softmax"])
+def test_divergences_are_the_integrals(family):
+    model = make_model(prior_and_posterior_dist=family)
+    model.prior_log_var.set_value(jnp.array([0.5, -0.3, 0.0, 0.2]))
+    data = make_data()
+    found = measures.measure_mean_divergences(
+        model, MultimodalArrays({name: np.asarray(x) for name, x in data.items()})
+    )
+    density = {"normal": scipy.stats.norm, "laplace_with_softmax": scipy.stats.laplace}[family]
+    loc, scale = (np.asarray(x, np.float64) for x in model.experts(data))
+    prior = [np.broadcast_to(np.asarray(p, np.float64), loc.shape[1:]) for p in model.pz_params]
+    experts = dict(zip(data, zip(loc, scale, strict=True), strict=True))
+
+    def divergence(p, q):
+        step = 1e-3
+        z = p[0] + p[1] * np.arange(-30 + step / 2, 30, step)[:, None, None]
+        log_p, log_q = (density.logpdf(z, *params) for params in (p, q))
+        return (np.exp(log_p) * (log_p - log_q) * step * p[1]).sum((0, 2)).mean()
+
+    for source, row in found.items():
+        assert [*row] == [*(name for name in data if name != source), "prior"]
+        for target, value in row.items():
+            expected = divergence(experts[source], (experts | {"prior": prior})[target])
+            np.testing.assert_allclose(value, expected, rtol=1e-4)
+
+
+def test_likelihoods_are_those_of_a_model_that_is_known():
+    case = linear_gaussian(3)
+    data = case.sample(13)
+    dataset = MultimodalArrays({name: x.astype(np.float32) for name, x in data.items()})
+    found = measures.measure_likelihoods(case.model(), dataset, jax.random.key(0), K=500)
+    assert (found["num_examples"], found["K"]) == (13, 500)
+    exact = {"joint": case.log_prob(data, case.names)}
+    exact |= {name: case.log_prob(data, [name]) for name in case.names}
+    for name, summary in {"joint": found["joint"], **found["marginal"]}.items():
+        # Weights spread by about their mean: 13 times 500 of them leave an error of about 0.01.
+        np.testing.assert_allclose(summary["mean"], exact[name].mean(), atol=0.06)
+        standard_error = exact[name].std(ddof=1) / np.sqrt(13)
+        np.testing.assert_allclose(summary["standard_error"], standard_error, rtol=0.1)
+
+
+def test_examples_are_drawn_once_and_for_all():
+    dataset = byte_pictures(50, "a")
+    rows = some_rows(dataset, 20)
+    assert len(np.unique(rows)) == 20
+    assert (np.diff(rows) > 0).all()
+    assert rows.max() > 25  # not simply the first
+    np.testing.assert_array_equal(some_rows(dataset, 20), rows)
+    np.testing.assert_array_equal(some_rows(dataset, 60), np.arange(num_examples(dataset)))
+
+
+def test_labels_are_needed():
+    with pytest.raises(ValueError, match="labels is None"):
+        measures.labels_of(byte_pictures(3, "a")._replace(labels=None))

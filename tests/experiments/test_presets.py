@@ -1,0 +1,163 @@
+"""The settings of the experiments: published ones against their numbers, and wrong ones."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+from helpers.official_files import write_cub
+from PIL import Image
+
+from experiments import cub, digits, mnist_pairs, mnist_svhn, mnist_svhn_text, polymnist
+
+DIGITS = digits.Config()
+POLYMNIST = polymnist.PRESETS["multivae"][1]
+MNIST_SVHN = mnist_svhn.PRESETS["paper"][1]
+
+#: What is common to all that Shi et al. (2019) train.
+SHI = {
+    "loss": "dreg_looser",
+    "posterior": "laplace_with_softmax",
+    "learn_prior": True,
+    "beta": 1.0,
+    "learning_rate": 1e-3,
+    "amsgrad": True,
+    "num_steps": None,
+}
+PUBLISHED = {
+    (mnist_svhn, "paper"): SHI
+    | {"K": 30, "latent_dim": 20, "batch_size": 128, "num_epochs": 30, "scale": 0.75}
+    | {"hidden": 400, "pairings": 30},
+    (mnist_svhn_text, "paper"): SHI
+    | {"K": 30, "latent_dim": 20, "batch_size": 128, "num_epochs": 30, "scale": 0.75},
+    (mnist_svhn_text, "mopoe"): {
+        "loss": "elbo",
+        "K": 1,
+        "beta": 2.5,
+        "posterior": "normal",
+        "learn_prior": False,
+        "latent_dim": 20,
+        "batch_size": 256,
+        "num_epochs": 200,
+        "learning_rate": 1e-3,
+        "amsgrad": False,
+        "scale": 0.75,
+        "pairings": 20,
+    },
+    (polymnist, "multivae"): {
+        "loss": "dreg_looser",
+        "K": 10,
+        "beta": 1.0,
+        "posterior": "normal",
+        "learn_prior": False,
+        "latent_dim": 512,
+        "batch_size": 256,
+        "num_epochs": 100,
+        "learning_rate": 1e-3,
+        "amsgrad": False,
+        "scale": 0.75,
+        "modalities": 5,
+        "networks": "conv",
+    },
+    (polymnist, "mmvaeplus"): {
+        "loss": "elbo",
+        "K": 1,
+        "beta": 1.0,
+        "posterior": "laplace_with_softmax",
+        "learn_prior": False,
+        "latent_dim": 160,
+        "batch_size": 128,
+        "num_epochs": 150,
+        "learning_rate": 1e-3,
+        "amsgrad": True,
+        "scale": 0.75,
+        "modalities": 5,
+        "networks": "resnet",
+    },
+    (cub, "paper"): SHI
+    | {"K": 50, "latent_dim": 64, "batch_size": 64, "num_epochs": 50, "scale": 0.01},
+}
+FACTORS = {
+    (mnist_svhn, "paper"): {"mnist": 3.918, "svhn": 1.0},
+    (mnist_svhn_text, "paper"): {"mnist": 3.918, "svhn": 1.0, "text": 384.0},
+    (mnist_svhn_text, "mopoe"): {"mnist": 3.918, "svhn": 1.0, "text": 384.0},
+    (polymnist, "multivae"): dict.fromkeys(("m0", "m1", "m2", "m3", "m4"), 1.0),
+    (polymnist, "mmvaeplus"): dict.fromkeys(("m0", "m1", "m2", "m3", "m4"), 1.0),
+    (cub, "paper"): {"image": 0.002604, "caption": 1.0},
+}
+
+
+@pytest.fixture(scope="module")
+def birds(tmp_path_factory) -> Path:
+    """Folder of a data set of captions, whose words decide the model's shape."""
+    root = tmp_path_factory.mktemp("data")
+    picture = Image.new("RGB", (8, 8))
+    images = {"train": {"001.Bird/a.jpg": picture}, "test": {"002.Bird/b.jpg": picture}}
+    write_cub(root / "cub", images, dict.fromkeys(images, ["a bird"] * 10))
+    return root
+
+
+@pytest.mark.parametrize(
+    "place", PUBLISHED, ids=lambda place: f"{place[0].__name__.split('.')[-1]}-{place[1]}"
+)
+def test_presets_have_the_published_settings(place, birds):
+    module, preset = place
+    _, config = module.PRESETS[preset]
+    expected = PUBLISHED[place]
+    assert {field: getattr(config, field) for field in expected} == expected
+    assert config.preset == preset
+    model = dataclasses.replace(config, data_dir=birds).model_config()
+    assert dict(model.likelihood_factors) == pytest.approx(FACTORS[place], rel=1e-3)
+    assert (model.K, model.loss, model.beta) == (config.K, config.loss, config.beta)
+    assert model.prior_and_posterior_dist == config.posterior
+    assert (model.learn_prior, model.latent_dim) == (config.learn_prior, config.latent_dim)
+    for name in model.modalities:
+        kind, params = model.likelihood(name)
+        is_text = name in ("text", "caption")
+        assert (kind, dict(params)) == (
+            ("categorical", {}) if is_text else ("laplace", {"scale": config.scale})
+        )
+
+
+@pytest.mark.parametrize("module", [mnist_svhn, mnist_svhn_text, polymnist, cub])
+def test_every_preset_says_its_name(module):
+    for name, (description, config) in module.PRESETS.items():
+        assert config.preset == name
+        assert description.endswith(".")
+        assert config.out == Path("runs") / config.name
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "message"),
+    [
+        (DIGITS, {"seeds": (0, 0)}, r"seeds is \(0, 0\): give different integers"),
+        (DIGITS, {"seeds": (1, -1)}, r"seeds is \(1, -1\): give different integers"),
+        (DIGITS, {"num_epochs": 3}, r"'num_steps': 1500, 'num_epochs': 3\}: give one of them"),
+        (DIGITS, {"num_steps": None}, r"'num_epochs': None\}: give one of them"),
+        (DIGITS, {"num_steps": None, "num_epochs": 0}, "num_epochs is 0: give an integer"),
+        (DIGITS, {"num_test": 0}, "num_test is 0: give an integer of at least 1"),
+        (DIGITS, {"num_likelihood": -1}, "num_likelihood is -1: give an integer from 0 on"),
+        (DIGITS, {"num_gradients": 1}, "num_gradients is 1: give 0, or an integer of at least 2"),
+        (DIGITS, {"num_particles": 0}, "num_particles is 0: give an integer of at least 1"),
+        (DIGITS, {"missing": math.nan}, "missing is nan: give a probability"),
+        (DIGITS, {"learning_rate": math.inf}, "learning_rate is inf: give a finite number above 0"),
+        (DIGITS, {"posterior": "cauchy"}, "prior_and_posterior_dist is 'cauchy'"),
+        (DIGITS, {"backward": "none"}, "'none'"),
+        (DIGITS, {"beta": -1.0}, "beta is -1.0"),
+        (DIGITS, {"fsdp": True}, "fsdp is True: add --mesh"),
+        (DIGITS, {"num_processes": 2}, "coordinator is None: give address:port"),
+        (POLYMNIST, {"modalities": 6}, "modalities is 6: give an integer from 2 to 5"),
+        (POLYMNIST, {"networks": "vit"}, "networks is 'vit': choose one of"),
+        (MNIST_SVHN, {"pairings": 0}, "pairings is 0"),
+        (MNIST_SVHN, {"scale": 0.0}, "scale is 0.0: give a finite number above 0"),
+        (mnist_pairs.Config(), {"hidden": 0}, "hidden is 0"),
+        (
+            cub.PRESETS["paper"][1],
+            {"image_factor": 0.0},
+            "image_factor is 0.0: give a finite number",
+        ),
+    ],
+)
+def test_wrong_values_are_named(config, changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(config, **changes)

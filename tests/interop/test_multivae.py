@@ -1,0 +1,201 @@
+"""MultiVae's models, converted, against what MultiVae computed with them."""
+
+import importlib.util
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from helpers.multivae_cases import CASES, NAMED, Stored
+
+import mmvae_jax as mm
+from mmvae_jax.interop import load_multivae
+from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
+from mmvae_jax.networks.polymnist import PolyMNISTDecoder, PolyMNISTEncoder
+from mmvae_jax.networks.svhn import SVHNDecoder, SVHNEncoder
+from mmvae_jax.objective import bound_of_batch
+
+# Both sides compute in float32, which has 7 digits; log weights are sums of thousands of terms.
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+@pytest.fixture(params=CASES)
+def stored(request):
+    return Stored(request.param)
+
+
+@pytest.fixture
+def small():
+    return Stored("normal")
+
+
+@pytest.fixture
+def images():
+    return Stored("mnist_svhn_text")
+
+
+def test_config(stored):
+    """All fields have the values of the case, and dims of images their channels last."""
+    ours, given = stored.load().config, CASES[stored.name].config
+    last = {(2, 5, 4): (5, 4, 2), (1, 4, 6): (4, 6, 1), (1, 28, 28): (28, 28, 1)}
+    last |= {(3, 32, 32): (32, 32, 3), (3, 28, 28): (28, 28, 3)}
+    dims = {name: last.get(dim, dim) for name, dim in given["input_dims"].items()}
+    assert ours == mm.MMVAEConfig(**{**given, "input_dims": dims})
+
+
+def test_posteriors(stored):
+    model = stored.load()
+    data, mask = stored.observed(model)
+    experts = model.experts(data)
+    expected = stored.stacked("loc/")[mask], stored.stacked("scale/")[mask]
+    chex.assert_trees_all_close((experts.loc[mask], experts.scale[mask]), expected, **TOLERANCE)
+    assert np.ptp(expected[1]) > 0.1  # nothing degenerate
+
+
+def test_log_weights_and_loss(stored):
+    """The loss as MultiVae reports it: minus the bound for IWAE, sum w~ log w for DReG."""
+    model, noise = stored.load(), stored.group("noise/")
+    observed = stored.observed(model)
+    bound, terms = jax.jit(lambda noise: bound_of_batch(model, observed, None, noise))(noise)
+    log_w = np.where(observed.mask[:, None], terms.log_w, 0)
+    np.testing.assert_allclose(log_w, stored.stacked("log_w/"), **TOLERANCE)
+    if model.config.loss == "dreg_looser":
+        surrogate = (jax.nn.softmax(terms.log_w, axis=1) * terms.log_w).sum(1)
+        bound = np.where(observed.mask, surrogate, 0).sum(0) / observed.mask.sum(0)
+    # MultiVae's weights exp(log w - logsumexp) are off by as much as log w is rounded.
+    rounding = np.finfo(np.float32).eps * np.abs(log_w).max()
+    np.testing.assert_allclose(-bound.sum(), stored.values["loss"], rtol=1e-6 + rounding)
+
+
+def test_reconstructions(stored):
+    decoded = mm.decode(stored.load(), jnp.asarray(stored.values["z"]))
+    chex.assert_trees_all_equal_shapes(decoded, stored.group("decoded/"))
+    chex.assert_trees_all_close(decoded, stored.group("decoded/"), **TOLERANCE)
+
+
+PACKAGES_OWN = {
+    ("mnist_svhn_text", "encoders", "mnist"): lambda d, r: MLPEncoder((28, 28, 1), d, rngs=r),
+    ("mnist_svhn_text", "encoders", "svhn"): lambda d, r: SVHNEncoder(d, rngs=r),
+    ("mnist_svhn_text", "decoders", "svhn"): lambda d, r: SVHNDecoder(d, rngs=r),
+    ("mnist_svhn_text", "decoders", "text"): lambda d, r: MLPDecoder(d, (4, 9), rngs=r),
+    ("polymnist", "encoders", "m0"): lambda d, r: PolyMNISTEncoder(d, rngs=r),
+    ("polymnist", "decoders", "m0"): lambda d, r: PolyMNISTDecoder(d, rngs=r),
+}
+
+
+@pytest.mark.parametrize("network", PACKAGES_OWN, ids=" ".join)
+def test_networks_are_the_package_s_own(network):
+    """Their definitions are equal, by which modalities are stacked and checkpoints restored."""
+    case, side, modality = network
+    model = Stored(case).load()
+    made = nnx.eval_shape(lambda: PACKAGES_OWN[network](model.config.latent_dim, nnx.Rngs(0)))
+    assert nnx.split(getattr(model, side)[modality])[0] == nnx.split(made)[0]
+
+
+@pytest.mark.parametrize("learn_prior", ["False", "false", "0", False], ids=repr)
+def test_a_prior_that_is_not_learned(small, learn_prior):
+    model = small.load(config={**small.config, "learn_prior": learn_prior})
+    assert model.config.learn_prior is False
+    assert not isinstance(model.prior_log_var, nnx.Param)
+    np.testing.assert_array_equal(model.prior_log_var[...], small.state["prior_log_var"][0])
+
+
+@pytest.mark.parametrize("learn_prior", ["True", "yes", True], ids=repr)
+def test_a_prior_that_is_learned(small, learn_prior):
+    model = small.load(config={**small.config, "learn_prior": learn_prior})
+    assert isinstance(model.prior_log_var, nnx.Param)
+
+
+def test_what_multivae_ignores_stays_without_effect(small):
+    """MultiVae's forward knows no beta, and factors only with uses_likelihood_rescaling."""
+    with pytest.warns(UserWarning, match="MultiVae's MMVAE accepts beta and ignores it"):
+        assert small.load(config={**small.config, "beta": 2.5}).config.beta == 1
+    unused = {**small.config, "uses_likelihood_rescaling": False}
+    with pytest.warns(UserWarning, match="ignores rescale_factors without"):
+        config = small.load(config=unused).config
+    assert config.likelihood_factors == {"image": 1.0, "bits": 1.0}
+
+
+def test_a_checkpoint_s_dict_is_a_state_dict_too(small):
+    wrapped = load_multivae({"model_state_dict": small.state}, small.config)
+    chex.assert_trees_all_equal(nnx.state(wrapped), nnx.state(small.load()))
+
+
+def test_a_module_stands_in_for_a_network_of_one_s_own(images):
+    """Its parameters are its own, and those in the state dict may be of any kind."""
+    module = MLPDecoder(6, (4, 9), hidden=(7,), rngs=nnx.Rngs(3))
+    images.state["decoders.text.anything.at.all"] = np.ones(2)
+    model = images.load(decoders={**NAMED[images.name], "text": module})
+    chex.assert_trees_all_equal(nnx.state(model.decoders["text"]), nnx.state(module))
+
+
+def test_a_folder_of_arrays(tmp_path, stored):
+    (tmp_path / "model_config.json").write_text(json.dumps(stored.config))
+    np.savez(tmp_path / "model.npz", **stored.state)
+    model = load_multivae(tmp_path, decoders=NAMED.get(stored.name))
+    chex.assert_trees_all_equal(nnx.state(model), nnx.state(stored.load()))
+    assert model.config == stored.load().config
+    assert load_multivae(str(tmp_path), {"K": 7}, decoders=NAMED.get(stored.name)).config.K == 7
+
+
+class MakesFolder:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_pickled_names_tell_networks_apart_and_are_not_run(tmp_path):
+    """Of the two decoders that would fit the table, one's name is in the file."""
+    stored, pickled = Stored("default"), tmp_path / "decoders.pkl"
+    (tmp_path / "model_config.json").write_text(
+        json.dumps({**stored.config, "custom_architectures": ["decoders"]})
+    )
+    np.savez(tmp_path / "model.npz", **stored.state)
+    for name, sigmoid in (("Decoder_AE_MLP", True), ("CubTextDecoderMLP", False)):
+        pickled.write_bytes(pickle.dumps([MakesFolder(tmp_path / "run"), name]))
+        assert load_multivae(tmp_path).decoders["table"].sigmoid is sigmoid
+    assert not (tmp_path / "run").exists()
+    pickle.loads(pickled.read_bytes())
+    assert (tmp_path / "run").exists()  # what is pickled would have made it
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_tensors_of_pytorch(small, dtype):
+    torch = pytest.importorskip("torch")
+    precision = getattr(torch, dtype)
+    tensors = {name: torch.from_numpy(x).to(precision) for name, x in small.state.items()}
+    parameters = {name: torch.nn.Parameter(x) for name, x in tensors.items()}
+    kernel = load_multivae(parameters, small.config).decoders["bits"].out.kernel[...]
+    assert kernel.dtype == jnp.float32
+    expected = tensors["decoders.bits.layers.1.0.weight"].float().numpy().T
+    np.testing.assert_array_equal(kernel, expected)
+
+
+@pytest.mark.slow
+def test_multivae_itself(tmp_path):
+    """MultiVae computes what is stored, and its folders are read as its state dicts are."""
+    pytest.importorskip("torch")
+    if importlib.util.find_spec("multivae") is None:
+        pytest.skip("multivae is not installed")
+    root = Path(__file__).parents[2]
+    script = [sys.executable, "tests/helpers/make_multivae_models.py", str(tmp_path)]
+    path = os.pathsep.join([str(root), str(root / "tests")])
+    subprocess.run(script, cwd=root, env={**os.environ, "PYTHONPATH": path}, check=True)
+    for name in CASES:
+        stored, made = Stored(name), Stored(name, tmp_path)
+        assert made.config == stored.config
+        chex.assert_trees_all_close(made.values, stored.values, **TOLERANCE)
+        model = load_multivae(tmp_path / name, decoders=NAMED.get(name))
+        chex.assert_trees_all_equal(nnx.state(model), nnx.state(stored.load()))

@@ -1,0 +1,200 @@
+"""Sparse, sampled and residual backward passes against the dense one."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from helpers.small_model import DIMS, double, every_mask, make_data, make_model
+
+import mmvae_jax as mm
+from mmvae_jax.maths.backward import Backward, coefficients
+
+K = 7
+DENSE = Backward("dense")
+EXAMPLES = jnp.arange(4)
+value_and_grad = jax.jit(mm.value_and_grad, static_argnames="backward")
+
+
+def problem(loss):
+    """A model and an incomplete batch in float64."""
+    model = make_model(loss=loss, K=K)
+    nnx.update(model, double(nnx.state(model)))
+    return model, mm.Batch(data=double(make_data()), mask=every_mask())
+
+
+@pytest.mark.parametrize(
+    ("loss", "chunk"),
+    [("iwae", 10), ("dreg_looser", 1000), ("mixture_dreg", 10), ("elbo", 56)],
+)
+def test_sparse_without_tolerance_is_dense(x64, loss, chunk):
+    """Same draws, same metrics, same gradient, in chunks that divide the particles or do not."""
+    model, batch = problem(loss)
+    expected = value_and_grad(model, batch, jax.random.key(1), backward=DENSE)
+    sparse = Backward("sparse", tolerance=0.0, chunk=chunk)
+    ours = value_and_grad(model, batch, jax.random.key(1), backward=sparse)
+    chex.assert_trees_all_close(ours, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["sampled", "residual"])
+@pytest.mark.parametrize("loss", ["dreg_looser", "mixture_dreg"])
+def test_drawn_particles_are_unbiased(x64, kind, loss):
+    """The mean over the choice of particles is the dense gradient of the same draws."""
+    model, batch = problem(loss)
+    noise = {m: jax.random.laplace(jax.random.key(i), (K, 8, 4)) for i, m in enumerate(DIMS)}
+    backward = Backward(kind, tolerance=0.2, chunk=64, num_backward=2)
+
+    @jax.jit
+    def gradients(keys):
+        def one(key):
+            _, grads = mm.value_and_grad(model, batch, key, noise=noise, backward=backward)
+            return jnp.concatenate([g.ravel() for g in jax.tree.leaves(grads)])
+
+        return jax.lax.map(one, keys)
+
+    drawn = gradients(jax.random.split(jax.random.key(2), 600))
+    _, dense = value_and_grad(model, batch, noise=noise, backward=DENSE)
+    dense = jnp.concatenate([g.ravel() for g in jax.tree.leaves(dense)])
+    error = drawn.std(0) / np.sqrt(len(drawn))
+    z_scores = jnp.abs(drawn.mean(0) - dense) / jnp.maximum(error, 1e-10)
+    assert error.max() > 1e-5  # it does vary
+    assert z_scores.max() < 5  # the largest of 700
+    assert (z_scores**2).mean() < 1.5
+
+
+def test_sparse_error_is_bounded_by_the_tolerance(x64):
+    model, batch = problem("dreg_looser")
+    _, dense = value_and_grad(model, batch, jax.random.key(1), backward=DENSE)
+    errors = []
+    for tolerance in (0.3, 1e-2, 1e-4):
+        backward = Backward("sparse", tolerance=tolerance)
+        _, grads = value_and_grad(model, batch, jax.random.key(1), backward=backward)
+        difference = jax.tree.map(lambda a, b: jnp.square(a - b).sum(), grads, dense)
+        norm = sum(jnp.square(g).sum() for g in jax.tree.leaves(dense))
+        errors.append(float(jnp.sqrt(sum(jax.tree.leaves(difference)) / norm)))
+    assert errors == sorted(errors, reverse=True)
+    assert 0 < errors[-1] < 1e-3
+
+
+@pytest.fixture
+def weights():
+    """Three experts, five particles, four examples; one example has nothing."""
+    logits = 3 * jax.random.normal(jax.random.key(4), (3, 5, 4))
+    return jax.nn.softmax(logits, axis=1).at[:, :, 0].set(0)
+
+
+def test_sparse_keeps_the_smallest_sufficient_set(weights):
+    kept = coefficients(Backward("sparse", tolerance=0.05), weights, None, EXAMPLES, joint=False)
+    assert ((kept == weights) | (kept == 0)).all()
+    dropped = weights - kept
+    assert (dropped.sum(1) <= 0.05).all()
+    smallest_kept = jnp.where(kept > 0, kept, jnp.inf).min(1)
+    assert (dropped.max(1) <= smallest_kept).all()
+    # one more could not be spared
+    has_any = (kept > 0).any(1)
+    assert ((dropped.sum(1) + smallest_kept > 0.05) | ~has_any).all()
+    assert not kept[:, :, 0].any()
+
+
+def test_joint_groups_share_the_tolerance(weights):
+    kept = coefficients(Backward("sparse", tolerance=0.05), weights / 3, None, EXAMPLES, joint=True)
+    dropped = (weights / 3 - kept).sum((0, 1))
+    assert (dropped <= 0.05).all()
+    smallest_kept = jnp.where(kept > 0, kept, jnp.inf).min((0, 1))
+    assert (dropped + smallest_kept > 0.05)[1:].all()
+
+
+@pytest.mark.parametrize("kind", ["sampled", "residual"])
+def test_draws_have_the_weights_as_their_mean(weights, kind):
+    backward = Backward(kind, tolerance=0.3, num_backward=2)
+    keys = jax.random.split(jax.random.key(5), 4000)
+    drawn = jax.vmap(lambda key: coefficients(backward, weights, key, EXAMPLES, joint=False))(keys)
+    largest_error = jnp.sqrt(weights / len(keys))  # of one draw, a Bernoulli variable
+    assert (jnp.abs(drawn.mean(0) - weights) <= 4.5 * largest_error + 1e-6).all()
+    np.testing.assert_allclose(drawn[:, :, :, 1:].sum(2), 1, rtol=1e-5)
+    assert not drawn[:, :, :, 0].any()
+
+
+def test_missing_data_change_no_bit():
+    model, batch = make_model(K=K), mm.Batch(data=make_data(), mask=every_mask())
+    spoilt = {
+        m: jnp.where(batch.mask[m].reshape(-1, *[1] * (x.ndim - 1)), x, jnp.nan)
+        for m, x in batch.data.items()
+    }
+    ours, expected = (
+        value_and_grad(model, given, jax.random.key(1), backward=Backward("sparse", chunk=50))
+        for given in (batch.replace(data=spoilt), batch)
+    )
+    chex.assert_tree_all_finite(expected)
+    chex.assert_trees_all_equal(ours, expected)
+
+
+@pytest.mark.slow
+def test_memory_holds_three_numbers_per_particle():
+    """Temporaries of the compiled gradient: no activations of all particles, as dense has them."""
+
+    def temporaries(kind, num_particles):
+        model = mm.MMVAE(make_model(K=num_particles).config, rngs=nnx.Rngs(0))
+        lowered = value_and_grad.lower(
+            model, mm.Batch(data=make_data()), jax.random.key(0), backward=Backward(kind)
+        )
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    many = temporaries("sparse", 1000)
+    num_more = len(DIMS) * (1000 - 10) * 8
+    assert many - temporaries("sparse", 10) <= 3 * 4 * num_more
+    assert many < temporaries("dense", 1000) / 20
+
+
+def test_metrics_tell_what_was_dropped():
+    model, batch = make_model(K=K), mm.Batch(data=make_data(), mask=every_mask())
+
+    def share_and_mass(backward):
+        metrics, _ = value_and_grad(model, batch, jax.random.key(1), backward=backward)
+        return float(metrics["backward_share"]), float(metrics["dropped_mass"])
+
+    assert share_and_mass(DENSE) == (1, 0)
+    shares, masses = zip(
+        *(share_and_mass(Backward("sparse", tolerance=t)) for t in (0.05, 0.3)), strict=True
+    )
+    assert 1 > shares[0] > shares[1] > 1 / K  # one of each group at least
+    assert 0 < masses[0] < 0.05 < masses[1] < 0.3
+    share, mass = share_and_mass(Backward("sampled"))
+    assert share == pytest.approx(1 / K)
+    assert 0 < mass < 1 - 1 / K
+    state = mm.create_train_state(model, optax.sgd(0.0), key=jax.random.key(0))
+    assert not {"backward_share", "dropped_mass"} & set(mm.eval_step(state, batch))
+
+
+def test_random_decoders_run_dense():
+    class Noisy(nnx.Module):
+        def __init__(self):
+            self.out = nnx.Linear(4, 6, rngs=nnx.Rngs(0))
+            self.dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(1))
+
+        def __call__(self, z):
+            return self.dropout(self.out(z))
+
+    model = mm.MMVAE(make_model(K=K).config, decoders={"a": Noisy()}, rngs=nnx.Rngs(0))
+    batch = mm.Batch(data=make_data())
+    auto = value_and_grad(model, batch, jax.random.key(1), backward=Backward())
+    dense = value_and_grad(model, batch, jax.random.key(1), backward=DENSE)
+    chex.assert_trees_all_equal(auto, dense)
+    with pytest.raises(ValueError, match=r"decoders draw random numbers.*backward='dense'"):
+        value_and_grad(model, batch, jax.random.key(1), backward=Backward("sparse"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "spars"}, r"backward is 'spars': choose one of \['auto', 'dense'"),
+        ({"tolerance": 1.0}, "tolerance is 1.0: give a share from 0 to below 1"),
+        ({"chunk": 0}, "chunk is 0: give an integer of at least 1"),
+        ({"num_backward": 0}, "num_backward is 0: give an integer of at least 1"),
+    ],
+)
+def test_wrong_settings(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Backward(**fields)

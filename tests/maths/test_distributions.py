@@ -1,0 +1,98 @@
+"""Families, mixture and likelihoods against scipy and against their definitions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from mmvae_jax.maths.distributions import (
+    FAMILIES,
+    mixture_log_prob,
+    prior_log_prob,
+    responsibilities,
+)
+from mmvae_jax.maths.likelihoods import LIKELIHOODS, Likelihood, log_likelihood
+
+SCIPY = {"normal": scipy.stats.norm, "laplace_with_softmax": scipy.stats.laplace}
+
+
+@pytest.fixture
+def points():
+    z, loc, raw = jax.random.normal(jax.random.key(0), (3, 5, 4))
+    return z, loc, raw
+
+
+def test_scales(points):
+    _, _, raw = points
+    laplace = FAMILIES["laplace_with_softmax"].to_scale(raw)
+    np.testing.assert_allclose(laplace.sum(-1), 4, rtol=1e-5)
+    np.testing.assert_allclose(FAMILIES["normal"].to_scale(raw), np.exp(raw / 2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_density_and_draws(name, points):
+    z, loc, raw = points
+    family, reference = FAMILIES[name], SCIPY[name]
+    scale = family.to_scale(raw)
+    expected = reference.logpdf(z, loc, scale).sum(-1)
+    np.testing.assert_allclose(family.log_prob(z, loc, scale), expected, rtol=1e-4)
+    draws = family.standard(jax.random.key(1), (20_000,), jnp.float32)
+    assert scipy.stats.kstest(draws, reference.cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_prior_integrates_to_one(name):
+    z, step = jnp.linspace(-40, 40, 20_001, retstep=True)
+    log_p = prior_log_prob(FAMILIES[name], jnp.array([0.3]), z[:, None])
+    np.testing.assert_allclose((jnp.exp(log_p) * step).sum(), 1, rtol=1e-4)
+
+
+def test_mixture_of_the_observed(points):
+    """log of the mean density of the observed experts; responsibilities are shares of it."""
+    log_q = points[0]
+    mask = jnp.array([[1, 1, 1, 0], [1, 0, 1, 0], [0, 0, 0, 1], [1, 1, 1, 0], [0, 1, 0, 0]], bool)
+    spoilt = jnp.where(mask, log_q, jnp.nan)
+    density = np.where(mask, np.exp(log_q), 0)
+    np.testing.assert_allclose(
+        mixture_log_prob(spoilt, mask), np.log(density.sum(0) / mask.sum(0)), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        responsibilities(spoilt, mask), density / density.sum(0), rtol=1e-5, atol=1e-7
+    )
+
+
+def test_likelihoods_against_scipy():
+    decoded = np.asarray(jax.random.normal(jax.random.key(2), (6, 3, 4)))
+    x = np.asarray(jax.random.uniform(jax.random.key(3), (6, 3, 4)))
+    binary = (x > 0.5).astype(np.float32)
+    classes = x.argmax(-1)
+    logits = decoded - scipy.special.logsumexp(decoded, axis=-1, keepdims=True)
+    probs = scipy.special.expit(decoded)
+    picked = np.take_along_axis(logits, classes[..., None], -1)[..., 0]
+    table = [
+        ("normal", x, {"scale": 0.3}, scipy.stats.norm.logpdf(x, decoded, 0.3).sum((1, 2))),
+        ("laplace", x, {"scale": 0.3}, scipy.stats.laplace.logpdf(x, decoded, 0.3).sum((1, 2))),
+        ("bernoulli", binary, {}, scipy.stats.bernoulli.logpmf(binary, probs).sum((1, 2))),
+        ("categorical", classes, {}, picked.sum(1)),
+        ("categorical", np.eye(4, dtype=np.float32)[classes], {}, picked.sum(1)),
+    ]
+    for name, data, params, expected in table:
+        ours = log_likelihood(LIKELIHOODS[name], params)(jnp.asarray(decoded), jnp.asarray(data))
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, err_msg=name)
+
+
+def test_users_likelihood():
+    """A function of one example with its own parameters, such as a Poisson."""
+
+    def poisson(decoded, x, *, exposure):
+        return jax.scipy.stats.poisson.logpmf(x, exposure * jnp.exp(decoded)).sum()
+
+    rates, counts = jnp.full((3, 2), 0.4), jnp.array([[0, 1], [2, 3], [4, 5]])
+    ours = log_likelihood(Likelihood(poisson), {"exposure": 2.0})(rates, counts)
+    expected = scipy.stats.poisson.logpmf(counts, 2 * np.exp(0.4)).sum(-1)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+
+
+def test_every_named_likelihood_has_a_sampler():
+    assert all(likelihood.sample for likelihood in LIKELIHOODS.values())

@@ -1,0 +1,60 @@
+"""Log-likelihoods of a data set against the estimates of its examples."""
+
+import jax
+import numpy as np
+import pytest
+from helpers.small_model import DIMS, every_mask, make_data, make_model
+
+import mmvae_jax as mm
+from mmvae_jax.data.arrays import MultimodalArrays
+from mmvae_jax.metrics.likelihood import bits_per_dim, measure_log_likelihoods
+
+PAIRS = [("a", "b"), (("a", "b"), "c")]
+
+
+def make_dataset(mask=None):
+    return MultimodalArrays({name: np.asarray(x) for name, x in make_data().items()}, mask=mask)
+
+
+def assert_is(found, nll, defined):
+    """Mean and standard error of the defined examples' estimates."""
+    values = -np.asarray(nll)[defined]
+    assert np.isfinite(values).all()
+    assert found.num_rows == len(values)
+    np.testing.assert_allclose(found.mean, values.mean(), rtol=1e-6)
+    np.testing.assert_allclose(found.standard_error, values.std(ddof=1) / len(values) ** 0.5)
+
+
+def test_means_and_errors_are_of_the_examples_for_which_each_is_defined():
+    model, mask, key = make_model(), every_mask(), jax.random.key(0)
+    batch = mm.Batch(make_data(), mask)
+    found = measure_log_likelihoods(
+        model, make_dataset(mask), key.copy(), conditional=PAIRS, K=20, batch_size=8
+    )
+    keys = jax.random.split(jax.random.fold_in(key, 0), 6)
+    a, b, c = (mask[name] for name in DIMS)
+    assert_is(found.joint, mm.compute_joint_nll(model, batch, keys[0], K=20), a | b | c)
+    for name, key in zip(DIMS, keys[1:4], strict=True):
+        nll = mm.compute_marginal_nll(model, batch, key, modality=name, cond_mod=name, K=20)
+        assert_is(found.marginal[name], nll, mask[name])
+    defined = [a & b, (a | b) & c]
+    for pair, key, where in zip(PAIRS, keys[4:], defined, strict=True):
+        nll = mm.compute_cond_nll_ratio(
+            model, batch, key, cond_mod=pair[0], pred_mods=pair[1], K=20
+        )
+        assert_is(found.conditional[pair], nll, where)
+
+
+def test_batches_add_up_to_all_examples():
+    model, dataset = make_model(), make_dataset()
+    found = measure_log_likelihoods(model, dataset, jax.random.key(0), K=500, batch_size=3)
+    whole = measure_log_likelihoods(model, dataset, jax.random.key(1), K=500, batch_size=8)
+    assert found.joint.num_rows == whole.joint.num_rows == 8
+    np.testing.assert_allclose(found.joint.mean, whole.joint.mean, rtol=0.02)  # other particles
+
+
+@pytest.mark.parametrize("num_levels", [1, 256])
+def test_the_uniform_costs_every_bit(num_levels):
+    """Levels that all are as probable: log2 levels each, as a density of 1 on 0 to 1."""
+    log_density = 0.0
+    assert bits_per_dim(log_density, (28, 28, 3), num_levels=num_levels) == np.log2(num_levels)
