@@ -19,11 +19,11 @@ from mmvae_jax.metrics.inception import load_inception
 
 
 def command_line(presets: Mapping[str, tuple[str, Experiment]] | type[Experiment]) -> None:
-    """`main` of the command line's settings; what is wrong with them is said without a trace.
+    """``main`` of the command line's settings; what is wrong with them is said without a trace.
 
     Args:
-        presets: a description and settings by name, which then are subcommands; or the class of
-            the settings alone.
+      presets: a description and settings by name, which then are subcommands; or the class of
+        the settings alone.
     """
     if isinstance(presets, type):
         config = tyro.cli(presets)
@@ -50,11 +50,11 @@ def main(config: Experiment) -> list[dict[str, Any]]:
     """Run the experiment with each of its seeds, print a summary and return what is measured.
 
     Returns:
-        What ``metrics.json`` of every run holds.
+      What ``metrics.json`` of every run holds.
 
     Raises:
-        ValueError: if a folder is not fit for its run, before anything is computed or written.
-        FileNotFoundError: if the data, or files named by the config, are not there.
+      ValueError: if a folder is not fit for its run, before anything is computed or written.
+      FileNotFoundError: if the data, or files named by the config, are not there.
     """
     check(config)
     return finish(config)
@@ -64,8 +64,8 @@ def check(config: Experiment) -> None:
     """Look for what is wrong with the folders of all runs, and the files that they are to use.
 
     Raises:
-        ValueError: if one of them is not fit; nothing is written.
-        FileNotFoundError: if a file is not there.
+      ValueError: if one of them is not fit; nothing is written.
+      FileNotFoundError: if a file is not there.
     """
     if config.resume and not config.out.exists():
         raise ValueError(f"resume is True, but out is {config.out}, which does not exist")
@@ -78,8 +78,8 @@ def check_files(config: Experiment) -> None:
     """Reads the networks that a config names: what is wrong with them shows before training.
 
     Raises:
-        ValueError: if classifiers or Inception's weights are not fit.
-        FileNotFoundError: if there is no file of Inception's weights.
+      ValueError: if classifiers or Inception's weights are not fit.
+      FileNotFoundError: if there is no file of Inception's weights.
     """
     if config.num_classes and config.classifiers is not None:
         load_classifiers(config.classifiers, config.model_config().input_dims)

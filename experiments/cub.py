@@ -5,7 +5,7 @@
 
 The second experiment of Shi et al. (2019). Test species are none of those trained on, so nothing
 here is told by class: the measure is the correlation of images and captions (section 4.3), with
-features that need no downloads unless `--inception` gives some.
+features that need no downloads unless ``--inception`` gives some.
 """
 
 import dataclasses
@@ -76,7 +76,7 @@ class Config(Experiment):
         self.check_positive("scale", "image_factor")
 
     def load(self) -> Problem:
-        """The data set in `data_dir`, all images in memory."""
+        """The data set in ``data_dir``, all images in memory."""
         train, test, vocabulary = cub(self.data_dir)
 
         def as_text(captions: np.ndarray) -> list[str]:
@@ -113,8 +113,8 @@ class Config(Experiment):
     ) -> dict[str, Any]:
         """Correlations of images and captions, real and generated, means over pairs in -1 to 1.
 
-        Protocol: `fit_cca` on training pairs, of image features (`square_colours`, or Inception's)
-        and caption embeddings (`fit_topics`).
+        Protocol: ``fit_cca`` on training pairs, of image features (``square_colours``, or
+        Inception's) and caption embeddings (``fit_topics``).
         """
         config = model.config
         fitted = problem.probe

@@ -45,7 +45,7 @@ class Config(Experiment):
     modalities: int = 3
     """Images per example, 2 to 5: one digit in as many handwritings and sceneries."""
     text: bool = False
-    """Add the digit's name as one more modality, `word`."""
+    """Add the digit's name as one more modality, ``word``."""
     networks: Networks = "mlp"
     """Encoders and decoders of the images; those of words are always MLPs."""
     hidden: tuple[int, ...] = (512,)

@@ -61,7 +61,7 @@ class Config:
     modalities: int = 3
     """Images per example, 2 to 5."""
     text: bool = False
-    """Add the digit's name as one more modality, `word`."""
+    """Add the digit's name as one more modality, ``word``."""
     networks: digits.Networks = "mlp"
     """Encoders and decoders of the images; those of words are always MLPs."""
     hidden: tuple[int, ...] = (512,)
@@ -116,7 +116,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def command_line() -> None:
-    """`main` of the command line's settings; what is wrong with them is said without a trace."""
+    """``main`` of the command line's settings; what is wrong with them is said without a trace."""
     config = tyro.cli(Config)
     try:
         check_out(config.out)
@@ -203,7 +203,7 @@ def relative_error(
 
 
 def check_finite(row: Row) -> None:
-    """Raise `FloatingPointError` if a run has diverged."""
+    """Raise ``FloatingPointError`` if a run has diverged."""
     for name, value in row.items():
         if not math.isfinite(value):
             raise FloatingPointError(

@@ -44,11 +44,11 @@ class Problem(NamedTuple):
     """The data of an experiment.
 
     Attributes:
-        train: to train on.
-        test: to measure on, complete and with labels.
-        probe: complete training examples with labels, for latent probes: few enough to be in
-            memory.
-        texts: how modalities that are text become strings.
+      train: to train on.
+      test: to measure on, complete and with labels.
+      probe: complete training examples with labels, for latent probes: few enough to be in
+        memory.
+      texts: how modalities that are text become strings.
     """
 
     train: MultimodalArrays
@@ -112,7 +112,7 @@ class Experiment(abc.ABC):
     """Folder of the data sets; without one, that of $MMVAE_DATA, or a download where there is one
     to check."""
     classifiers: Path | None = None
-    """Folder of `python -m experiments.train_classifiers`; without one, classifiers are trained
+    """Folder of ``python -m experiments.train_classifiers``; without one, classifiers are trained
     for each run."""
     inception: Path | None = None
     """File of InceptionV3's weights, for Frechet distances as published; without one they are those
@@ -120,11 +120,11 @@ class Experiment(abc.ABC):
     seed: int = 0
     """Of data, initial parameters and particles."""
     seeds: tuple[int, ...] = ()
-    """Run once for each of these, in folders `seed<N>` of `out`, instead of once with `seed`."""
+    """Seeds of several runs, in folders ``seed<N>`` of ``out``, instead of one with ``seed``."""
     out: Path = Path("runs/experiment")
     """Folder of the run, new or empty."""
     resume: bool = False
-    """Go on with the run in `out`, which must have the same settings."""
+    """Go on with the run in ``out``, which must have the same settings."""
     mesh: tuple[int, int] | None = None
     """Devices to spread the examples over, and the particles; by default one device, or with
     several processes all of them for the examples."""
@@ -171,7 +171,7 @@ class Experiment(abc.ABC):
         """The data, of this config's seed.
 
         Raises:
-            FileNotFoundError: if they are not there, saying where to get them.
+          FileNotFoundError: if they are not there, saying where to get them.
         """
 
     @abc.abstractmethod
@@ -209,7 +209,7 @@ class Experiment(abc.ABC):
         """Refuses a field.
 
         Raises:
-            ValueError: naming the field, its value and the fix, unless it is good.
+          ValueError: naming the field, its value and the fix, unless it is good.
         """
         if not is_good:
             raise ValueError(f"{field} is {getattr(self, field)!r}: {fix}")
@@ -218,7 +218,7 @@ class Experiment(abc.ABC):
         """Refuses fields that are no positive numbers.
 
         Raises:
-            ValueError: for the first of them.
+          ValueError: for the first of them.
         """
         for field in fields:
             value = getattr(self, field)
@@ -266,7 +266,7 @@ def is_count(value: Any) -> bool:
 
 
 def some_rows(dataset: MultimodalArrays, num: int) -> np.ndarray:
-    """Returns the numbers of `num` examples drawn without replacement, or of all if fewer, rising.
+    """Returns the sorted indices of ``num`` examples drawn without replacement (all, if fewer).
 
     They are the same for every run.
     """

@@ -42,12 +42,12 @@ def draw(
     by class. Of many classes the first ten are shown.
 
     Args:
-        model: a trained MMVAE.
-        problem: its data.
-        history: columns of history.jsonl.
-        divergence: of `measures.measure_mean_divergences`.
-        key: of the latents drawn.
-        num_samples: samples of the prior, and steps of the way, to show.
+      model: a trained MMVAE.
+      problem: its data.
+      history: columns of history.jsonl.
+      divergence: of ``measures.measure_mean_divergences``.
+      key: of the latents drawn.
+      num_samples: samples of the prior, and steps of the way, to show.
     """
     names = model.config.modalities
     grid_key, prior_key, weight_key, share_key = jax.random.split(key, 4)

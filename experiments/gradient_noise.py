@@ -18,9 +18,9 @@ class Moments(NamedTuple):
     """Of the encoders' gradient over the particles of one batch.
 
     Attributes:
-        mean: of `num` gradients, all parameters in a vector.
-        variance: sum over the parameters of the variance of one gradient.
-        num: how many gradients were drawn.
+      mean: of ``num`` gradients, all parameters in a vector.
+      variance: sum over the parameters of the variance of one gradient.
+      num: how many gradients were drawn.
     """
 
     mean: Float[Array, " p"]
@@ -39,15 +39,15 @@ def measure_gradient_noise(
     """Returns signal to noise and direction of the encoders' gradient under the model's loss.
 
     Args:
-        model: an MMVAE.
-        batch: examples, the same for all gradients.
-        key: randomness of the particles.
-        num: gradients to draw.
+      model: an MMVAE.
+      batch: examples, the same for all gradients.
+      key: randomness of the particles.
+      num: gradients to draw.
 
     Returns:
-        `signal_to_noise`, `|E g| / sqrt(E |g - E g|^2)` (the ratio of Rainforth et al. 2018, of
-        the whole vector); `cosine`, of E g with the expected gradient of the unbiased estimator of
-        the same bound, free of the noise's bias, so that it may pass 1 a little.
+      ``signal_to_noise``, ``|E g| / sqrt(E |g - E g|^2)`` (the ratio of Rainforth et al. 2018, of
+      the whole vector); ``cosine``, of E g with the expected gradient of the unbiased estimator of
+      the same bound, free of the noise's bias, so that it may pass 1 a little.
     """
     bound = LOSSES[model.config.loss].bound
     estimator = "reparam" if bound == "elbo" else "mixture_dreg"

@@ -58,7 +58,7 @@ class Config:
     out: Path = Path("runs/losses")
     """Folder of the runs, new or empty."""
     resume: bool = False
-    """Go on with the runs in `out`."""
+    """Go on with the runs in ``out``."""
 
     def __post_init__(self) -> None:
         for field, known in (("losses", LOSSES), ("experiments", EXPERIMENTS)):
@@ -91,7 +91,7 @@ class Config:
 
 
 def command_line() -> None:
-    """`main` of the command line's settings; what is wrong with them is said without a trace."""
+    """``main`` of the command line's settings; what is wrong with them is said without a trace."""
     config = tyro.cli(Config)
     runs.keep_compiled()
     try:
@@ -110,8 +110,8 @@ def main(config: Config) -> list[dict[str, Any]]:
     """Do what is left of all runs, print a table and draw it; returns the metrics of all.
 
     Raises:
-        ValueError: if a folder is not fit for its run, before anything is computed or written.
-        FileNotFoundError: if the data are not there.
+      ValueError: if a folder is not fit for its run, before anything is computed or written.
+      FileNotFoundError: if the data are not there.
     """
     check(config)
     return finish(config, load(config))
@@ -121,7 +121,7 @@ def check(config: Config) -> None:
     """Look for what is wrong with the folders; nothing is written.
 
     Raises:
-        ValueError: if one of them is not fit.
+      ValueError: if one of them is not fit.
     """
     out = config.out
     if config.resume and not out.exists():

@@ -6,7 +6,7 @@ A picture is a random piece of 28 by 28 pixels of the modality's photograph, inv
 digit is brighter than 128 of 255 (Sutter, Daunhawer and Vogt, 2021). For every class and
 modality the digits are shuffled anew, so that an example shows as many handwritings as it has
 pictures. The result has the layout of the published data set, PNG files, and arrays that
-`mmvae_jax.data.polymnist` maps into memory.
+``mmvae_jax.data.polymnist`` maps into memory.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ class Config:
     """Make a PolyMNIST from MNIST and photographs, one of them for each modality."""
 
     out: Path
-    """Folder to make, which must not hold anything yet; its name should be `polymnist`, by which
+    """Folder to make, which must not hold anything yet; its name should be ``polymnist``, by which
     the reader finds it in the parent folder."""
     data_dir: Path | None = None
     """Folder with MNIST's files; without one, that of $MMVAE_DATA, or a download."""
@@ -60,7 +60,7 @@ class Config:
 
 
 def command_line() -> None:
-    """`main` of the command line's settings; what is wrong with them is said without a trace."""
+    """``main`` of the command line's settings; what is wrong with them is said without a trace."""
     try:
         main(tyro.cli(Config))
     except (ImportError, OSError, ValueError) as error:
@@ -71,9 +71,9 @@ def main(config: Config) -> None:
     """Writes the data set of a config.
 
     Raises:
-        FileExistsError: if `out` holds something.
-        FileNotFoundError: if a file of MNIST is missing.
-        ValueError: if a photograph is unreadable or too small, or there are too few.
+      FileExistsError: if ``out`` holds something.
+      FileNotFoundError: if a file of MNIST is missing.
+      ValueError: if a photograph is unreadable or too small, or there are too few.
     """
     if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
         raise FileExistsError(f"out is {config.out}, which holds something: choose a new folder")
@@ -110,12 +110,12 @@ def describe(config: Config, splits: Splits, photos: Mapping[str, Photo]) -> dic
 
 
 def first_of_mnist(digits: MultimodalArrays, num: int | None) -> MultimodalArrays:
-    """Returns the first `num` digits, all of them for None, in the order of PolyMNIST's reader.
+    """Returns the first ``num`` digits, all of them for None, in the order of PolyMNIST's reader.
 
     That is the first of every class, then the second of every class, and so on.
 
     Raises:
-        ValueError: if there are not so many.
+      ValueError: if there are not so many.
     """
     total = num_examples(digits)
     if num is not None and not 1 <= num <= total:
@@ -127,7 +127,7 @@ def first_of_mnist(digits: MultimodalArrays, num: int | None) -> MultimodalArray
 def make_modalities(
     digits: MultimodalArrays, photos: Sequence[Photo], seed: int, split: str
 ) -> Iterator[tuple[str, UInt8[np.ndarray, "n 28 28 3"]]]:
-    """Yields the name and images of each modality, image `i` being of the class of digit `i`.
+    """Yields the name and images of each modality, image ``i`` being of the class of digit ``i``.
 
     A modality is the same however many others there are.
     """
@@ -157,7 +157,7 @@ def invert(
 
 
 def write_png(folder: Path, images: UInt8[np.ndarray, "n h w 3"], labels: np.ndarray) -> None:
-    """Writes the images to `<index>.<label>.png`, the index counting within the class."""
+    """Writes the images to ``<index>.<label>.png``, the index counting within the class."""
     folder.mkdir(parents=True)
     names = [f"{i}.{c}.png" for i, c in zip(_rank_in_class(labels), labels, strict=True)]
 
@@ -175,8 +175,8 @@ def load_backgrounds(paths: tuple[Path, ...]) -> dict[str, Photo]:
     """Returns photographs by name: these files, those of a folder, or scikit-image's.
 
     Raises:
-        ValueError: if a file is no image or too small, or there is none.
-        ImportError: if no path is given and scikit-image is missing.
+      ValueError: if a file is no image or too small, or there is none.
+      ImportError: if no path is given and scikit-image is missing.
     """
     if not paths:
         photos = _scikit_image()

@@ -48,11 +48,11 @@ def measure(
     """Returns all that metrics.json says of a model, from the test examples of a problem.
 
     Args:
-        config: how much to measure, and by which classifiers.
-        state: of the model, on a mesh or not.
-        model: the model itself.
-        problem: data.
-        key: randomness.
+      config: how much to measure, and by which classifiers.
+      state: of the model, on a mesh or not.
+      model: the model itself.
+      problem: data.
+      key: randomness.
     """
     bound_key, reconstruction_key, likelihood_key, gradient_key, *keys = jax.random.split(key, 9)
     classifier_key, coherence_key, frechet_key, inception_key, more_key = keys
@@ -110,7 +110,7 @@ def measure_coherences(
 ) -> Json:
     """Returns the coherence of what is generated from every subset of modalities, and the joint.
 
-    `conditional_coherence` is the mean over the ordered pairs of different modalities.
+    ``conditional_coherence`` is the mean over the ordered pairs of different modalities.
     """
     conditional_key, joint_key = jax.random.split(key)
     num_classes = config.num_classes
@@ -142,7 +142,7 @@ def measure_coherences(
 def measure_latents(model: mm.MMVAE, train: MultimodalArrays, test: MultimodalArrays) -> Json:
     """Returns what posterior means tell of the class.
 
-    Protocol: one `latent_probe` per modality, fitted to the means of training examples and scored
+    Protocol: one ``latent_probe`` per modality, fitted to the means of training examples and scored
     on those of test examples; k-means on the latter, with as many clusters as classes.
     """
     fitted = latents_of_experts(model, train, batch_size=CHUNK)
@@ -169,7 +169,7 @@ def measure_active_units(model: mm.MMVAE, test: MultimodalArrays) -> dict[str, i
 
 
 def measure_mean_divergences(model: mm.MMVAE, test: MultimodalArrays) -> Json:
-    """Returns KL(q_m||q_j) and, under the name `prior`, KL(q_m||p), means over examples."""
+    """Returns KL(q_m||q_j) and, under the name ``prior``, KL(q_m||p), means over examples."""
     config = model.config
     family = config.prior_and_posterior_dist
     loc, scale = model.pz_params
@@ -211,10 +211,10 @@ def measure_frechet(
     """Returns the Frechet distances of images generated from each modality, and from the prior.
 
     Args:
-        model: an MMVAE.
-        test: real examples.
-        features: an extractor for each modality that is an image.
-        key: randomness.
+      model: an MMVAE.
+      test: real examples.
+      features: an extractor for each modality that is an image.
+      key: randomness.
     """
     config = model.config
     batches = list(eval_batches(test, CHUNK))
@@ -276,7 +276,7 @@ def labels_of(dataset: MultimodalArrays) -> Int[np.ndarray, " n"]:
     """Returns the class of every example.
 
     Raises:
-        ValueError: if it is unknown.
+      ValueError: if it is unknown.
     """
     if dataset.labels is None:
         raise ValueError("labels is None: coherence and probes need the class of every example")

@@ -53,7 +53,7 @@ class Config(Experiment):
         self.check_positive("scale")
 
     def load(self) -> Problem:
-        """MNIST of `data_dir`, each digit with another of its class."""
+        """MNIST of ``data_dir``, each digit with another of its class."""
         train, test = mnist_pairs(mnist(self.data_dir), self.seed)
         return Problem(train, test, take(train, some_rows(train, NUM_PROBE)))
 

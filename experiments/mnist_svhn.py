@@ -50,7 +50,7 @@ class Config(Experiment):
         self.check_positive("scale")
 
     def load(self) -> Problem:
-        """Pairs of the two data sets in `data_dir`, made with the config's seed."""
+        """Pairs of the two data sets in ``data_dir``, made with the config's seed."""
         train, test = mnist_svhn(self.data_dir, num_pairings=self.pairings, seed=self.seed)
         return Problem(train, test, take(train, some_rows(train, NUM_PROBE)))
 

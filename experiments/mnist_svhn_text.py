@@ -40,7 +40,7 @@ class Config(mnist_svhn.Config):
     out: Path = Path("runs/mnist_svhn_text")
 
     def load(self) -> Problem:
-        """Triples of the two data sets in `data_dir`, made with the config's seed."""
+        """Triples of the two data sets in ``data_dir``, made with the config's seed."""
         train, test = data.mnist_svhn(
             self.data_dir, num_pairings=self.pairings, text=True, seed=self.seed
         )

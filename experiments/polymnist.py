@@ -3,7 +3,7 @@
     python -m experiments.polymnist --help
     python -m experiments.polymnist multivae --data-dir FOLDER --seeds 0 1 2
 
-The data set is read from FOLDER/polymnist; `python -m experiments.make_polymnist` makes one.
+The data set is read from FOLDER/polymnist; ``python -m experiments.make_polymnist`` makes one.
 """
 
 import dataclasses
@@ -64,7 +64,7 @@ class Config(Experiment):
         self.check_positive("scale")
 
     def load(self) -> Problem:
-        """PolyMNIST as it lies in `data_dir`."""
+        """PolyMNIST as it lies in ``data_dir``."""
         train, test = polymnist(self.data_dir, num_modalities=self.modalities)
         return Problem(train, test, take(train, some_rows(train, NUM_PROBE)))
 

@@ -7,11 +7,11 @@ class Published(NamedTuple):
     """A published value.
 
     Attributes:
-        experiment: the experiment of the same data set.
-        preset: its settings that are those of the source.
-        metric: where ``metrics.json`` has its own such value, with ``/`` between names.
-        value: as printed in the source; shares lie in 0 to 1.
-        source: in words, the same for all the values that share a row.
+      experiment: the experiment of the same data set.
+      preset: its settings that are those of the source.
+      metric: where ``metrics.json`` has its own such value, with ``/`` between names.
+      value: as printed in the source; shares lie in 0 to 1.
+      source: in words, the same for all the values that share a row.
     """
 
     experiment: str

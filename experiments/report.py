@@ -49,8 +49,8 @@ class Run(NamedTuple):
     """A finished run.
 
     Attributes:
-        file: its metrics.json.
-        metrics: what the file holds.
+      file: its metrics.json.
+      metrics: what the file holds.
     """
 
     file: Path
@@ -68,7 +68,7 @@ class Config:
 
 
 def command_line() -> None:
-    """`main` of the command line's settings; what is wrong with them is said without a trace."""
+    """``main`` of the command line's settings; what is wrong with them is said without a trace."""
     try:
         main(tyro.cli(Config))
     except (OSError, ValueError) as error:
@@ -79,8 +79,8 @@ def main(config: Config) -> None:
     """Prints the table, and writes it.
 
     Raises:
-        FileExistsError: if there is something at `out` already.
-        ValueError: if the runs are not fit for a table, see `load_runs`.
+      FileExistsError: if there is something at ``out`` already.
+      ValueError: if the runs are not fit for a table, see ``load_runs``.
     """
     if config.out is not None and config.out.exists():
         raise FileExistsError(f"out is {config.out}, which exists already: choose a new file")
@@ -95,8 +95,8 @@ def load_runs(dirs: Sequence[Path]) -> list[Run]:
     """Returns every finished run at or below the folders, once.
 
     Raises:
-        ValueError: if a folder holds no finished run, a file is damaged or lacks one of `FIELDS`,
-            or two runs differ in neither a setting nor the seed; the message names the files.
+      ValueError: if a folder holds no finished run, a file is damaged or lacks one of ``FIELDS``,
+        or two runs differ in neither a setting nor the seed; the message names the files.
     """
     if not dirs:
         raise ValueError("dirs is empty: name folders of finished runs")
@@ -118,7 +118,7 @@ def table(runs: Sequence[Metrics]) -> str:
     """Returns a Markdown table, a row for every setting, and a note on where it was computed.
 
     Args:
-        runs: what their metrics.json hold; those of one setting have different seeds.
+      runs: what their metrics.json hold; those of one setting have different seeds.
     """
     groups = _same_setting(runs)
     presets = sorted(set(map(_preset_of, groups)))
@@ -139,7 +139,7 @@ def table(runs: Sequence[Metrics]) -> str:
 
 
 def columns_for(published: Iterable[Published]) -> dict[str, str]:
-    """Returns titles by path: those of `COLUMNS`, and others of which a published value is."""
+    """Returns titles by path: those of ``COLUMNS``, and others of which a published value is."""
     extra = {p.metric: _title(p.metric) for p in published if p.metric not in COLUMNS}
     return COLUMNS | extra
 
@@ -152,9 +152,9 @@ def row(
     """Returns the line of runs that differ in their seed alone.
 
     Args:
-        runs: one or more.
-        columns: titles by the path of their metric.
-        settings: names of those to show.
+      runs: one or more.
+      columns: titles by the path of their metric.
+      settings: names of those to show.
     """
     config = runs[0]["config"]
     shown = [f"`{name}={config[name]}`" for name in settings if name in config]

@@ -32,12 +32,12 @@ def check_folder(out: Path, config: Mapping[str, Any], *, resume: bool) -> None:
     """Look for what is wrong with a run's folder; nothing is written.
 
     Args:
-        out: folder of the run: new or empty, or, to go on, that of a run with this config.
-        config: of `mmvae_jax.training.setup.run_config`.
-        resume: whether to go on.
+      out: folder of the run: new or empty, or, to go on, that of a run with this config.
+      config: of ``mmvae_jax.training.setup.run_config``.
+      resume: whether to go on.
 
     Raises:
-        ValueError: if `out` is not such a folder, saying what to do about it.
+      ValueError: if ``out`` is not such a folder, saying what to do about it.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"out is {out}, which is a file: choose a folder")

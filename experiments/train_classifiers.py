@@ -3,7 +3,7 @@
     python -m experiments.train_classifiers --dataset polymnist --out classifiers/polymnist
 
 One for each modality is trained on the training split and scored on the test split: its accuracy
-there is a ceiling of every coherence that is measured with it. `--classifiers` of the experiments
+there is a ceiling of every coherence that is measured with it. ``--classifiers`` of the experiments
 takes the folder.
 """
 
@@ -89,7 +89,7 @@ class Config:
 
 
 def command_line() -> None:
-    """`main` of the command line's settings; what is wrong with them is said without a trace."""
+    """``main`` of the command line's settings; what is wrong with them is said without a trace."""
     try:
         config = tyro.cli(Config)
         runs.keep_compiled()
@@ -102,12 +102,12 @@ def main(config: Config) -> dict[str, float]:
     """Trains the classifiers of a config and writes them to its folder, their accuracies last.
 
     Returns:
-        The share of the test split's examples that are recognised, by modality.
+      The share of the test split's examples that are recognised, by modality.
 
     Raises:
-        FileExistsError: if `out` holds something.
-        FileNotFoundError: if a file of the data set is missing.
-        ValueError: if a file of the data set is damaged, or not needed.
+      FileExistsError: if ``out`` holds something.
+      FileNotFoundError: if a file of the data set is missing.
+      ValueError: if a file of the data set is damaged, or not needed.
     """
     out = config.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -134,7 +134,7 @@ def train_all(config: Config, splits: Splits) -> tuple[dict[str, float], dict[st
     """Trains, writes and scores one modality after the other, and prints a row for each.
 
     Returns:
-        By modality the accuracy on the test split, and the seconds that it took.
+      By modality the accuracy on the test split, and the seconds that it took.
     """
     train, test = splits
     labels, unseen = np.asarray(train.labels), np.asarray(test.labels)

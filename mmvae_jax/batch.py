@@ -94,7 +94,7 @@ def encoder_input(config: MMVAEConfig, name: str, x: PyTree) -> PyTree:
 def check_names(
     field: str, given: Any, config: MMVAEConfig, required: tuple[str, ...] = ()
 ) -> None:
-    """Raise ValueError unless `given` is a mapping by known modalities, with all required ones."""
+    """Raise ValueError unless ``given`` maps known modalities, all required ones among them."""
     if not isinstance(given, Mapping):
         raise ValueError(f"{field} is a {type(given).__name__}: give a dict by modality name")
     missing = [name for name in required if name not in given]

@@ -89,16 +89,16 @@ class MMVAEConfig:
         do not drown small ones.
       rescale_factors: the factor of each modality; ``max_j dim_j / dim_m`` when left out.
       decoders_dist: likelihood of each modality: normal, laplace, bernoulli (logits),
-        categorical (logits over the last axis), a `Likelihood` of one's own, or just its log
+        categorical (logits over the last axis), a ``Likelihood`` of one's own, or just its log
         density ``(decoded [*input_dim], x [*input_dim], **params) -> log p []`` of one example;
         normal for modalities left out.
       decoder_dist_params: keyword parameters of the likelihoods: ``{"scale": s}`` for normal
         and laplace (default 1), anything for one's own.
       K: particles drawn from each expert.
-      prior_and_posterior_dist: ``laplace_with_softmax``, ``normal``, or a `Family` of one's own.
+      prior_and_posterior_dist: ``laplace_with_softmax``, ``normal``, or a ``Family`` of one's own.
       learn_prior: train the prior's scale.
       beta: weight of log p(z) - log q(z|X) in the log importance weights.
-      loss: a key of `LOSSES`: bound and gradient estimator in one name.
+      loss: a key of ``LOSSES``: bound and gradient estimator in one name.
 
     Raises:
       ValueError: naming the field, its value and the fix.
@@ -215,7 +215,7 @@ class MMVAEConfig:
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, tuples and numbers, as `from_dict` takes them."""
+        """Plain dicts, tuples and numbers, as ``from_dict`` takes them."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {name: _plain(value) for name, value in fields.items()}
 
@@ -234,7 +234,7 @@ class MMVAEConfig:
         return json.dumps(self.to_dict(), indent=2)
 
     def describe(self) -> dict[str, Any]:
-        """What `to_json` would hold, with names in the place of functions: for people to read."""
+        """What ``to_json`` would hold, with names in the place of functions: for people to read."""
         return json.loads(json.dumps(self.to_dict(), default=_name))
 
     @classmethod
@@ -250,7 +250,7 @@ class MMVAEConfig:
 
     @classmethod
     def from_json(cls, text: str) -> MMVAEConfig:
-        """The config that `to_json` wrote."""
+        """The config that ``to_json`` wrote."""
         fields = json.loads(text)
         if not isinstance(fields, dict):
             raise ValueError(f"config JSON holds a {type(fields).__name__}: it must be an object")
@@ -297,7 +297,7 @@ def _checked_likelihoods(given: Any, dims: Mapping[str, tuple[int, ...]]) -> Fro
 
 
 def _named(field: str, given: Any, dims: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`given`, checked to be a mapping whose keys are modalities."""
+    """``given``, checked to be a mapping whose keys are modalities."""
     if not isinstance(given, Mapping):
         raise ValueError(f"{field} is {given!r}: give a dict by modality name")
     unknown = [name for name in given if name not in dims]

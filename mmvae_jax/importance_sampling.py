@@ -2,9 +2,9 @@
 
 Particles are stratified over the mixture's components and their weights averaged in log space,
 tile by tile with a running logsumexp: memory depends on the tile and not on the number of particles
-(under `jax.grad`, which stores every tile, it does).
+(under ``jax.grad``, which stores every tile, it does).
 
-One program, compiled for `BLOCK` examples, serves batches of any size: they are cut into blocks,
+One program, compiled for ``BLOCK`` examples, serves batches of any size: they are cut into blocks,
 the last one filled up, and what was filled up costs next to nothing.
 """
 
@@ -50,7 +50,7 @@ class Task(NamedTuple):
 
     Attributes:
       targets: sets of modalities; the likelihood of each set is estimated.
-      K: particles of each example, or of each expert with `every_expert`.
+      K: particles of each example, or of each expert with ``every_expert``.
       size: particles per decoder call.
       every_expert: K particles of every observed expert, instead of K spread over them.
       rescaled: multiply log-likelihoods by the config's factors.
@@ -91,7 +91,7 @@ def estimate(
 
 
 def _cut(a: Shaped[Array, "..."], *, first: int, count: int, axis: int) -> Shaped[Array, "..."]:
-    """So many entries along the axis, filled up to `BLOCK` with zeros."""
+    """So many entries along the axis, filled up to ``BLOCK`` with zeros."""
     part = jax.lax.slice_in_dim(a, first, first + count, axis=axis)
     padding = [(0, 0)] * a.ndim
     padding[axis] = (0, BLOCK - count)
@@ -108,7 +108,7 @@ def _of_block(
     key: PRNGKeyArray,
     task: Task,
 ) -> tuple[Float[Array, "t b"], Diagnostics]:
-    """`estimate` for a block of which the first `num_examples` count."""
+    """``estimate`` for a block of which the first ``num_examples`` count."""
     model = nnx.merge(graphdef, state, copy=True)
     experts = observed_experts(model.experts(observed.data), proposal)
     offset_key, noise_key = jax.random.split(key)

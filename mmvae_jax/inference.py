@@ -1,7 +1,7 @@
 """What one does with a trained MMVAE: encode, decode, predict, reconstruct, generate.
 
 Pure functions of a model, a batch and a key, usable under jit, vmap and grad. Random layers are
-off. Under `jax.jit`, strings, counts and flags are static arguments.
+off. Under ``jax.jit``, strings, counts and flags are static arguments.
 """
 
 from collections.abc import Sequence
@@ -114,13 +114,13 @@ def predict(
     flatten: bool = False,
     sample: bool = False,
 ) -> dict[str, Float[Array, "..."]]:
-    """Generate modalities from others: `encode` with ``cond_mod``, `decode` into ``gen_mod``.
+    """Generate modalities from others: ``encode`` with ``cond_mod``, ``decode`` into ``gen_mod``.
 
     Returns:
       ``{modality: [b, N, *input_dim]}``, or ``[b * N, *input_dim]`` with ``flatten``.
 
     Raises:
-      ValueError: as `encode` and `decode`.
+      ValueError: as ``encode`` and ``decode``.
 
     >>> sounds = mm.Batch({"sound": data["sound"]})
     >>> mm.predict(model, sounds, jax.random.key(0), gen_mod="text", N=4)["text"].shape
@@ -155,7 +155,7 @@ def reconstruct(
       missing.
 
     Raises:
-      ValueError: as `encode` and `decode`.
+      ValueError: as ``encode`` and ``decode``.
 
     >>> mm.reconstruct(model, batch, jax.random.key(0))["sound"]["text"].shape
     (5, 1, 2, 3)
@@ -194,7 +194,7 @@ def generate(
     """Draw latents from the prior and decode every modality, ``{modality: [n, *input_dim]}``.
 
     Raises:
-      ValueError: as `decode`.
+      ValueError: as ``decode``.
 
     >>> mm.generate(model, jax.random.key(0), 7)["sound"].shape
     (7, 4)

@@ -1,6 +1,6 @@
 """Importance-sampled likelihoods, in nats, of each example.
 
-All estimators draw z from a mixture of experts (`mmvae_jax.importance_sampling`). The standard
+All estimators draw z from a mixture of experts (``mmvae_jax.importance_sampling``). The standard
 draws are the same for every example of a batch (common random numbers): an example's answer
 depends on the key and on the example only, neither on its neighbours nor on ``batch_size_K``. Use
 another key for another batch, so that errors average out.
@@ -39,7 +39,7 @@ def compute_joint_nll(
       K: particles of each example.
       batch_size_K: particles per decoder call, of all examples together: changes memory and speed,
         not the answer. 64 on CPU and 4096 elsewhere by default.
-      return_diagnostics: also return `Diagnostics`.
+      return_diagnostics: also return ``Diagnostics``.
 
     Returns:
       Nats per example; 0 where nothing is observed.
@@ -65,7 +65,7 @@ def compute_joint_nll_paper(
     """The joint estimate as in the paper's code: K particles of every expert, rescaled likelihoods.
 
     With rescale factors other than 1 it is no likelihood, and only compares with numbers computed
-    the same way. Arguments, result and errors as in `compute_joint_nll`.
+    the same way. Arguments, result and errors as in ``compute_joint_nll``.
 
     >>> mm.compute_joint_nll_paper(model, batch, jax.random.key(0), K=50).shape
     (5,)
@@ -87,13 +87,15 @@ def compute_marginal_nll(
     batch_size_K: int | None = None,
     return_diagnostics: bool = False,
 ) -> Float[Array, " b"] | tuple[Float[Array, " b"], Diagnostics]:
-    """-log p(x_m), by importance sampling from the experts in `cond_mod` (Shi et al. 2019, sec. 4).
+    """Returns -log p(x_m), by importance sampling from the experts in ``cond_mod``.
+
+    Shi et al. 2019, section 4.
 
     ``log p(x_m) ~ log 1/K sum_k p(x_m|z_k) p(z_k) / q_mix(z_k|x_c)``. Every proposal converges to
     the same value; the modality's own expert does so fastest.
 
     Returns:
-      Nats per example; NaN where x_m, or all of `cond_mod`, is missing.
+      Nats per example; NaN where x_m, or all of ``cond_mod``, is missing.
 
     Raises:
       ValueError: for unknown names, a batch that does not fit, or counts below 1.
@@ -127,10 +129,10 @@ def compute_cond_nll(
     """Plain Monte Carlo over the posterior, ``-log 1/K sum_k p(x_t|z_k)`` with z from q(z|x_cond).
 
     MultiVae's definition of the conditional likelihood. It treats q(z|x_cond) as if it were the
-    true posterior; `compute_cond_nll_ratio` does not.
+    true posterior; ``compute_cond_nll_ratio`` does not.
 
     Returns:
-      ``{modality: [b]}`` in nats; NaN where x_t, or all of `cond_mod`, is missing.
+      ``{modality: [b]}`` in nats; NaN where x_t, or all of ``cond_mod``, is missing.
 
     Raises:
       ValueError: for unknown names, a batch that does not fit, or counts below 1.
@@ -164,11 +166,11 @@ def compute_cond_nll_ratio(
 ) -> Float[Array, " b"]:
     """-log p(x_T|x_S) as ``log p(x_S) - log p(x_T, x_S)``, both from the same particles of S.
 
-    Each is estimated by importance sampling from the experts in S (`cond_mod`), so that the ratio
+    Each is estimated by importance sampling from the experts in S (``cond_mod``), so that the ratio
     converges to the model's conditional likelihood whatever the experts are.
 
     Returns:
-      Nats per example of all observed modalities of T (`pred_mods`) together; NaN where all of
+      Nats per example of all observed modalities of T (``pred_mods``) together; NaN where all of
       S, or all of T, is missing.
 
     Raises:

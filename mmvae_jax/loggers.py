@@ -1,7 +1,7 @@
 """Where the metrics of a training run go: functions ``(step, metrics, state) -> None``.
 
-A training loop calls each of them with the step, a flat dict of scalars and the `TrainState`, which
-they read and do not keep.
+A training loop calls each of them with the step, a flat dict of scalars and the ``TrainState``,
+which they read and do not keep.
 """
 
 import importlib
@@ -31,7 +31,7 @@ def jsonl(file: str | os.PathLike) -> Logger:
 
     Made for runs that are killed and go on: the first call drops what the file says of its own step
     and of later ones, and a last line that was never finished; every call leaves the file complete.
-    Numbers read back as they were; NaN and the infinities are written as Python's `json` does.
+    Numbers read back as they were; NaN and the infinities are written as Python's ``json`` does.
 
     Raises:
       ValueError: when called, if the file holds lines that are not of this kind.
@@ -60,7 +60,7 @@ def jsonl(file: str | os.PathLike) -> Logger:
 
 
 def read_jsonl(file: str | os.PathLike) -> dict[str, Shaped[np.ndarray, " rows"]]:
-    """The columns of a file of `jsonl`, NaN where a row lacks one.
+    """The columns of a file of ``jsonl``, NaN where a row lacks one.
 
     Raises:
       FileNotFoundError: if there is no such file.
@@ -83,7 +83,7 @@ def tensorboard(
 
     Args:
       logdir: of this run alone.
-      images: pictures of a state by name, such as `cross_generations`.
+      images: pictures of a state by name, such as ``cross_generations``.
       images_every: steps between pictures, which are drawn at the first call and at the first one
         from every multiple on.
 
@@ -118,8 +118,8 @@ def wandb(run: Any, *, images: Images | None = None, images_every: int = 1000) -
 
     Args:
       run: what ``wandb.init`` returned.
-      images: as for `tensorboard`.
-      images_every: as for `tensorboard`.
+      images: as for ``tensorboard``.
+      images_every: as for ``tensorboard``.
 
     Raises:
       ImportError: if wandb is missing.
@@ -138,8 +138,8 @@ def mlflow(*, images: Images | None = None, images_every: int = 1000) -> Logger:
     """Log to the active run of MLflow, which keeps both values of a step that is repeated.
 
     Args:
-      images: as for `tensorboard`.
-      images_every: as for `tensorboard`.
+      images: as for ``tensorboard``.
+      images_every: as for ``tensorboard``.
 
     Raises:
       ImportError: if MLflow is missing.
@@ -159,7 +159,7 @@ def mlflow(*, images: Images | None = None, images_every: int = 1000) -> Logger:
 
 
 def cross_generations(batch: Batch, key: PRNGKeyArray, num: int = 8) -> Images:
-    """A picture of every modality generated from every other one (`plots.cross_generation_grid`).
+    """A picture of every modality generated from every other one (``plots.cross_generation_grid``).
 
     Rows are what was given, columns what was generated from it. The examples and the noise are the
     same whenever it is drawn. Modalities other than grey and RGB images are left out, and what is

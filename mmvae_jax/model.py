@@ -28,8 +28,9 @@ class MMVAE(nnx.Module):
     Args:
       config: its settings.
       encoders: ``{modality: module}``, ``x [n, *input_dim] -> (loc [n, d], log_var [n, d])``,
-        where x may also be a pytree of arrays, see `Batch`; `MLPEncoder` for modalities left out.
-      decoders: ``{modality: module}``, ``z [n, d] -> [n, *input_dim]``; `MLPDecoder` for
+        where x may also be a pytree of arrays, see ``Batch``; ``MLPEncoder`` for modalities left
+        out.
+      decoders: ``{modality: module}``, ``z [n, d] -> [n, *input_dim]``; ``MLPDecoder`` for
         modalities left out, with a sigmoid for image-shaped inputs (3 axes) under a normal or
         Laplace likelihood.
       dtype: type that the default networks compute in, such as ``jnp.bfloat16``; parameters,
@@ -37,7 +38,7 @@ class MMVAE(nnx.Module):
       rngs: source of the default networks' initial parameters.
 
     Attributes:
-      prior_log_var: raw scale of the prior ``[d]``; an `nnx.Param` only if ``learn_prior``.
+      prior_log_var: raw scale of the prior ``[d]``; an ``nnx.Param`` only if ``learn_prior``.
 
     Raises:
       ValueError: if a network is given for an unknown modality, or carries state from one call
@@ -96,7 +97,7 @@ class MMVAE(nnx.Module):
           data: one array ``[b, *input_dim]`` per modality, or pytree of arrays; modalities left
             out have location 0 and a raw scale of 0.
           key: for encoders whose call takes ``rngs``.
-          stacking: how encoders of one architecture run, as in `Backward`.
+          stacking: how encoders of one architecture run, as in ``Backward``.
         """
         config = self.config
         style = resolve_stacking(stacking)

@@ -62,12 +62,12 @@ def value_and_grad(
       noise: ``{modality: [K, b, d]}`` standard draws of the posterior family, in place of the
         key's: ``z = loc + scale noise``.
       overrides: numbers to use in place of the config's.
-      backward: which particles the gradient is computed from; static under `jax.jit`.
+      backward: which particles the gradient is computed from; static under ``jax.jit``.
       layout: devices to spread the work over, each with its part of the examples and particles.
         The result is that of one device, up to rounding, for networks without random layers.
 
     Returns:
-      metrics: those of `eval_step`; ``grad_norm``, the gradient's global norm;
+      metrics: those of ``eval_step``; ``grad_norm``, the gradient's global norm;
         ``backward_share``, the share of the particles that the gradient is computed from, and
         ``dropped_mass``, the share of the weight that the others have.
       grads: shaped like ``nnx.state(model, nnx.Param)``.
@@ -119,9 +119,9 @@ def loss(
     overrides: Overrides | None = None,
     backward: Backward = DENSE,
 ) -> Float[Array, ""]:
-    """The loss of `value_and_grad` alone, to differentiate as a term of a loss of one's own.
+    """The loss of ``value_and_grad`` alone, to differentiate as a term of a loss of one's own.
 
-    `jax.grad` and `nnx.grad` of it give the estimator's gradient. The data are constants as
+    ``jax.grad`` and ``nnx.grad`` of it give the estimator's gradient. The data are constants as
     targets of the likelihoods: no gradient flows into them.
 
     >>> def penalised(model):
@@ -145,7 +145,7 @@ def loss_and_metrics(
     backward: Backward = DENSE,
     shards: Shards = ALONE,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """The mean loss and the metrics of a batch; arguments as in `value_and_grad`.
+    """The mean loss and the metrics of a batch; arguments as in ``value_and_grad``.
 
     On a mesh the metrics are those of all examples, and the gradient of the loss is the device's
     part of the whole gradient.

@@ -34,7 +34,7 @@ class Overrides(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """The numbers of an objective, whether the config says them or `Overrides`.
+    """The numbers of an objective, whether the config says them or ``Overrides``.
 
     Attributes:
       factors: rescale factor of each modality.
@@ -48,7 +48,7 @@ class Numbers(NamedTuple):
 
 
 def numbers(config: MMVAEConfig, overrides: Any, dtype: DTypeLike) -> Numbers:
-    """The config's numbers with those of `Overrides`, or None, in their places.
+    """The config's numbers with those of ``Overrides``, or None, in their places.
 
     Raises:
       ValueError: for unknown modalities and parameters, and arrays where one number belongs.

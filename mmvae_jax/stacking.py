@@ -72,9 +72,9 @@ def run(
     """Call ``function(name, network, input)`` for every network, one group at a time.
 
     Args:
-      groups: of `stack`.
-      stacked: of `stack`.
-      function: what to do with a network; `name` is that of the first of its group.
+      groups: of ``stack``.
+      stacked: of ``stack``.
+      function: what to do with a network; ``name`` is that of the first of its group.
       inputs: pytrees of arrays by modality, alike within a group.
       style: "scan" or "vmap" over a group, resolved.
 

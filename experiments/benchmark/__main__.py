@@ -74,7 +74,7 @@ def rates(config: Config, ours: dict[str, Any]) -> dict[str, Any]:
 
 
 def command_line() -> None:
-    """`main` of the command line's settings; what is wrong with them is said without a trace."""
+    """``main`` of the command line's settings; what is wrong with them is said without a trace."""
     config = tyro.cli(Config, prog="python -m experiments.benchmark")
     try:
         main(config)

@@ -127,7 +127,7 @@ class Config:
 
     @classmethod
     def from_json(cls, text: str) -> "Config":
-        """The config that `to_json` wrote."""
+        """The config that ``to_json`` wrote."""
         fields = json.loads(text)
         names = ("data_dir", "figure", "compilation_cache")
         paths = {name: Path(fields[name]) for name in names if fields[name] is not None}

@@ -14,7 +14,7 @@ Result = dict[str, Any]
 
 
 class Entry(NamedTuple):
-    """A contender (a key of `worker.CONTENDERS`) with its settings, and what to call it."""
+    """A contender (a key of ``worker.CONTENDERS``) with its settings, and what to call it."""
 
     label: str
     contender: str
@@ -90,7 +90,7 @@ def _load_of_others(workers: Sequence[Asked]) -> Iterator[Result]:
 
 
 def measure_rates(config: Config) -> Result:
-    """What `rates` says."""
+    """What ``rates`` says."""
     print("measuring the rate of matrix products", file=sys.stderr)
     with _started(Entry("rates", "rates", config)) as worker:
         return worker.ready

@@ -40,7 +40,7 @@ def batches(case: Case, size: int, seed: int, data_dir: Path | None) -> Iterator
 def draw_digits(
     images: np.ndarray, dim: tuple[int, ...], tint: tuple[float, float, float]
 ) -> np.ndarray:
-    """Bytes ``[n, 28, 28]`` as intensities of shape `dim`, with a margin and a tint if it fits."""
+    """Bytes ``[n, 28, 28]`` as intensities of shape ``dim``, with a margin and a tint."""
     margin = (dim[0] - images.shape[1]) // 2
     padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin)))[..., None] / 255
     return (padded * (tint if dim[-1] == 3 else 1)).astype(np.float32)

@@ -41,7 +41,7 @@ class Asked(Protocol):
 
 
 class Worker:
-    """A process that answers lines with lines of JSON, see `worker`.
+    """A process that answers lines with lines of JSON, see ``worker``.
 
     Attributes:
       name: what errors call it.
@@ -113,9 +113,9 @@ def started(
 def take_turns(
     workers: Sequence[Asked], repeats: int, num_warm_up: int = NUM_WARM_UP
 ) -> list[list[Answer]]:
-    """The answers of each worker to `repeats` repetitions, one at a time: a, b, a, b, ...
+    """The answers of each worker to ``repeats`` repetitions, one at a time: a, b, a, b, ...
 
-    The first `num_warm_up` answers of each are dropped.
+    The first ``num_warm_up`` answers of each are dropped.
     """
     answers: list[list[Answer]] = [[] for _ in workers]
     turns = range(num_warm_up + repeats)

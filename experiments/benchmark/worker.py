@@ -30,7 +30,7 @@ CONTENDERS = {
 
 
 class Contender(Protocol):
-    """Made from a `Config`, which sets it up as far as it can be without running."""
+    """Made from a ``Config``, which sets it up as far as it can be without running."""
 
     def ready(self) -> Answer:
         """What is known before anything has run."""

@@ -32,7 +32,7 @@ EXPECTED = (OSError, ValueError, ImportError, mm.NonFiniteError)
 
 
 def run(args: Sequence[str] | None) -> int:
-    """Parse the command line, run its command and return the exit code, see `main`."""
+    """Parse the command line, run its command and return the exit code, see ``main``."""
     command = tyro.cli(
         Command,
         prog="mmvae",

@@ -32,7 +32,7 @@ class Run(NamedTuple):
     networks: Networks
 
     def model(self, step: int | None) -> tuple[mm.MMVAE, int]:
-        """The model at a step, and its number; errors are those of `mmvae_jax.load`.
+        """The model at a step, and its number; errors are those of ``mmvae_jax.load``.
 
         By default it is the step of the best evaluation, or the newest of a run without any.
         """
@@ -47,7 +47,7 @@ class Run(NamedTuple):
 
 
 def told(views: Mapping[str, View], networks: Networks) -> dict[str, Any]:
-    """What of a run `mmvae_jax.fit` is to save, for `open_run` to read."""
+    """What of a run ``mmvae_jax.fit`` is to save, for ``open_run`` to read."""
     plain = {name: view.to_json() for name, view in views.items()}
     return {"views": plain, "networks": networks._asdict()}
 

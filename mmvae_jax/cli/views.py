@@ -32,7 +32,7 @@ class View(NamedTuple):
 
     @property
     def dim(self) -> tuple[int, ...]:
-        """What `MMVAEConfig.input_dims` says of the modality."""
+        """What ``MMVAEConfig.input_dims`` says of the modality."""
         if self.num_classes:
             return (*self.shape, self.num_classes)
         if self.is_image and len(self.shape) == 2:
@@ -110,7 +110,7 @@ class View(NamedTuple):
         return dtype if dtype.kind == "f" else np.dtype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain numbers, strings and lists, as `from_json` takes them."""
+        """Plain numbers, strings and lists, as ``from_json`` takes them."""
         return {
             **self._asdict(),
             "shape": list(self.shape),
@@ -120,6 +120,6 @@ class View(NamedTuple):
 
     @classmethod
     def from_json(cls, told: dict[str, Any]) -> "View":
-        """The view that `to_json` told of."""
+        """The view that ``to_json`` told of."""
         arrays = {field: np.array(told[field], np.float64) for field in ("mean", "scale")}
         return cls(**{**told, **arrays, "shape": tuple(told["shape"])})

@@ -16,15 +16,15 @@ T = TypeVar("T")
 
 
 class MultimodalArrays(NamedTuple):
-    """Examples of several modalities, row `b` of every array being example `b`.
+    """Examples of several modalities, row ``b`` of every array being example ``b``.
 
     Attributes:
-        data: one column `[b, *input_dim]` per modality: a numpy array, in memory or mapped from a
-            file, or another `Column`. That of a batch is a numpy array.
-        labels: class of every example, `[b]`; None if unknown.
-        mask: True where the modality was observed, `[b]` per modality; None if all were.
-        weight: how much an example counts, `[b]` floats; None if all count 1. The rows that fill
-            up the last batch of an evaluation count 0.
+      data: one column ``[b, *input_dim]`` per modality: a numpy array, in memory or mapped from a
+        file, or another ``Column``. That of a batch is a numpy array.
+      labels: class of every example, ``[b]``; None if unknown.
+      mask: True where the modality was observed, ``[b]`` per modality; None if all were.
+      weight: how much an example counts, ``[b]`` floats; None if all count 1. The rows that fill
+        up the last batch of an evaluation count 0.
 
     >>> mm.MultimodalArrays(data, labels=np.arange(5)).data["sound"].shape
     (5, 4)
@@ -41,18 +41,18 @@ class Shard:
     """The part of every batch that one of several processes holds.
 
     Attributes:
-        index: which of the processes.
-        count: how many there are.
+      index: which of the processes.
+      count: how many there are.
     """
 
     index: int = 0
     count: int = 1
 
     def rows(self, batch_size: int) -> slice:
-        """Returns which of the `batch_size` rows of a batch are its own.
+        """Returns which of the ``batch_size`` rows of a batch are its own.
 
         Raises:
-            ValueError: if the processes cannot share them equally, or there is no such process.
+          ValueError: if the processes cannot share them equally, or there is no such process.
 
         >>> Shard(1, 4).rows(128)
         slice(32, 64, None)
@@ -75,8 +75,8 @@ def num_examples(dataset: MultimodalArrays) -> int:
     """Returns the number of examples, which all arrays of the data set must share.
 
     Raises:
-        ValueError: if there is no modality, if arrays differ in length, if an array is not
-            numeric, or if the mask is not one boolean vector per modality.
+      ValueError: if there is no modality, if arrays differ in length, if an array is not
+        numeric, or if the mask is not one boolean vector per modality.
 
     >>> num_examples(arrays)
     5
@@ -129,7 +129,7 @@ def _check_weight(weight: np.ndarray) -> None:
 
 
 def take(dataset: MultimodalArrays, indices: Int[np.ndarray, " b"]) -> MultimodalArrays:
-    """Returns the examples at `indices`, in that order (indices may repeat).
+    """Returns the examples at ``indices``, in that order (indices may repeat).
 
     >>> take(arrays, np.array([4, 0, 0])).data["sound"].shape
     (3, 4)
@@ -155,31 +155,31 @@ def batches(
     start: int = 0,
     shard: Shard = WHOLE,
 ) -> grain.IterDataset[MultimodalArrays]:
-    """Returns the batches of steps `start, ..., num_steps - 1`, shuffled anew every epoch.
+    """Returns the batches of steps ``start, ..., num_steps - 1``, shuffled anew every epoch.
 
-    Batch `s` holds rows `permutation[seed, epoch][i * batch_size : (i + 1) * batch_size]` with
-    `epoch, i = divmod(s, len(dataset) // batch_size)`: it depends on the seed and the step alone,
-    so a run that starts again at step `s` sees what it would have seen uninterrupted. The
+    Batch ``s`` holds rows ``permutation[seed, epoch][i * batch_size : (i + 1) * batch_size]`` with
+    ``epoch, i = divmod(s, len(dataset) // batch_size)``: it depends on the seed and the step alone,
+    so a run that starts again at step ``s`` sees what it would have seen uninterrupted. The
     incomplete batch at the end of an epoch is dropped.
 
-    One item of the pipeline is a whole batch, gathered when it is asked for; `prefetch_to_device`
-    gathers ahead. Iterating gives `MultimodalArrays`; `iter(...)` gives a grain iterator, whose
-    `get_state()` JSON can hold and whose `set_state(state)` goes on from there. The state counts
-    batches from `start`: take it up with the same `start`.
+    One item of the pipeline is a whole batch, gathered when it is asked for; ``prefetch_to_device``
+    gathers ahead. Iterating gives ``MultimodalArrays``; ``iter(...)`` gives a grain iterator, whose
+    ``get_state()`` JSON can hold and whose ``set_state(state)`` goes on from there. The state
+    counts batches from ``start``: take it up with the same ``start``.
 
     Args:
-        dataset: examples to choose from.
-        batch_size: examples per step, of all processes together.
-        seed: of the shuffling.
-        num_steps: where to end; None goes on for ever.
-        start: first step.
-        shard: which rows of each batch to give. Those of all processes, one after the other, are
-            the batch that a single process would see.
+      dataset: examples to choose from.
+      batch_size: examples per step, of all processes together.
+      seed: of the shuffling.
+      num_steps: where to end; None goes on for ever.
+      start: first step.
+      shard: which rows of each batch to give. Those of all processes, one after the other, are
+        the batch that a single process would see.
 
     Raises:
-        ValueError: for arrays that do not fit together, a batch size that is outside
-            `1, ..., len(dataset)` or that the processes cannot share, a negative seed, or a start
-            outside `0, ..., num_steps`.
+      ValueError: for arrays that do not fit together, a batch size that is outside
+        ``1, ..., len(dataset)`` or that the processes cannot share, a negative seed, or a start
+        outside ``0, ..., num_steps``.
 
     >>> [len(batch.data["sound"]) for batch in batches(arrays, 2, seed=0, num_steps=3)]
     [2, 2, 2]
@@ -209,7 +209,7 @@ def _permutation(size: int, seed: int, epoch: int) -> Int[np.ndarray, " b"]:
 
 
 def pipeline(batch_at: Callable[[int], T], steps: range) -> grain.IterDataset[T]:
-    """Returns `batch_at(step)` of every step, computed when it is asked for.
+    """Returns ``batch_at(step)`` of every step, computed when it is asked for.
 
     >>> list(pipeline(lambda step: 10 * step, range(3, 6)))
     [30, 40, 50]

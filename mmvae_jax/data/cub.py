@@ -30,10 +30,10 @@ class CUB(NamedTuple):
     """The two splits, which share neither an image nor a species, and the words of the captions.
 
     Attributes:
-        train: `image` `[n, 64, 64, 3]` bytes and `caption` `[n, 32]` classes; the species, 0 to
-            199, as label. Rows `10 i, ..., 10 i + 9` show the same image, which is in memory once.
-        test: the same.
-        vocabulary: word of every class of `caption`, those of `SPECIAL` first.
+      train: ``image`` ``[n, 64, 64, 3]`` bytes and ``caption`` ``[n, 32]`` classes; the species, 0
+        to 199, as label. Rows ``10 i, ..., 10 i + 9`` show the same image, which is in memory once.
+      test: the same.
+      vocabulary: word of every class of ``caption``, those of ``SPECIAL`` first.
     """
 
     train: MultimodalArrays
@@ -51,24 +51,24 @@ def cub(
     """Returns the CUB image-caption data set, decoded and made smaller when it is read.
 
     Differs from the code of Shi et al. where that is at odds with itself: padding is class 0, which
-    is what their embedding leaves out (they pad with 1, and 0 is their `<exc>`); a line is a
+    is what their embedding leaves out (they pad with 1, and 0 is their ``<exc>``); a line is a
     caption, even if it has two sentences (they cut the file into sentences, so that captions and
     images part company). Words are split by a regular expression instead of NLTK.
 
     Args:
-        data_dir: folder with `cub/train/<number>.<species>/*.jpg`, `cub/test`,
-            `cub/text_trainvalclasses.txt` and `cub/text_testclasses.txt`, ten lines for each image
-            in the order of their sorted paths. See `files.data_folder`; nothing is downloaded, for
-            no checksum is published.
-        image_size: height and width, to which images are stretched.
-        caption_length: words of a caption with its `<eos>`; longer ones are cut.
-        min_count: words seen more often than this in training are in the vocabulary.
+      data_dir: folder with ``cub/train/<number>.<species>/*.jpg``, ``cub/test``,
+        ``cub/text_trainvalclasses.txt`` and ``cub/text_testclasses.txt``, ten lines for each image
+        in the order of their sorted paths. See ``files.data_folder``; nothing is downloaded, for
+        no checksum is published.
+      image_size: height and width, to which images are stretched.
+      caption_length: words of a caption with its ``<eos>``; longer ones are cut.
+      min_count: words seen more often than this in training are in the vocabulary.
 
     Raises:
-        FileNotFoundError: if a folder or file is missing.
-        ValueError: if an image is unreadable, is in both splits, or lacks its ten captions, or for
-            a size that is too small.
-        ImportError: if Pillow is missing.
+      FileNotFoundError: if a folder or file is missing.
+      ValueError: if an image is unreadable, is in both splits, or lacks its ten captions, or for
+        a size that is too small.
+      ImportError: if Pillow is missing.
 
     >>> birds = cub("datasets", image_size=32)  # doctest: +SKIP
     """
@@ -95,10 +95,10 @@ def cub(
 
 
 def cub_vocabulary(data_dir: Folder | None = None, *, min_count: int = 3) -> tuple[str, ...]:
-    """Returns the vocabulary that `cub` finds, without reading an image.
+    """Returns the vocabulary that ``cub`` finds, without reading an image.
 
     Raises:
-        FileNotFoundError: if the captions are missing.
+      FileNotFoundError: if the captions are missing.
 
     >>> words = cub_vocabulary("datasets")  # doctest: +SKIP
     """
@@ -115,7 +115,7 @@ def split_words(caption: str) -> list[str]:
 
 
 def build_vocabulary(captions: Iterable[str], min_count: int = 3) -> tuple[str, ...]:
-    """Returns `SPECIAL` and the words seen more than `min_count` times, first seen first.
+    """Returns ``SPECIAL`` and the words seen more than ``min_count`` times, first seen first.
 
     >>> build_vocabulary(["a red bird", "a red beak"], min_count=1)[len(SPECIAL):]
     ('a', 'red')
@@ -127,7 +127,7 @@ def build_vocabulary(captions: Iterable[str], min_count: int = 3) -> tuple[str, 
 def encode_captions(
     captions: Sequence[str], vocabulary: Sequence[str], length: int = 32
 ) -> Int[np.ndarray, "n position"]:
-    """Returns the class of every word: at most `length - 1` words, `<eos>`, and padding."""
+    """Returns the class of every word: at most ``length - 1`` words, ``<eos>``, and padding."""
     classes = {word: i for i, word in enumerate(vocabulary)}
     codes = np.full((len(captions), length), PAD, np.int32)
     for row, caption in zip(codes, captions, strict=True):
@@ -137,7 +137,7 @@ def encode_captions(
 
 
 def decode_captions(codes: Int[np.ndarray, "n position"], vocabulary: Sequence[str]) -> list[str]:
-    """Returns the words before `<eos>`, joined by spaces, without padding.
+    """Returns the words before ``<eos>``, joined by spaces, without padding.
 
     >>> words = (*SPECIAL, "a", "bird")
     >>> decode_captions(encode_captions(["a blue bird"], words, 6), words)
@@ -181,7 +181,7 @@ def _check(root: Path, files: dict[str, list[Path]], lines: dict[str, list[str]]
 
 
 def _species(file: Path) -> int:
-    """Number of the folder's species, `002.Laysan_Albatross` being 1."""
+    """Number of the folder's species, ``002.Laysan_Albatross`` being 1."""
     number = file.parent.name.partition(".")[0]
     if not number.isdecimal() or number == "0":
         raise ValueError(

@@ -11,11 +11,11 @@ from mmvae_jax.data.arrays import WHOLE, MultimodalArrays, Shard, num_examples, 
 
 @dataclass(frozen=True)
 class EvalBatches:
-    """Batches that can be counted, and iterated over any number of times; of `eval_batches`.
+    """Batches that can be counted, and iterated over any number of times; of ``eval_batches``.
 
     Attributes:
-        batch_at: gathers a batch.
-        num_batches: how many there are.
+      batch_at: gathers a batch.
+      num_batches: how many there are.
     """
 
     batch_at: Callable[[int], MultimodalArrays]
@@ -38,13 +38,13 @@ def eval_batches(
     mask and a weight, whether the data set has them or not.
 
     Args:
-        dataset: examples to go through.
-        batch_size: examples per batch, of all processes together.
-        shard: which rows of each batch to give; all processes get as many batches.
+      dataset: examples to go through.
+      batch_size: examples per batch, of all processes together.
+      shard: which rows of each batch to give; all processes get as many batches.
 
     Raises:
-        ValueError: for arrays that do not fit together, or a batch size that the processes cannot
-            share.
+      ValueError: for arrays that do not fit together, or a batch size that the processes cannot
+        share.
 
     >>> dataset = MultimodalArrays({"x": np.array([5.0, 6.0, 7.0])})
     >>> for batch in eval_batches(dataset, 2):

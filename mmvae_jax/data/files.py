@@ -18,8 +18,8 @@ class Splits(NamedTuple):
     """A data set's examples to train on and to test on, with labels.
 
     Attributes:
-        train: to train on.
-        test: unseen in training.
+      train: to train on.
+      test: unseen in training.
     """
 
     train: MultimodalArrays
@@ -31,10 +31,10 @@ class PublishedFile:
     """A file that somebody publishes, what it holds being known.
 
     Attributes:
-        path: where it belongs in the folder of data sets, such as "svhn/train_32x32.mat".
-        others: other places in that folder where it is looked for.
-        urls: where it can be downloaded, tried in this order.
-        checksum: of its bytes, as pooch writes it: "md5:..." or "sha256:...".
+      path: where it belongs in the folder of data sets, such as "svhn/train_32x32.mat".
+      others: other places in that folder where it is looked for.
+      urls: where it can be downloaded, tried in this order.
+      checksum: of its bytes, as pooch writes it: "md5:..." or "sha256:...".
     """
 
     path: str
@@ -46,14 +46,14 @@ class PublishedFile:
 def locate(file: PublishedFile, data_dir: Folder | None = None) -> Path:
     """Returns the path of a file, which is downloaded if no folder is named.
 
-    A folder that is named, by `data_dir` or else by the environment variable MMVAE_DATA, is read
+    A folder that is named, by ``data_dir`` or else by the environment variable MMVAE_DATA, is read
     and nothing else; a ".gz" there may be unpacked. Without one, pooch downloads the file to its
     cache, once, and compares the checksum. Files of a named folder are taken as they are, for
     compressing the same content again gives other bytes.
 
     Raises:
-        FileNotFoundError: if the folder lacks the file, or no download gave the right bytes.
-        ImportError: if no folder is named and pooch is missing.
+      FileNotFoundError: if the folder lacks the file, or no download gave the right bytes.
+      ImportError: if no folder is named and pooch is missing.
     """
     folder = data_folder(data_dir)
     if folder is None:
@@ -72,13 +72,13 @@ def locate_folder(
     """Returns the first of these folders that exists in the folder of data sets.
 
     Args:
-        dataset: its name.
-        places: where the data set may lie, the usual place first.
-        data_dir: folder of data sets; that of the environment variable MMVAE_DATA if left out.
-        source: where it can be had, "download it from ..., which gives ...".
+      dataset: its name.
+      places: where the data set may lie, the usual place first.
+      data_dir: folder of data sets; that of the environment variable MMVAE_DATA if left out.
+      source: where it can be had, "download it from ..., which gives ...".
 
     Raises:
-        FileNotFoundError: if no folder is named or it has none of the places.
+      FileNotFoundError: if no folder is named or it has none of the places.
     """
     folder = data_folder(data_dir)
     if folder is None:
@@ -97,10 +97,10 @@ def locate_folder(
 
 
 def data_folder(data_dir: Folder | None = None) -> Path | None:
-    """Returns `data_dir`, or else the folder that MMVAE_DATA names, or else None.
+    """Returns ``data_dir``, or else the folder that MMVAE_DATA names, or else None.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
+      FileNotFoundError: if there is no such folder.
     """
     named = data_dir or os.environ.get(ENVIRONMENT)
     if not named:

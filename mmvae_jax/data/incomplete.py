@@ -88,9 +88,9 @@ def _filled(
 
 
 def missing_at_random(dataset: MultimodalArrays, share: float, *, seed: int) -> MultimodalArrays:
-    """Hide each modality of each example with probability `share`, but never all of an example.
+    """Hide each modality of each example with probability ``share``, but never all of an example.
 
-    Every observed modality of an example draws a uniform number; those below `share` are hidden,
+    Every observed modality of an example draws a uniform number; those below ``share`` are hidden,
     except that the largest draw always stays: where all M would go, one stays, any with the same
     probability. So a modality is hidden with probability ``share - share^M / M``, and
     ``share=1`` leaves exactly one to each example. What was missing before stays missing.

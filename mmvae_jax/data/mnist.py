@@ -41,15 +41,15 @@ def mnist(data_dir: Folder | None = None) -> Splits:
     """Returns MNIST (LeCun, Cortes and Burges, 1998): 60,000 and 10,000 digits.
 
     Args:
-        data_dir: folder with `mnist/train-images-idx3-ubyte.gz` and the three others, which may
-            also lie in `MNIST/raw` or directly in it, and be unpacked; see `files.locate`.
+      data_dir: folder with ``mnist/train-images-idx3-ubyte.gz`` and the three others, which may
+        also lie in ``MNIST/raw`` or directly in it, and be unpacked; see ``files.locate``.
 
     Returns:
-        Modality `image`, bytes `[n, 28, 28, 1]`; labels 0 to 9.
+      Modality ``image``, bytes ``[n, 28, 28, 1]``; labels 0 to 9.
 
     Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if a file is damaged or holds something else.
+      FileNotFoundError: if a file is missing.
+      ValueError: if a file is damaged or holds something else.
 
     >>> digits = mnist("datasets").train  # doctest: +SKIP
     """
@@ -60,16 +60,16 @@ def fashion_mnist(data_dir: Folder | None = None) -> Splits:
     """Returns Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017): 60,000 and 10,000 garments.
 
     Args:
-        data_dir: folder with `fashion_mnist/train-images-idx3-ubyte.gz` and the three others,
-            which may also lie in `FashionMNIST/raw`, and be unpacked; see `files.locate`. They
-            are not looked for elsewhere, for MNIST's have the same names.
+      data_dir: folder with ``fashion_mnist/train-images-idx3-ubyte.gz`` and the three others,
+        which may also lie in ``FashionMNIST/raw``, and be unpacked; see ``files.locate``. They
+        are not looked for elsewhere, for MNIST's have the same names.
 
     Returns:
-        Modality `image`, bytes `[n, 28, 28, 1]`; labels 0 to 9.
+      Modality ``image``, bytes ``[n, 28, 28, 1]``; labels 0 to 9.
 
     Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if a file is damaged or holds something else.
+      FileNotFoundError: if a file is missing.
+      ValueError: if a file is damaged or holds something else.
 
     >>> garments = fashion_mnist("datasets").train  # doctest: +SKIP
     """
@@ -80,11 +80,11 @@ def fashion_mnist(data_dir: Folder | None = None) -> Splits:
 def read_idx(file: Path) -> UInt8[np.ndarray, "..."]:
     """Returns the bytes of an idx file, compressed with gzip or not, in their shape.
 
-    The file is `0 0 8 num_axes`, as many big-endian 32-bit sizes, and the values, 8 being the type
-    unsigned byte.
+    The file is ``0 0 8 num_axes``, as many big-endian 32-bit sizes, and the values, 8 being the
+    type unsigned byte.
 
     Raises:
-        ValueError: if the file is damaged or of another format or type.
+      ValueError: if the file is damaged or of another format or type.
     """
     content = file.read_bytes()
     if content[:2] == b"\x1f\x8b":

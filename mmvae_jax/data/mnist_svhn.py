@@ -23,26 +23,26 @@ def mnist_svhn(
 ) -> Splits:
     """Returns MNIST-SVHN (Shi et al., 2019), with text MNIST-SVHN-Text (Sutter et al., 2020).
 
-    The pairs are those of `pairing.pair_by_label`, 56,068 and 10,000 a pairing; a pairing shows
+    The pairs are those of ``pairing.pair_by_label``, 56,068 and 10,000 a pairing; a pairing shows
     every MNIST digit once, or every one of SVHN where a class has fewer of them. The images are
-    in memory once, however many pairings there are; `pairing.pairs_digest` tells whether two runs
+    in memory once, however many pairings there are; ``pairing.pairs_digest`` tells whether two runs
     had the same ones.
 
     Args:
-        data_dir: folder of both data sets, see `mnist.mnist` and `svhn.svhn`.
-        num_pairings: 30 in the script of Shi et al., 20 in the text of their repository and in
-            the code of Sutter et al.
-        text: adds the digit's name, see `digit_words`.
-        seed: of the pairs and the places of the words; the pairs do not depend on `text`.
-        max_per_class: digits of a class that are used.
+      data_dir: folder of both data sets, see ``mnist.mnist`` and ``svhn.svhn``.
+      num_pairings: 30 in the script of Shi et al., 20 in the text of their repository and in
+        the code of Sutter et al.
+      text: adds the digit's name, see ``digit_words``.
+      seed: of the pairs and the places of the words; the pairs do not depend on ``text``.
+      max_per_class: digits of a class that are used.
 
     Returns:
-        Modalities `mnist` `[n, 28, 28, 1]` and `svhn` `[n, 32, 32, 3]`, bytes, with text also
-        `text` `[n, 8, 71]`, one-hot; labels 0 to 9.
+      Modalities ``mnist`` ``[n, 28, 28, 1]`` and ``svhn`` ``[n, 32, 32, 3]``, bytes, with text also
+      ``text`` ``[n, 8, 71]``, one-hot; labels 0 to 9.
 
     Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if a file is damaged or an argument is out of range.
+      FileNotFoundError: if a file is missing.
+      ValueError: if a file is damaged or an argument is out of range.
 
     >>> pairs = mnist_svhn("datasets", num_pairings=30, text=True)  # doctest: +SKIP
     """
@@ -64,11 +64,11 @@ def mnist_svhn(
 
 
 def digit_words(labels: Int[np.ndarray, " n"], rng: np.random.Generator) -> Rows:
-    """Returns the English names of digits, one-hot over `polydigits.ALPHABET`, `[n, 8, 71]`.
+    """Returns the English names of digits, one-hot over ``polydigits.ALPHABET``, ``[n, 8, 71]``.
 
-    A word of `l` letters starts at any of the places `0, ..., 7 - l`, and spaces fill the others,
-    as in the code of Sutter et al. (2020): the last of the eight is always a space. They draw the
-    place whenever an example is read, here it is drawn once. Each text is in memory once.
+    A word of ``l`` letters starts at any of the places ``0, ..., 7 - l``, and spaces fill the
+    others, as in the code of Sutter et al. (2020): the last of the eight is always a space. They
+    draw the place whenever an example is read, here it is drawn once. Each text is in memory once.
 
     >>> digit_words(np.array([3, 7]), np.random.default_rng(0)).shape
     (2, 8, 71)

@@ -12,17 +12,17 @@ from mmvae_jax.data.sources import Column
 
 
 class Rows:
-    """A column whose row `i` is row `index[i]` of another column, read when it is asked for.
+    """A column whose row ``i`` is row ``index[i]`` of another column, read when it is asked for.
 
     Rows may repeat: a column costs four or eight bytes for each, whatever its values are.
 
     Args:
-        column: where the values are.
-        index: rows of it, `[n]` integers of any size.
+      column: where the values are.
+      index: rows of it, ``[n]`` integers of any size.
 
     Raises:
-        ValueError: if the index is no vector of integers.
-        IndexError: if one of them is not in `0, ..., len(column) - 1`.
+      ValueError: if the index is no vector of integers.
+      IndexError: if one of them is not in ``0, ..., len(column) - 1``.
 
     >>> column = Rows(np.array([0.0, 0.1, 0.2]), np.array([2, 2, 0, 1]))
     >>> column[1:].tolist()
@@ -57,7 +57,7 @@ class Rows:
         return len(self.index)
 
     def __getitem__(self, rows: Any, /) -> Any:
-        """Returns the values `[b, *dim]` of a vector of rows, in any order, or of a slice."""
+        """Returns the values ``[b, *dim]`` of a vector of rows, in any order, or of a slice."""
         return self.column[self.index[rows]]
 
 
@@ -70,21 +70,22 @@ def pair_by_label(
 ) -> dict[str, Int[np.ndarray, " n"]]:
     """Returns which rows of every modality belong together, examples of the same class.
 
-    A class takes part with as many of its first rows as every modality has, `max_per_class` at
+    A class takes part with as many of its first rows as every modality has, ``max_per_class`` at
     most. Each of the pairings shuffles them, in every modality by itself. This is how
-    MNIST-SVHN is made (Shi et al., 2019, `make-mnist-svhn-idx.py`), with another random generator.
+    MNIST-SVHN is made (Shi et al., 2019, ``make-mnist-svhn-idx.py``), with another random
+    generator.
 
     Args:
-        labels: class of every row, for each modality.
-        num_pairings: how often a row is used.
-        seed: of the shuffling.
-        max_per_class: rows of a class that are used.
+      labels: class of every row, for each modality.
+      num_pairings: how often a row is used.
+      seed: of the shuffling.
+      max_per_class: rows of a class that are used.
 
     Returns:
-        Rows `[n]` for each modality, class by class and pairing by pairing.
+      Rows ``[n]`` for each modality, class by class and pairing by pairing.
 
     Raises:
-        ValueError: if modalities have different classes, or for a number below 1.
+      ValueError: if modalities have different classes, or for a number below 1.
     """
     for field, value in (("num_pairings", num_pairings), ("max_per_class", max_per_class)):
         if value < 1:
@@ -107,11 +108,11 @@ def pair_by_label(
 def pairs_digest(dataset: MultimodalArrays) -> str:
     """Returns a SHA-256 that two data sets share only if they pair the same rows.
 
-    It is that of every modality's name and the row numbers of its `Rows` as little-endian 64-bit
+    It is that of every modality's name and the row numbers of its ``Rows`` as little-endian 64-bit
     integers; what the rows hold is not looked at.
 
     Raises:
-        ValueError: if no modality is a `Rows`.
+      ValueError: if no modality is a ``Rows``.
     """
     paired = {name: column for name, column in dataset.data.items() if isinstance(column, Rows)}
     if not paired:

@@ -25,7 +25,7 @@ _TRAIN, _TEST = 0, 1
 
 
 class _Scenery(NamedTuple):
-    """A part of a photograph, recoloured from `darkest` to `brightest` (RGB, 0 to 1).
+    """A part of a photograph, recoloured from ``darkest`` to ``brightest`` (RGB, 0 to 1).
 
     Either both colours are dark or both are bright, so that inverting a piece always contrasts
     with it.
@@ -51,10 +51,11 @@ class PolyDigits(NamedTuple):
     """The two splits, and where their pictures come from.
 
     Attributes:
-        train: `m0`, `m1`, ... `[n, 16, 16, 3]` in 0 to 1; with text `word [n, 8, 71]`; labels.
-        test: the same, for one pairing of digits that training never shows.
-        train_sources: for every image modality `[n]`, the row of scikit-learn's digits shown.
-        test_sources: the same for the test split.
+      train: ``m0``, ``m1``, ... ``[n, 16, 16, 3]`` in 0 to 1; with text ``word [n, 8, 71]``;
+      labels.
+      test: the same, for one pairing of digits that training never shows.
+      train_sources: for every image modality ``[n]``, the row of scikit-learn's digits shown.
+      test_sources: the same for the test split.
     """
 
     train: MultimodalArrays
@@ -70,18 +71,18 @@ def polydigits(
 
     About 80% of each class's digits train and the others test, the same ones for every seed. A
     pairing shuffles, for each modality by itself, the digits of every class and draws a new piece
-    of photograph for each; the training split holds `num_pairings` of them one after the other.
+    of photograph for each; the training split holds ``num_pairings`` of them one after the other.
 
     Args:
-        num_modalities: 2 to 5 images per example, named `m0`, `m1`, ...
-        num_pairings: how often every training digit is used in each modality.
-        text: adds the digit's name as modality `word`, see `encode_words`.
-        seed: of pairings, photograph pieces and word positions. A modality is the same for every
-            `num_modalities`, and the test split for every `num_pairings`.
+      num_modalities: 2 to 5 images per example, named ``m0``, ``m1``, ...
+      num_pairings: how often every training digit is used in each modality.
+      text: adds the digit's name as modality ``word``, see ``encode_words``.
+      seed: of pairings, photograph pieces and word positions. A modality is the same for every
+        ``num_modalities``, and the test split for every ``num_pairings``.
 
     Raises:
-        ValueError: if an argument is out of range.
-        ImportError: if scikit-learn or Pillow is missing.
+      ValueError: if an argument is out of range.
+      ImportError: if scikit-learn or Pillow is missing.
 
     >>> digits = polydigits(num_modalities=2, num_pairings=1)
     >>> digits.train.data["m0"].shape[1:]
@@ -119,7 +120,7 @@ def polydigits(
 def encode_words(
     labels: Int[np.ndarray, " n"], rng: np.random.Generator
 ) -> Float[np.ndarray, "n position character"]:
-    """Returns the English names of digits, one-hot over `ALPHABET`, `[n, 8, 71]`.
+    """Returns the English names of digits, one-hot over ``ALPHABET``, ``[n, 8, 71]``.
 
     A word starts anywhere that leaves room for it in the 8 characters; the others are spaces.
     """

@@ -1,7 +1,7 @@
 """PolyMNIST, read from the published folders of PNG files, or packed into one array per modality.
 
 Five pictures of one digit, each in another handwriting on a piece of another photograph (Sutter,
-Daunhawer and Vogt, 2021, "Generalized multimodal ELBO"). `python -m experiments.make_polymnist`
+Daunhawer and Vogt, 2021, "Generalized multimodal ELBO"). ``python -m experiments.make_polymnist``
 makes such a data set from MNIST and photographs.
 """
 
@@ -33,28 +33,28 @@ _FILE_NAME = re.compile(r"(\d+)\.(\d+)\.png")
 def polymnist(data_dir: Folder | None = None, *, num_modalities: int = NUM_MODALITIES) -> Splits:
     """Returns PolyMNIST: 60,000 examples to train on, 10,000 to test.
 
-    Example `i` of every modality is the file of the same name, `<index>.<label>.png`, where index
-    counts within a class. The order is that of the numbers, index before label, so that the first
-    examples are of all classes; the published loader takes the order in which the file system
+    Example ``i`` of every modality is the file of the same name, ``<index>.<label>.png``, where
+    index counts within a class. The order is that of the numbers, index before label, so that the
+    first examples are of all classes; the published loader takes the order in which the file system
     lists each folder, which need not pair files of one label.
 
-    A split that has `labels.npy` is read from `m0.npy`, `m1.npy`, ..., mapped into memory; another
-    from the files of `m0/`, `m1/`, ..., each decoded when it is asked for. `pack` makes the
-    former from the latter.
+    A split that has ``labels.npy`` is read from ``m0.npy``, ``m1.npy``, ..., mapped into memory;
+    another from the files of ``m0/``, ``m1/``, ..., each decoded when it is asked for. ``pack``
+    makes the former from the latter.
 
     Args:
-        data_dir: folder with `polymnist/train/m0/0.0.png` and so on; instead of `polymnist` also
-            `PolyMNIST/MMNIST`, `PolyMNIST` or `MMNIST`. See `files.data_folder`; nothing is
-            downloaded, for no checksum is published.
-        num_modalities: how many to read.
+      data_dir: folder with ``polymnist/train/m0/0.0.png`` and so on; instead of ``polymnist`` also
+        ``PolyMNIST/MMNIST``, ``PolyMNIST`` or ``MMNIST``. See ``files.data_folder``; nothing is
+        downloaded, for no checksum is published.
+      num_modalities: how many to read.
 
     Returns:
-        Modalities `m0`, `m1`, ... of bytes `[n, 28, 28, 3]`; labels 0 to 9.
+      Modalities ``m0``, ``m1``, ... of bytes ``[n, 28, 28, 3]``; labels 0 to 9.
 
     Raises:
-        FileNotFoundError: if the folder is missing.
-        ValueError: if it lacks a modality, or modalities do not have the same files.
-        ImportError: if Pillow is missing, for the PNG files.
+      FileNotFoundError: if the folder is missing.
+      ValueError: if it lacks a modality, or modalities do not have the same files.
+      ImportError: if Pillow is missing, for the PNG files.
 
     >>> five = polymnist("datasets").train  # doctest: +SKIP
     """
@@ -67,16 +67,16 @@ def polymnist(data_dir: Folder | None = None, *, num_modalities: int = NUM_MODAL
 
 
 def pack(folder: Path) -> None:
-    """Writes `m0.npy`, `m1.npy`, ... and `labels.npy` beside the PNG files of both splits.
+    """Writes ``m0.npy``, ``m1.npy``, ... and ``labels.npy`` beside the PNG files of both splits.
 
     A modality is in memory while it is written.
 
     Args:
-        folder: with `train/m0/` and so on; all such folders are packed.
+      folder: with ``train/m0/`` and so on; all such folders are packed.
 
     Raises:
-        FileExistsError: if a split has been packed already.
-        ValueError: if modalities do not have the same files, or an image has another size.
+      FileExistsError: if a split has been packed already.
+      ValueError: if modalities do not have the same files, or an image has another size.
     """
     for split in (folder / name for name in SPLITS):
         if (split / LABELS).exists():
@@ -90,10 +90,10 @@ def pack(folder: Path) -> None:
 
 
 def read_split(folder: Path, names: Sequence[str]) -> MultimodalArrays:
-    """Returns the modalities `names` of the split in a folder, packed or in PNG files.
+    """Returns the modalities ``names`` of the split in a folder, packed or in PNG files.
 
     Raises:
-        ValueError: if it lacks a modality, or modalities do not have the same examples.
+      ValueError: if it lacks a modality, or modalities do not have the same examples.
     """
     read = _read_packed if (folder / LABELS).is_file() else _read_png
     return read(folder, names)

@@ -37,7 +37,7 @@ class Resumable(Protocol[S_co]):
 def prefetch_to_device(
     iterator: Resumable[S], place: Callable[[S], T], size: int = 2
 ) -> "Prefetch[T]":
-    """Returns what `place` makes of the batches, computed up to `size` batches ahead.
+    """Returns what ``place`` makes of the batches, computed up to ``size`` batches ahead.
 
     One thread gathers and places, while the caller trains::
 
@@ -49,13 +49,13 @@ def prefetch_to_device(
                 state, metrics = mm.train_step(state, batch)
 
     Args:
-        iterator: of `batches` or `eval_batches`, say; the prefetch owns it from now on.
-        place: puts a batch on the device. It runs in the other thread, where the caller's
-            `jax.default_device` and other contexts do not hold: name the device or sharding.
-        size: batches to hold ready, apart from the one in use.
+      iterator: of ``batches`` or ``eval_batches``, say; the prefetch owns it from now on.
+      place: puts a batch on the device. It runs in the other thread, where the caller's
+        ``jax.default_device`` and other contexts do not hold: name the device or sharding.
+      size: batches to hold ready, apart from the one in use.
 
     Raises:
-        ValueError: for a size less than 1.
+      ValueError: for a size less than 1.
 
     >>> from mmvae_jax.data.arrays import batches
     >>> of_steps = iter(batches(arrays, 2, seed=0, num_steps=3))
@@ -69,11 +69,11 @@ def prefetch_to_device(
 
 
 class Prefetch(Iterator[T], Generic[T]):
-    """An iterator over placed batches; of `prefetch_to_device`.
+    """An iterator over placed batches; of ``prefetch_to_device``.
 
-    An error of the iterator or of `place` comes up in place of the batch that it prevented; asking
-    again tries that batch again. The thread ends with `close()`, the `with` block, the last
-    reference to the iterator, or the program.
+    An error of the iterator or of ``place`` comes up in place of the batch that it prevented;
+    asking again tries that batch again. The thread ends with ``close()``, the ``with`` block, the
+    last reference to the iterator, or the program.
     """
 
     # Grain's ThreadPrefetchIterDataset skips a batch after an error and counts one too few from
@@ -112,7 +112,7 @@ class Prefetch(Iterator[T], Generic[T]):
         return self._state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from a state of `get_state`, with nothing fetched ahead."""
+        """Goes on from a state of ``get_state``, with nothing fetched ahead."""
         _cancel(self._ahead)
         self._worker.submit(self._iterator.set_state, state).result()  # After the batch in work.
         self._state = state

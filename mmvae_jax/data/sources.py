@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Column(Protocol):
-    """What `MultimodalArrays` needs of the values of a modality.
+    """What ``MultimodalArrays`` needs of the values of a modality.
 
-    A numpy array is a column, and so is a file that `np.load(file, mmap_mode="r")` maps into
-    memory, of which a batch reads its own rows alone. `HDF5Array` and `ImageFiles` are others.
+    A numpy array is a column, and so is a file that ``np.load(file, mmap_mode="r")`` maps into
+    memory, of which a batch reads its own rows alone. ``HDF5Array`` and ``ImageFiles`` are others.
     """
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape `(n, *dim)`."""
+        """Shape ``(n, *dim)``."""
         ...
 
     @property
@@ -39,16 +39,16 @@ class Column(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Any, /) -> Any:
-        """Returns the values `[b, *dim]` of a vector of rows, in any order, or of a slice."""
+        """Returns the values ``[b, *dim]`` of a vector of rows, in any order, or of a slice."""
         ...
 
 
 class FileColumn(ABC):
-    """A column in files: what `HDF5Array` and `ImageFiles` share.
+    """A column in files: what ``HDF5Array`` and ``ImageFiles`` share.
 
     Attributes:
-        shape: `(n, *dim)`.
-        dtype: of the values.
+      shape: ``(n, *dim)``.
+      dtype: of the values.
     """
 
     shape: tuple[int, ...]
@@ -63,11 +63,11 @@ class FileColumn(ABC):
         return self.shape[0]
 
     def __getitem__(self, rows: np.ndarray | slice) -> Shaped[np.ndarray, "b ..."]:
-        """Returns the values of these rows `[b]`, read from the files, in the order asked for.
+        """Returns the values of these rows ``[b]``, read from the files, in the order asked for.
 
         Raises:
-            IndexError: if a row is not one of `-n, ..., n - 1`.
-            ValueError: if the rows are no vector of integers.
+          IndexError: if a row is not one of ``-n, ..., n - 1``.
+          ValueError: if the rows are no vector of integers.
         """
         size = len(self)
         if isinstance(rows, slice):
@@ -88,7 +88,7 @@ class FileColumn(ABC):
 
     @abstractmethod
     def _read(self, rows: Int[np.ndarray, " b"]) -> Shaped[np.ndarray, "b ..."]:
-        """Returns the values of one row or more from `0, ..., n - 1`, possibly repeated."""
+        """Returns the values of one row or more from ``0, ..., n - 1``, possibly repeated."""
 
 
 class HDF5Array(FileColumn):
@@ -100,13 +100,13 @@ class HDF5Array(FileColumn):
     where the file is compressed: store one example, or few, per chunk.
 
     Args:
-        file: path of the file.
-        name: of the data set in it, such as "train/images"; its first axis is the example.
+      file: path of the file.
+      name: of the data set in it, such as "train/images"; its first axis is the example.
 
     Raises:
-        ValueError: if the file has no such data set, or if it is a scalar.
-        FileNotFoundError: if there is no such file.
-        ImportError: if h5py is missing.
+      ValueError: if the file has no such data set, or if it is a scalar.
+      FileNotFoundError: if there is no such file.
+      ImportError: if h5py is missing.
     """
 
     def __init__(self, file: str | os.PathLike[str], name: str):
@@ -159,17 +159,17 @@ _MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}
 class ImageFiles(FileColumn):
     """Image files of one size, decoded by Pillow to bytes, channels last.
 
-    Row `i` is file `i`: grey files have one channel, those in colour or with a palette three. A
-    file is decoded whenever it is read, in the thread that asks: `prefetch_to_device` has one.
+    Row ``i`` is file ``i``: grey files have one channel, those in colour or with a palette three. A
+    file is decoded whenever it is read, in the thread that asks: ``prefetch_to_device`` has one.
 
     Args:
-        files: their paths, one per example.
-        shape: of every image, `(height, width, channels)`; that of the first file if left out.
+      files: their paths, one per example.
+      shape: of every image, ``(height, width, channels)``; that of the first file if left out.
 
     Raises:
-        ValueError: if there is no file; later, if a file is of another size or number of channels,
-            if bytes cannot hold it or its transparency, or if it is damaged.
-        ImportError: if Pillow is missing.
+      ValueError: if there is no file; later, if a file is of another size or number of channels,
+        if bytes cannot hold it or its transparency, or if it is damaged.
+      ImportError: if Pillow is missing.
     """
 
     def __init__(

@@ -22,15 +22,15 @@ def svhn(data_dir: Folder | None = None) -> Splits:
     """Returns SVHN's cropped digits (Netzer et al., 2011): 73,257 and 26,032 of them.
 
     Args:
-        data_dir: folder with `svhn/train_32x32.mat` and `svhn/test_32x32.mat`, which may also lie
-            in `SVHN` or directly in it; see `files.locate`.
+      data_dir: folder with ``svhn/train_32x32.mat`` and ``svhn/test_32x32.mat``, which may also lie
+        in ``SVHN`` or directly in it; see ``files.locate``.
 
     Returns:
-        Modality `image`, bytes `[n, 32, 32, 3]`; labels 0 to 9.
+      Modality ``image``, bytes ``[n, 32, 32, 3]``; labels 0 to 9.
 
     Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if a file is damaged or holds something else.
+      FileNotFoundError: if a file is missing.
+      ValueError: if a file is damaged or holds something else.
 
     >>> houses = svhn("datasets").train  # doctest: +SKIP
     """
@@ -49,12 +49,12 @@ def svhn(data_dir: Folder | None = None) -> Splits:
 
 
 def read_mat(file: Path) -> tuple[UInt8[np.ndarray, "n 32 32 3"], Int[np.ndarray, " n"]]:
-    """Returns the images and digits of a file that holds `X [32, 32, 3, n]` and `y [n, 1]`.
+    """Returns the images and digits of a file that holds ``X [32, 32, 3, n]`` and ``y [n, 1]``.
 
     The digit 0 has label 10 in the file.
 
     Raises:
-        ValueError: if the file is damaged or holds something else.
+      ValueError: if the file is damaged or holds something else.
     """
     try:
         content = loadmat(file, variable_names=("X", "y"))

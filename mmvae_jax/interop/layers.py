@@ -47,7 +47,7 @@ def torch_shapes(layers: Mapping[str, Layer]) -> dict[str, Shape]:
 
 
 def fill(layers: Mapping[str, Layer], params: Mapping[str, np.ndarray]) -> None:
-    """Set the layers' parameters to PyTorch's, of the names and shapes of `torch_shapes`.
+    """Set the layers' parameters to PyTorch's, of the names and shapes of ``torch_shapes``.
 
     A transposed convolution's kernel is turned by half a circle: PyTorch adds it at every input,
     ``y[s i + a] += x[i] w[a]``; here it slides over the inputs with zeros between them.

@@ -21,7 +21,7 @@ class PolyMNISTDenseEncoder(nnx.Module):
         Linear(2048, d), ReLU
         Linear(d, d) for loc, Linear(d, d) for log_var
 
-    `mmvae_jax.networks.polymnist.PolyMNISTEncoder` has no dense layer; its heads see the image.
+    ``mmvae_jax.networks.polymnist.PolyMNISTEncoder`` has no dense layer; its heads see the image.
 
     Args:
       latent_dim: size d of the latent.

@@ -178,7 +178,7 @@ def _residual(backward: Backward, w: Array, keys: Keys) -> Float[Array, "g k b"]
 
 
 def _draws(w: Float[Array, "g k b"], keys: Keys, num: int) -> Float[Array, "g k b"]:
-    """Share of `num` draws with probability ``w`` that each particle gets; 0 where w is 0."""
+    """Share of ``num`` draws with probability ``w`` that each particle gets; 0 where w is 0."""
     if keys is None:
         raise ValueError("key is None: backward='sampled' and 'residual' draw particles from it")
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Shaped
 
 
 class Shards(NamedTuple):
-    """The mesh axes that examples and particles are spread over, inside `jax.shard_map`; static.
+    """The mesh axes that examples and particles are spread over, inside ``jax.shard_map``; static.
 
     A device holds B / P examples and draws K / P particles of every expert, in the order of its
     place on the axes. Without axes there is one device, and every method returns what it is given.
@@ -71,7 +71,7 @@ class Shards(NamedTuple):
         return jax.lax.all_gather(x, self.particle, axis=1, tiled=True)
 
     def own_particles(self, x: Shaped[Array, "m K b"]) -> Shaped[Array, "m k b"]:
-        """The device's own of `all_particles`."""
+        """The device's own of ``all_particles``."""
         place, parts = _place(self.particle)
         K = x.shape[1] // parts
         return jax.lax.dynamic_slice_in_dim(x, place * K, K, axis=1)

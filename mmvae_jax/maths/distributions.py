@@ -16,7 +16,7 @@ MIN_SOFTMAX_SCALE = 1e-6
 class Family(NamedTuple):
     """A location-scale family, used for the prior and for every expert.
 
-    One of `FAMILIES`, or of one's own in the config's ``prior_and_posterior_dist``: draws are
+    One of ``FAMILIES``, or of one's own in the config's ``prior_and_posterior_dist``: draws are
     ``z = loc + scale standard``, and all else follows from the density.
 
     Attributes:
@@ -68,7 +68,7 @@ def family_of(setting: str | Family) -> Family:
 def prior_log_prob(
     family: Family, log_var: Float[Array, " d"], z: Float[Array, "*n d"]
 ) -> Float[Array, "*n"]:
-    """log p(z) of the prior, which has location 0 and the raw scale `log_var`."""
+    """log p(z) of the prior, which has location 0 and the raw scale ``log_var``."""
     scale = family.to_scale(log_var).reshape(*[1] * (z.ndim - 1), -1)
     return family.log_prob(z, jnp.zeros_like(scale), scale)
 

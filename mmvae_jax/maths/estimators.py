@@ -22,7 +22,7 @@ class Estimator(NamedTuple):
 
     Attributes:
       direct: ``own [j *n] -> [j *n]``: where parameters of q_j inside log q_mix are
-        differentiated; `own` is True where j is the expert that particle n was drawn from.
+        differentiated; ``own`` is True where j is the expert that particle n was drawn from.
       z_factor: ``(w~ [*n], r_m [*n], beta) -> [*n]``: multiplies the z-path.
       uses_responsibility: whether ``-beta w~ d(r_m)/dz`` is added to the z-path.
     """

@@ -1,4 +1,4 @@
-"""A bound whose derivative is that of a chosen estimator, for `jax.grad` to find."""
+"""A bound whose derivative is that of a chosen estimator, for ``jax.grad`` to find."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,7 +30,7 @@ class Objective(NamedTuple):
     """What is bounded and how it is differentiated; static.
 
     Attributes:
-      log_likelihood: ``(theta, state, rows, z [g e d]) -> log p(x_j|z) [j g e]``, where `rows`
+      log_likelihood: ``(theta, state, rows, z [g e d]) -> log p(x_j|z) [j g e]``, where ``rows``
         are the data ``[e ...]``; its value where x_j is missing does not count.
       log_prior: ``(theta, z [g e d]) -> log p(z) [g e]``.
       family: of the experts.
@@ -91,7 +91,7 @@ def bound(
       inputs: data, mask, noise and what weighs the densities.
 
     Returns:
-      The bound ``[b]``, and a `Report`.
+      The bound ``[b]``, and a ``Report``.
     """
     return _bound_forward(objective, theta, experts, inputs)[0]
 
@@ -172,7 +172,7 @@ def _gradient(
     w: Float[Array, "g e"],
     weighted: Float[Array, "g e"],
 ) -> tuple[PyTree, Experts]:
-    """Gradient of theta and the tile's experts, for weights w and coefficients `weighted`."""
+    """Gradient of theta and the tile's experts, for weights w and coefficients ``weighted``."""
     d_theta, d_direct, d_z = linear.pull_log_w(weighted)
     (d_drawn,) = linear.pull_z(_estimated_z_path(objective, linear, beta, d_z, w, weighted))
     return d_theta, jax.tree.map(jnp.add, d_direct, d_drawn)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 
 class Likelihood(NamedTuple):
-    """A likelihood, of a modality of one's own or one of `LIKELIHOODS`.
+    """A likelihood, of a modality of one's own or one of ``LIKELIHOODS``.
 
     Both functions also take the config's ``decoder_dist_params`` of the modality, by keyword.
 

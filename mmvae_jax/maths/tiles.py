@@ -34,7 +34,7 @@ def over_tiles(
     width: int | None = None,
     num_active: Int[ArrayLike, ""] | None = None,
 ) -> tuple[PyTree, PyTree]:
-    """Go through all draws of all examples, a tile of at most `size` particles at a time.
+    """Go through all draws of all examples, a tile of at most ``size`` particles at a time.
 
     Args:
       of_examples: ``index [e] -> (carry [... e], step)`` with ``step(carry, rows) -> (carry,

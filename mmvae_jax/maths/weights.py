@@ -49,7 +49,7 @@ def mask_of_mixture(mask: Bool[Array, "m b"]) -> Bool[Array, "m b"]:
 def expert_log_probs(
     family: Family, experts: Experts, z: Float[Array, "*n d"]
 ) -> Float[Array, "j *n"]:
-    """log q_j(z_n) of every expert j; `experts` are ``[j #n d]``, alike in rank to ``[j *n d]``."""
+    """log q_j(z_n) of every expert j; ``experts`` are ``[j #n d]``, of the rank of ``[j *n d]``."""
     return family.log_prob(z[None], experts.loc, experts.scale)
 
 
@@ -60,7 +60,7 @@ def own_responsibility(
     own: Bool[Array, "j *n"],
     z: Float[Array, "*n d"],
 ) -> Float[Array, "*n"]:
-    """``r_m(z)`` of the expert m that each particle was drawn from (where `own` is True)."""
+    """``r_m(z)`` of the expert m that each particle was drawn from (where ``own`` is True)."""
     shares = responsibilities(expert_log_probs(family, experts, z), mask)
     return jnp.where(own, shares, 0).sum(0)
 

@@ -20,8 +20,8 @@ class PosteriorMeans(NamedTuple):
     """How the means of posteriors are spread over examples, by latent axis.
 
     Attributes:
-        experts: of every modality's own posterior, over the examples that have it.
-        mixture: of the mixture of those observed, over the examples that have any.
+      experts: of every modality's own posterior, over the examples that have it.
+      mixture: of the mixture of those observed, over the examples that have any.
     """
 
     experts: dict[str, MeanVariance]
@@ -31,11 +31,11 @@ class PosteriorMeans(NamedTuple):
 def active_units(
     variance: Float[Array | np.ndarray, "*n d"], threshold: float = THRESHOLD
 ) -> Bool[np.ndarray, "*n d"]:
-    """Returns which axes are active: `Var_x(E[z|x]) > threshold` (Burda et al. 2016).
+    """Returns which axes are active: ``Var_x(E[z|x]) > threshold`` (Burda et al. 2016).
 
     Args:
-        variance: over examples x of the posterior's mean, by latent axis.
-        threshold: in squared units of z, whose prior has scale 1 or so.
+      variance: over examples x of the posterior's mean, by latent axis.
+      threshold: in squared units of z, whose prior has scale 1 or so.
 
     >>> active_units(np.array([0.9, 1e-4, 0.02])).sum()
     np.int64(2)
@@ -46,15 +46,15 @@ def active_units(
 def measure_posterior_means(
     model: MMVAE, data: MultimodalArrays, *, batch_size: int = 512
 ) -> PosteriorMeans:
-    """Returns mean and variance over a data set of the means of posteriors, for `active_units`.
+    """Returns mean and variance over a data set of the means of posteriors, for ``active_units``.
 
     Args:
-        model: an MMVAE.
-        data: examples; incomplete ones count where they are observed.
-        batch_size: examples that go through the encoders at a time.
+      model: an MMVAE.
+      data: examples; incomplete ones count where they are observed.
+      batch_size: examples that go through the encoders at a time.
 
     Raises:
-        ValueError: for data that do not fit the model.
+      ValueError: for data that do not fit the model.
 
     >>> active_units(measure_posterior_means(model, arrays).mixture.variance).shape
     (2,)

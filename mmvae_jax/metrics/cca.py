@@ -20,14 +20,14 @@ from mmvae_jax.metrics.moments import MeanCovariance, mean_covariance
 
 
 class CCA(NamedTuple):
-    """Projections onto axes that are correlated between x and y; of `fit_cca`.
+    """Projections onto axes that are correlated between x and y; of ``fit_cca``.
 
     Attributes:
-        x_mean: mean of x, `[p]`.
-        y_mean: mean of y, `[q]`.
-        x_axes: directions for x, `[p a]`.
-        y_axes: directions for y, `[q a]`.
-        correlations: of the projections of x and y on each axis in training, falling, `[a]`.
+      x_mean: mean of x, ``[p]``.
+      y_mean: mean of y, ``[q]``.
+      x_axes: directions for x, ``[p a]``.
+      y_axes: directions for y, ``[q a]``.
+      correlations: of the projections of x and y on each axis in training, falling, ``[a]``.
     """
 
     x_mean: Float[np.ndarray, " p"]
@@ -56,14 +56,14 @@ def fit_cca(
     """Returns the axes along which the pairs (x, y) correlate most (Hotelling 1936).
 
     Args:
-        x: one side of the pairs, features of images say.
-        y: the other, embeddings of captions say.
-        num_axes: how many axes to keep.
-        ridge: added to the variance of every entry of x and y. With fewer pairs than entries
-            correlations are 1 without it, and mean nothing.
+      x: one side of the pairs, features of images say.
+      y: the other, embeddings of captions say.
+      num_axes: how many axes to keep.
+      ridge: added to the variance of every entry of x and y. With fewer pairs than entries
+        correlations are 1 without it, and mean nothing.
 
     Raises:
-        ValueError: if x and y differ in number, or for more axes than either has.
+      ValueError: if x and y differ in number, or for more axes than either has.
 
     >>> x = np.random.default_rng(0).normal(size=(100, 3))
     >>> fit_cca(x, x @ np.diag([1.0, -2.0, 3.0]), num_axes=3).correlations.round(3)
@@ -78,19 +78,19 @@ def fit_cca(
 def cca_of_moments(
     moments: MeanCovariance, num_x: int, *, num_axes: int = 40, ridge: float = 0.0
 ) -> CCA:
-    """Returns the same of the moments of `[x y]` side by side, which batches can add up to.
+    """Returns the same of the moments of ``[x y]`` side by side, which batches can add up to.
 
-    `W_x^T C_xy W_y = P diag(correlations) Q^T` with whitening `W^T C W = 1`; the axes are
-    `W_x P` and `W_y Q`.
+    ``W_x^T C_xy W_y = P diag(correlations) Q^T`` with whitening ``W^T C W = 1``; the axes are
+    ``W_x P`` and ``W_y Q``.
 
     Args:
-        moments: of the vectors `[x y]`.
-        num_x: entries of x.
-        num_axes: as in `fit_cca`.
-        ridge: as in `fit_cca`.
+      moments: of the vectors ``[x y]``.
+      num_x: entries of x.
+      num_axes: as in ``fit_cca``.
+      ridge: as in ``fit_cca``.
 
     Raises:
-        ValueError: as `fit_cca`.
+      ValueError: as ``fit_cca``.
     """
     covariance = moments.covariance
     x_white = _whitening(covariance[:num_x, :num_x], ridge)

@@ -28,12 +28,12 @@ CHUNK = 512
 
 @struct.dataclass
 class Classifier:
-    """A trained classifier of one modality; make one with `train_classifier`.
+    """A trained classifier of one modality; make one with ``train_classifier``.
 
     Examples come as training saw them: floats from 0 to 1, or bytes, which are divided by 255.
-    They may be any `Column`, of which a chunk is read and computed at a time, the last one filled
+    They may be any ``Column``, of which a chunk is read and computed at a time, the last one filled
     up, so that one compiled program serves any number of them. Results are on the host: call it
-    outside `jax.jit`.
+    outside ``jax.jit``.
     """
 
     params: dict
@@ -42,19 +42,19 @@ class Classifier:
     input_dim: Dim = struct.field(pytree_node=False)
 
     def predict(self, x: Column) -> Int[np.ndarray, " n"]:
-        """Returns the most probable class of every row of `x`, which is `[n, *input_dim]`.
+        """Returns the most probable class of every row of ``x``, which is ``[n, *input_dim]``.
 
         Raises:
-            ValueError: if the rows have another shape than those trained on, or are integers
-                other than bytes.
+          ValueError: if the rows have another shape than those trained on, or are integers
+            other than bytes.
         """
         return self._in_chunks(_predict, x)
 
     def features(self, x: Column) -> Float[np.ndarray, "n hidden"]:
-        """Returns the activations of the last hidden layer, for `frechet_distance` say.
+        """Returns the activations of the last hidden layer, for ``frechet_distance`` say.
 
         Raises:
-            ValueError: as `predict`.
+          ValueError: as ``predict``.
         """
         return self._in_chunks(_features, x)
 
@@ -63,7 +63,7 @@ class Classifier:
         return float(np.mean(self.predict(x) == np.asarray(labels)))
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes parameters and shapes to one file, arrays and JSON only; see `load_classifier`.
+        """Writes parameters and shapes to one file, arrays and JSON only; see ``load_classifier``.
 
         A file that is there already is replaced once the new one is complete.
         """
@@ -89,11 +89,11 @@ class Classifier:
 
 
 def load_classifier(path: str | os.PathLike) -> Classifier:
-    """Returns the classifier that `Classifier.save` wrote; the file cannot hold code.
+    """Returns the classifier that ``Classifier.save`` wrote; the file cannot hold code.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no classifier's.
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is no classifier's.
 
     >>> who = load_classifier("classifiers/m0.npz")  # doctest: +SKIP
     """
@@ -118,14 +118,14 @@ def load_classifier(path: str | os.PathLike) -> Classifier:
 def load_classifiers(
     folder: str | os.PathLike, input_dims: Mapping[str, Dim]
 ) -> dict[str, Classifier]:
-    """Returns the classifiers `<modality>.npz` of a folder, one for each of these modalities.
+    """Returns the classifiers ``<modality>.npz`` of a folder, one for each of these modalities.
 
     Args:
-        folder: of `python -m experiments.train_classifiers`; it may hold others besides.
-        input_dims: shape of an example by modality, such as `config.input_dims`.
+      folder: of ``python -m experiments.train_classifiers``; it may hold others besides.
+      input_dims: shape of an example by modality, such as ``config.input_dims``.
 
     Raises:
-        ValueError: if the folder lacks one, or one is for examples of another shape.
+      ValueError: if the folder lacks one, or one is for examples of another shape.
 
     >>> every = load_classifiers("classifiers", {"m0": (28, 28, 3)})  # doctest: +SKIP
     """
@@ -161,27 +161,27 @@ def train_classifier(
     """Trains a classifier of examples with values from 0 to 1, or bytes, which are divided by 255.
 
     AdamW on the cross entropy, its learning rate falling to 0 along a cosine, every batch drawn
-    with replacement; all steps are one compiled scan. `mlp` takes two seconds on two CPU cores for
-    14,000 images of 16x16x3, and classifies 97% of unseen PolyDigits; `conv` takes 20 to 25 ms of
-    a core's time a step for 28x28x3, and 3000 steps classify 99% of unseen MNIST.
+    with replacement; all steps are one compiled scan. ``mlp`` takes two seconds on two CPU cores
+    for 14,000 images of 16x16x3, and classifies 97% of unseen PolyDigits; ``conv`` takes 20 to 25
+    ms of a core's time a step for 28x28x3, and 3000 steps classify 99% of unseen MNIST.
 
     Args:
-        x: training examples `[n, *input_dim]`, any `Column`: images, one-hot text, ...
-        labels: their classes, `0, ..., num_classes - 1`.
-        num_classes: how many classes there are.
-        key: of initial parameters and batches.
-        network: `mlp`, two dense layers; `conv`, three convolutions and a dense layer; `auto`
-            takes `conv` for images `[h, w, c]` of at least 20 pixels a side.
-        num_steps: training steps.
-        batch_size: examples per step.
-        learning_rate: of the first step; by default 1e-3 for `mlp` and 2e-3 for `conv`.
-        num_hidden: units in each dense hidden layer.
-        max_examples: rows to train on, which are read once and are in memory. Of more, so many
-            are drawn, the same ones for every key.
+      x: training examples ``[n, *input_dim]``, any ``Column``: images, one-hot text, ...
+      labels: their classes, ``0, ..., num_classes - 1``.
+      num_classes: how many classes there are.
+      key: of initial parameters and batches.
+      network: ``mlp``, two dense layers; ``conv``, three convolutions and a dense layer; ``auto``
+        takes ``conv`` for images ``[h, w, c]`` of at least 20 pixels a side.
+      num_steps: training steps.
+      batch_size: examples per step.
+      learning_rate: of the first step; by default 1e-3 for ``mlp`` and 2e-3 for ``conv``.
+      num_hidden: units in each dense hidden layer.
+      max_examples: rows to train on, which are read once and are in memory. Of more, so many
+        are drawn, the same ones for every key.
 
     Raises:
-        ValueError: if a label is not a class, if x and labels differ in length, if x is of
-            integers other than bytes, or for a network that does not suit it.
+      ValueError: if a label is not a class, if x and labels differ in length, if x is of
+        integers other than bytes, or for a network that does not suit it.
 
     >>> x = np.repeat(np.eye(2, dtype=np.float32), 20, axis=0)
     >>> who = train_classifier(
@@ -229,7 +229,7 @@ def _some_rows(size: int, max_examples: int) -> slice | Int[np.ndarray, " n"]:
 
 
 def _full_chunks(x: Column) -> Iterator[Shaped[Array | np.ndarray, "chunk ..."]]:
-    """All rows in order, `CHUNK` at a time, the last ones followed by zeros; one chunk of none."""
+    """Yields all rows in order, ``CHUNK`` at a time, the last chunk padded with zeros."""
     for start in range(0, max(len(x), 1), CHUNK):
         rows = x[start : start + CHUNK]
         pad = jnp.pad if isinstance(rows, Array) else np.pad

@@ -66,10 +66,10 @@ NETWORKS = {"mlp": MLP, "conv": ConvNet}
 
 
 def choose(network: str, input_dim: Dim) -> str:
-    """Returns the key in `NETWORKS` that a user's choice stands for.
+    """Returns the key in ``NETWORKS`` that a user's choice stands for.
 
     Raises:
-        ValueError: if there is no such network, or it does not suit the examples.
+      ValueError: if there is no such network, or it does not suit the examples.
     """
     is_image = len(input_dim) == 3
     if network == "auto":

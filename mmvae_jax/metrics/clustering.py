@@ -8,12 +8,12 @@ from scipy.optimize import linear_sum_assignment
 
 
 class Clustering(NamedTuple):
-    """How well clusters agree with classes; of `cluster_latents`.
+    """How well clusters agree with classes; of ``cluster_latents``.
 
     Attributes:
-        accuracy: share of examples in the cluster matched with their class, in 0 to 1.
-        nmi: mutual information of clusters and classes over the mean of their entropies, 0 to 1.
-        ari: Rand index adjusted for chance (Hubert and Arabie 1985), at most 1 and 0 by chance.
+      accuracy: share of examples in the cluster matched with their class, in 0 to 1.
+      nmi: mutual information of clusters and classes over the mean of their entropies, 0 to 1.
+      ari: Rand index adjusted for chance (Hubert and Arabie 1985), at most 1 and 0 by chance.
     """
 
     accuracy: float
@@ -31,20 +31,20 @@ def cluster_latents(
 ) -> Clustering:
     """Returns how well k-means clusters of latents agree with the classes.
 
-    Protocol: scikit-learn's `KMeans` with Lloyd's algorithm, the best of `num_starts` k-means++
+    Protocol: scikit-learn's ``KMeans`` with Lloyd's algorithm, the best of ``num_starts`` k-means++
     starts, on the latents as they are (euclidean distances, axes not standardised).
 
     Args:
-        z: latents, such as posterior means.
-        labels: their classes, seen by the scores alone.
-        num_clusters: how many to look for.
-        seed: of the starts.
-        num_starts: how many to choose from.
+      z: latents, such as posterior means.
+      labels: their classes, seen by the scores alone.
+      num_clusters: how many to look for.
+      seed: of the starts.
+      num_starts: how many to choose from.
 
     Raises:
-        ValueError: if latents hold NaN or infinity, are fewer than clusters, or differ from labels
-            in number.
-        ImportError: if scikit-learn is missing.
+      ValueError: if latents hold NaN or infinity, are fewer than clusters, or differ from labels
+        in number.
+      ImportError: if scikit-learn is missing.
 
     >>> z = np.repeat([[0.0, 0.0], [9.0, 9.0]], 10, axis=0)
     >>> cluster_latents(z, np.repeat([4, 2], 10), num_clusters=2).accuracy
@@ -83,7 +83,7 @@ def matched_accuracy(
     (the assignment of Kuhn 1955, "The Hungarian method"); the rest of either count as wrong.
 
     Raises:
-        ValueError: if there is no example, or they differ in number.
+      ValueError: if there is no example, or they differ in number.
 
     >>> matched_accuracy(np.array([5, 5, 7, 7]), np.array([1, 1, 0, 1]))
     0.75

@@ -4,7 +4,7 @@ The measures of Shi et al. (2019, "Variational mixture-of-experts autoencoders")
 al. (2021, "Generalized multimodal ELBO") for several given modalities, as functions of the classes
 that a classifier of each modality sees in the generated examples.
 
-Two averages: `micro` weighs every example alike, `macro` every class, however rare.
+Two averages: ``micro`` weighs every example alike, ``macro`` every class, however rare.
 """
 
 import itertools
@@ -22,11 +22,11 @@ Classes = Int[Array | np.ndarray, " n"]
 
 
 class Tally(NamedTuple):
-    """Examples of each class, and those that show what they should; batches add up by `merge`.
+    """Examples of each class, and those that show what they should; batches add up by ``merge``.
 
     Attributes:
-        hits: right examples of each class.
-        counts: all examples of each class.
+      hits: right examples of each class.
+      counts: all examples of each class.
     """
 
     hits: Int[np.ndarray, " classes"]
@@ -66,7 +66,7 @@ def tally(hits: Bool[Array | np.ndarray, " n"], classes: Classes, *, num_classes
     """Returns hits and examples of each class.
 
     Raises:
-        ValueError: if a class is not one of `0, ..., num_classes - 1`.
+      ValueError: if a class is not one of ``0, ..., num_classes - 1``.
 
     >>> tally(np.array([True, False, True]), np.array([0, 0, 1]), num_classes=2).hits.tolist()
     [1, 1]
@@ -95,18 +95,18 @@ def conditional_coherence(
     Chance is 1 / C for C equally frequent classes.
 
     Args:
-        predicted: `predicted[given][generated]`, the class seen in modality `generated` when it
-            was generated from `given`, a modality of the same example or several.
-        labels: the true class of every example.
-        mask: where each modality was observed. Examples that miss a given or the generated
-            modality are left out.
-        average: over examples (`"micro"`) or classes (`"macro"`).
+      predicted: ``predicted[given][generated]``, the class seen in modality ``generated`` when it
+        was generated from ``given``, a modality of the same example or several.
+      labels: the true class of every example.
+      mask: where each modality was observed. Examples that miss a given or the generated
+        modality are left out.
+      average: over examples (``"micro"``) or classes (``"macro"``).
 
     Returns:
-        The shares, in 0 to 1, under the same names; NaN where no example is left.
+      The shares, in 0 to 1, under the same names; NaN where no example is left.
 
     Raises:
-        ValueError: if predictions, labels and masks differ in number.
+      ValueError: if predictions, labels and masks differ in number.
 
     >>> conditional_coherence({"image": {"word": np.array([3, 1])}}, np.array([3, 4]))
     {'image': {'word': 0.5}}
@@ -123,10 +123,10 @@ def conditional_tallies(
     num_classes: int,
     mask: Mapping[str, Bool[Array | np.ndarray, " n"]] | None = None,
 ) -> dict[G, dict[str, Tally]]:
-    """Returns what `conditional_coherence` averages, so that batches can be added up.
+    """Returns what ``conditional_coherence`` averages, so that batches can be added up.
 
     Raises:
-        ValueError: if predictions, labels and masks differ in number, or a label is no class.
+      ValueError: if predictions, labels and masks differ in number, or a label is no class.
     """
     labels = np.asarray(labels)
 
@@ -158,7 +158,7 @@ def cross_coherence_mean(coherence: Mapping[G, Mapping[str, float]]) -> float:
     """Returns the mean of a conditional coherence over all pairs but of a modality with itself.
 
     Raises:
-        ValueError: if there is no such pair.
+      ValueError: if there is no such pair.
 
     >>> cross_coherence_mean({"a": {"a": 1.0, "b": 0.5}, "b": {"a": 0.25, "b": 1.0}})
     0.375
@@ -192,15 +192,15 @@ def joint_coherence(predicted: Mapping[str, Classes], *, average: Average = "mic
 
     Chance is C^(1 - M) for M modalities that show C equally frequent classes independently. A
     model that only ever shows one class scores 1: look at the samples as well, or at the counts
-    of `joint_tally`.
+    of ``joint_tally``.
 
     Args:
-        predicted: the class seen in each modality of every example.
-        average: over examples (`"micro"`); or over classes (`"macro"`), the share then being
-            that of the modalities that show the class whose example agrees.
+      predicted: the class seen in each modality of every example.
+      average: over examples (``"micro"``); or over classes (``"macro"``), the share then being
+        that of the modalities that show the class whose example agrees.
 
     Raises:
-        ValueError: if there are fewer than two modalities, or they differ in number of examples.
+      ValueError: if there are fewer than two modalities, or they differ in number of examples.
 
     >>> joint_coherence({"image": np.array([3, 1]), "word": np.array([3, 4])})
     0.5
@@ -215,7 +215,7 @@ def joint_tally(predicted: Mapping[str, Classes], *, num_classes: int) -> Tally:
     Every modality of every example counts once, so M times as many as there are examples.
 
     Raises:
-        ValueError: as `joint_coherence`, and for a class that is none of `num_classes`.
+      ValueError: as ``joint_coherence``, and for a class that is none of ``num_classes``.
     """
     if len(predicted) < 2:
         raise ValueError(f"predicted names {sorted(predicted)}: agreement needs two modalities")

@@ -17,8 +17,8 @@ class Divergences(NamedTuple):
     """Nats of each example, modalities in the config's order; NaN where either is missing.
 
     Attributes:
-        kl: KL(q_m||q_j), `[m j b]`.
-        jeffreys: KL(q_m||q_j) + KL(q_j||q_m), `[m j b]`.
+      kl: KL(q_m||q_j), ``[m j b]``.
+      jeffreys: KL(q_m||q_j) + KL(q_j||q_m), ``[m j b]``.
     """
 
     kl: Float[Array, "m j b"]
@@ -28,7 +28,7 @@ class Divergences(NamedTuple):
 def _normal(
     distance: Float[Array, "*#n d"], p_scale: Float[Array, "*#n d"], q_scale: Float[Array, "*#n d"]
 ) -> Float[Array, "*n d"]:
-    """`log(q/p) + (p^2 + distance^2) / (2 q^2) - 1/2`, with the scales p and q."""
+    """``log(q/p) + (p^2 + distance^2) / (2 q^2) - 1/2``, with the scales p and q."""
     excess = jnp.square(p_scale / q_scale) - 1
     return (_convex(excess) + jnp.square(distance / q_scale)) / 2
 
@@ -36,13 +36,13 @@ def _normal(
 def _laplace(
     distance: Float[Array, "*#n d"], p_scale: Float[Array, "*#n d"], q_scale: Float[Array, "*#n d"]
 ) -> Float[Array, "*n d"]:
-    """`log(q/p) + (p exp(-distance/p) + distance) / q - 1`, with the scales p and q."""
+    """``log(q/p) + (p exp(-distance/p) + distance) / q - 1``, with the scales p and q."""
     ratio, steps = p_scale / q_scale, distance / p_scale
     return _convex(ratio - 1) + ratio * (jnp.expm1(-steps) + steps)
 
 
 def _convex(excess: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
-    """`u - log(1 + u)`: what scales alone contribute, without the cancellation near equality."""
+    """``u - log(1 + u)``: what scales alone contribute, without the cancellation near equality."""
     return excess - jnp.log1p(excess)
 
 
@@ -54,10 +54,10 @@ KL: dict[str, Callable[[Array, Array, Array], Array]] = {
 
 
 def closed_form(family: str | Family) -> Callable[[Array, Array, Array], Array]:
-    """Returns the entry of `KL` for a config's `prior_and_posterior_dist`.
+    """Returns the entry of ``KL`` for a config's ``prior_and_posterior_dist``.
 
     Raises:
-        ValueError: for a family without one.
+      ValueError: for a family without one.
     """
     if not isinstance(family, str) or family not in KL:
         raise ValueError(
@@ -72,15 +72,15 @@ def kl_between_experts(
     """Returns KL(q_m||q_j) of each example, in nats, in closed form.
 
     Args:
-        family: of the posteriors, as `config.prior_and_posterior_dist` names it.
-        experts: their locations and scales, `[m b d]`.
-        mask: which modalities were observed.
+      family: of the posteriors, as ``config.prior_and_posterior_dist`` names it.
+      experts: their locations and scales, ``[m b d]``.
+      mask: which modalities were observed.
 
     Returns:
-        `[m j b]`, 0 on the diagonal; NaN where either modality is missing.
+      ``[m j b]``, 0 on the diagonal; NaN where either modality is missing.
 
     Raises:
-        ValueError: for a family without a closed form.
+      ValueError: for a family without a closed form.
 
     >>> kl_between_experts("normal", *posteriors(model, batch)).shape
     (2, 2, 5)
@@ -96,7 +96,7 @@ def jeffreys_between_experts(
 ) -> Float[Array, "m j b"]:
     """Returns KL(q_m||q_j) + KL(q_j||q_m) of each example, in nats (Jeffreys 1946).
 
-    Arguments, result and errors as `kl_between_experts`; symmetric in m and j.
+    Arguments, result and errors as ``kl_between_experts``; symmetric in m and j.
     """
     kl = kl_between_experts(family, experts, mask)
     return kl + kl.swapaxes(0, 1)
@@ -106,7 +106,7 @@ def measure_divergences(model: MMVAE, batch: Batch) -> Divergences:
     """Returns the divergences between a model's posteriors of each example of a batch.
 
     Raises:
-        ValueError: for a batch that does not fit, or a family without a closed form.
+      ValueError: for a batch that does not fit, or a family without a closed form.
 
     >>> kl, jeffreys = measure_divergences(model, batch)
     >>> np.diagonal(kl).tolist()[0]

@@ -1,9 +1,9 @@
 """Frechet distance between sets of images, as any feature extractor sees them.
 
-With the 2048 features of `mmvae_jax.metrics.inception` it is the FID of Heusel et al. (2017); with
-those of a classifier (`Classifier.features`) it suits images that Inception was not trained for.
-Distances compare only with distances of the same extractor and the same number of images, since
-the estimate is biased upwards by few.
+With the 2048 features of ``mmvae_jax.metrics.inception`` it is the FID of Heusel et al. (2017);
+with those of a classifier (``Classifier.features``) it suits images that Inception was not trained
+for. Distances compare only with distances of the same extractor and the same number of images,
+since the estimate is biased upwards by few.
 """
 
 import functools
@@ -24,12 +24,12 @@ def feature_moments(batches: Iterable[Images], features: Features) -> MeanCovari
     """Returns mean and covariance of the features of all images, a batch at a time.
 
     Args:
-        batches: pairs of images `[n, *input_dim]` and a mask `[n]` of those that count (None if
-            all do), such as `(g.data[name], g.is_given) for g in generations(...)`.
-        features: `images -> [n, f]`.
+      batches: pairs of images ``[n, *input_dim]`` and a mask ``[n]`` of those that count (None if
+        all do), such as ``(g.data[name], g.is_given) for g in generations(...)``.
+      features: ``images -> [n, f]``.
 
     Raises:
-        ValueError: if there is no batch.
+      ValueError: if there is no batch.
 
     >>> batches = [(np.zeros((2, 4, 4, 1)), None), (np.ones((2, 4, 4, 1)), np.array([True, False]))]
     >>> feature_moments(batches, lambda x: x.mean((1, 2))).mean.round(3)
@@ -45,16 +45,16 @@ def feature_moments(batches: Iterable[Images], features: Features) -> MeanCovari
 def frechet_distance(p: MeanCovariance, q: MeanCovariance) -> float:
     """Returns the squared 2-Wasserstein distance of normals with the given moments.
 
-    `|m_p - m_q|^2 + tr C_p + tr C_q - 2 tr (C_p C_q)^(1/2)` (Dowson and Landau 1982). With
-    `C = F F^T` the last trace is the sum of the singular values of `F_p^T F_q`: no square root of
-    a matrix that is not symmetric, and nothing to add to the diagonal of a singular one.
+    ``|m_p - m_q|^2 + tr C_p + tr C_q - 2 tr (C_p C_q)^(1/2)`` (Dowson and Landau 1982). With
+    ``C = F F^T`` the last trace is the sum of the singular values of ``F_p^T F_q``: no square root
+    of a matrix that is not symmetric, and nothing to add to the diagonal of a singular one.
 
     Args:
-        p: moments of the features of some images, real ones say.
-        q: moments of the features of others.
+      p: moments of the features of some images, real ones say.
+      q: moments of the features of others.
 
     Raises:
-        ValueError: if they differ in the number of features, or if there are fewer than two images.
+      ValueError: if they differ in the number of features, or if there are fewer than two images.
 
     >>> x = np.random.default_rng(0).normal(size=(500, 2))
     >>> round(frechet_distance(mean_covariance(x), mean_covariance(x + 3.0)), 6)

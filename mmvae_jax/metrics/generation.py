@@ -1,6 +1,6 @@
 """What a model generates, batch by batch, and its coherence over a whole data set.
 
-`generations` is what every metric of generated examples can be computed from: coherence here,
+``generations`` is what every metric of generated examples can be computed from: coherence here,
 Frechet distances, errors of reconstructions and correlations in the modules of their names.
 """
 
@@ -29,7 +29,7 @@ from mmvae_jax.model import MMVAE
 
 @runtime_checkable
 class Predictor(Protocol):
-    """What tells the class of examples, such as a `Classifier`."""
+    """What tells the class of examples, such as a ``Classifier``."""
 
     def predict(self, x: Float[Array | np.ndarray, "n ..."]) -> Int[Array | np.ndarray, " n"]:
         """The class of every row."""
@@ -40,11 +40,11 @@ class Generation(NamedTuple):
     """Examples of all modalities, generated from some of those of a batch.
 
     Attributes:
-        given: what they were generated from.
-        data: `{modality: [b, *input_dim]}`, as examples look (`as_examples`).
-        mask: `{modality: [b]}`, where each modality of the real examples was observed. Where one
-            of `given` was not (`is_given`), `data` means nothing.
-        batch: the real examples.
+      given: what they were generated from.
+      data: ``{modality: [b, *input_dim]}``, as examples look (``as_examples``).
+      mask: ``{modality: [b]}``, where each modality of the real examples was observed. Where one
+        of ``given`` was not (``is_given``), ``data`` means nothing.
+      batch: the real examples.
     """
 
     given: tuple[str, ...]
@@ -54,7 +54,7 @@ class Generation(NamedTuple):
 
     @property
     def is_given(self) -> Bool[np.ndarray, " b"]:
-        """Where all of `given` was observed."""
+        """Where all of ``given`` was observed."""
         return np.logical_and.reduce([self.mask[name] for name in self.given])
 
 
@@ -73,15 +73,15 @@ def generations(
     for each batch.
 
     Args:
-        model: an MMVAE.
-        data: examples, complete or not.
-        key: randomness.
-        givens: the subsets; by default all of 1 to M - 1 modalities, of which there are 2^M - 2.
-        batch_size: examples at a time. The last batch is filled up with rows of which nothing is
-            observed.
+      model: an MMVAE.
+      data: examples, complete or not.
+      key: randomness.
+      givens: the subsets; by default all of 1 to M - 1 modalities, of which there are 2^M - 2.
+      batch_size: examples at a time. The last batch is filled up with rows of which nothing is
+        observed.
 
     Raises:
-        ValueError: for unknown names, or data that do not fit.
+      ValueError: for unknown names, or data that do not fit.
 
     >>> for generation in generations(model, arrays, jax.random.key(0), givens=[("sound",)]):
     ...     generation.given, generation.data["text"].shape[1:]
@@ -115,24 +115,24 @@ def measure_coherence(
 ) -> dict[tuple[str, ...], dict[str, Tally]]:
     """Returns how often each modality, generated from others or itself, shows the right class.
 
-    Protocol of `generations`. An example counts where it has all that is given and the modality
-    that is generated. `averages` makes shares of the result, which `cross_coherence_mean` and
-    `coherence_by_size` sum up; print the classifiers' accuracy on real examples beside them.
+    Protocol of ``generations``. An example counts where it has all that is given and the modality
+    that is generated. ``averages`` makes shares of the result, which ``cross_coherence_mean`` and
+    ``coherence_by_size`` sum up; print the classifiers' accuracy on real examples beside them.
 
     Args:
-        model: an MMVAE.
-        data: examples with labels.
-        classifiers: one of each modality that is to be looked at.
-        key: randomness.
-        num_classes: how many classes there are.
-        givens: subsets to generate from; all of 1 to M - 1 modalities by default.
-        batch_size: examples at a time.
+      model: an MMVAE.
+      data: examples with labels.
+      classifiers: one of each modality that is to be looked at.
+      key: randomness.
+      num_classes: how many classes there are.
+      givens: subsets to generate from; all of 1 to M - 1 modalities by default.
+      batch_size: examples at a time.
 
     Returns:
-        `{given: {generated: Tally}}`.
+      ``{given: {generated: Tally}}``.
 
     Raises:
-        ValueError: if there are no labels, for unknown names, or data that do not fit.
+      ValueError: if there are no labels, for unknown names, or data that do not fit.
     """
     if data.labels is None:
         raise ValueError("labels is None: coherence needs the class of every example")
@@ -163,15 +163,15 @@ def measure_joint_coherence(
     """Returns how often all modalities decoded from one z of the prior show one class.
 
     Args:
-        model: an MMVAE.
-        classifiers: one of each modality that is to be looked at, two at least.
-        key: randomness.
-        num_samples: draws from the prior.
-        num_classes: how many classes there are.
-        batch_size: draws at a time.
+      model: an MMVAE.
+      classifiers: one of each modality that is to be looked at, two at least.
+      key: randomness.
+      num_samples: draws from the prior.
+      num_classes: how many classes there are.
+      batch_size: draws at a time.
 
     Raises:
-        ValueError: for fewer than two classifiers, or counts below 1.
+      ValueError: for fewer than two classifiers, or counts below 1.
     """
     check_count("num_samples", num_samples)
     check_count("batch_size", batch_size)

@@ -1,6 +1,7 @@
 """How close reconstructed images are to the originals: mean squared error and SSIM, per example.
 
-Only `[n]` values: leave out missing examples when averaging, as `mean_variance(values, mask)` does.
+Only ``[n]`` values: leave out missing examples when averaging, as ``mean_variance(values, mask)``
+does.
 """
 
 from functools import partial
@@ -32,18 +33,18 @@ def ssim(
 ) -> Float[Array, " n"]:
     """Returns the structural similarity of each pair of images, in -1 to 1; 1 if they are equal.
 
-    `(2 m_x m_y + C1) (2 s_xy + C2) / ((m_x^2 + m_y^2 + C1) (s_x^2 + s_y^2 + C2))`, with means,
+    ``(2 m_x m_y + C1) (2 s_xy + C2) / ((m_x^2 + m_y^2 + C1) (s_x^2 + s_y^2 + C2))``, with means,
     variances and covariance under a Gaussian window (11 pixels, sigma 1.5), averaged over all
-    places where the window lies within the image, and over channels; `C_i = (K_i data_range)^2`
+    places where the window lies within the image, and over channels; ``C_i = (K_i data_range)^2``
     (Wang, Bovik, Sheikh and Simoncelli 2004, eq. 13).
 
     Args:
-        x: images.
-        y: others.
-        data_range: difference of the largest and the smallest possible intensity.
+      x: images.
+      y: others.
+      data_range: difference of the largest and the smallest possible intensity.
 
     Raises:
-        ValueError: if the images are smaller than the window.
+      ValueError: if the images are smaller than the window.
     """
     if min(x.shape[1:3]) < WINDOW:
         raise ValueError(

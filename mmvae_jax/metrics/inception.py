@@ -1,7 +1,7 @@
 """The InceptionV3 features of the Frechet inception distance, from a file of its weights.
 
 The network of Heusel et al. (2017), of which pytorch-fid publishes the weights as
-`pt_inception-2015-12-05-6726825d.pth`. No weights come with this package.
+``pt_inception-2015-12-05-6726825d.pth``. No weights come with this package.
 """
 
 import os
@@ -25,10 +25,10 @@ EPSILON = 1e-3
 
 @struct.dataclass
 class Inception:
-    """The network with its weights; make one with `load_inception`.
+    """The network with its weights; make one with ``load_inception``.
 
     Attributes:
-        params: kernel `[h w i o]` and bias `[o]` of every convolution, normalisation included.
+      params: kernel ``[h w i o]`` and bias ``[o]`` of every convolution, normalisation included.
     """
 
     params: dict[str, tuple[Float[Array, "h w i o"], Float[Array, " o"]]]
@@ -37,11 +37,11 @@ class Inception:
         """Returns the 2048 features of each image, the means of its last feature maps.
 
         Args:
-            images: of any size, which are resized to 299 x 299 (bilinear, not smoothed), with
-                intensities in 0 to 1; one channel is taken as grey.
+          images: of any size, which are resized to 299 x 299 (bilinear, not smoothed), with
+            intensities in 0 to 1; one channel is taken as grey.
 
         Raises:
-            ValueError: if there are neither one nor three channels.
+          ValueError: if there are neither one nor three channels.
         """
         if images.shape[-1] not in (1, 3):
             raise ValueError(f"images have {images.shape[-1]} channels: give 1 (grey) or 3 (RGB)")
@@ -52,13 +52,13 @@ def load_inception(path: str | os.PathLike) -> Inception:
     """Returns the network with the weights of a file.
 
     Args:
-        path: pytorch-fid's `.pth` file, read with PyTorch if it is installed; or its arrays under
-            the same names in an `.npz` file, as `np.savez(path, **{name: x.numpy() ...})` writes.
+      path: pytorch-fid's ``.pth`` file, read with PyTorch if it is installed; or its arrays under
+        the same names in an ``.npz`` file, as ``np.savez(path, **{name: x.numpy() ...})`` writes.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ImportError: if PyTorch is missing for a `.pth` file.
-        ValueError: if a name is missing from the file or an array has another shape.
+      FileNotFoundError: if there is no such file.
+      ImportError: if PyTorch is missing for a ``.pth`` file.
+      ValueError: if a name is missing from the file or an array has another shape.
 
     >>> features = load_inception("pt_inception-2015-12-05.pth")  # doctest: +SKIP
     """

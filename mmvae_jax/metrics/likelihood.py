@@ -1,6 +1,6 @@
 """Log-likelihoods of a whole data set: joint, marginal and conditional, with standard errors.
 
-The estimates of each example are those of `mmvae_jax.likelihood_estimates`. Every batch has a key
+The estimates of each example are those of ``mmvae_jax.likelihood_estimates``. Every batch has a key
 of its own, so that their errors average out over batches.
 """
 
@@ -34,9 +34,9 @@ class LogLikelihoods(NamedTuple):
     """Nats per example, each with its mean and standard error over the examples it is defined for.
 
     Attributes:
-        joint: log p(X) of all that an example has.
-        marginal: log p(x_m) of each modality.
-        conditional: log p(x_T|x_S) by `(S, T)`.
+      joint: log p(X) of all that an example has.
+      marginal: log p(x_m) of each modality.
+      conditional: log p(x_T|x_S) by ``(S, T)``.
     """
 
     joint: MeanVariance
@@ -58,20 +58,20 @@ def measure_log_likelihoods(
 
     Protocol: importance sampling with K particles for each example and quantity, likelihoods not
     rescaled; the proposal is the mixture of the observed experts for the joint, the modality's own
-    expert for a marginal, and the given ones for a conditional (`compute_cond_nll_ratio`). With
+    expert for a marginal, and the given ones for a conditional (``compute_cond_nll_ratio``). With
     finite K the estimates lie below the exact values on average.
 
     Args:
-        model: an MMVAE.
-        data: examples; incomplete ones count where they are defined.
-        key: randomness.
-        conditional: pairs (given, predicted), each a name or several.
-        K: particles of each example.
-        batch_size: examples at a time.
-        batch_size_K: particles per decoder call, as in `compute_joint_nll`.
+      model: an MMVAE.
+      data: examples; incomplete ones count where they are defined.
+      key: randomness.
+      conditional: pairs (given, predicted), each a name or several.
+      K: particles of each example.
+      batch_size: examples at a time.
+      batch_size_K: particles per decoder call, as in ``compute_joint_nll``.
 
     Raises:
-        ValueError: for unknown or overlapping names, or data that do not fit.
+      ValueError: for unknown or overlapping names, or data that do not fit.
 
     >>> found = measure_log_likelihoods(model, arrays, jax.random.key(0), K=20)
     >>> found.joint.num_rows, sorted(found.marginal)
@@ -103,14 +103,14 @@ def measure_log_likelihoods(
 def bits_per_dim(
     log_likelihood: float | Entries, input_dim: Sequence[int], *, num_levels: int = 1
 ) -> float | Entries:
-    """Returns `-log2 p(x) / D` for a log-likelihood in nats of examples with D entries.
+    """Returns ``-log2 p(x) / D`` for a log-likelihood in nats of examples with D entries.
 
     Args:
-        log_likelihood: in nats; under densities, of intensities in 0 to 1.
-        input_dim: shape of one example.
-        num_levels: of discrete intensities that a density stands for, 256 for bytes: each entry
-            then costs `log2(num_levels)` bits more, as a level is `1 / num_levels` wide. 1 for
-            Bernoulli and categorical likelihoods, which are probabilities.
+      log_likelihood: in nats; under densities, of intensities in 0 to 1.
+      input_dim: shape of one example.
+      num_levels: of discrete intensities that a density stands for, 256 for bytes: each entry
+        then costs ``log2(num_levels)`` bits more, as a level is ``1 / num_levels`` wide. 1 for
+        Bernoulli and categorical likelihoods, which are probabilities.
 
     >>> bits_per_dim(-28 * 28 * math.log(2), (28, 28, 1))
     1.0

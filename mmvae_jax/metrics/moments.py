@@ -14,12 +14,12 @@ Entries = Float[np.ndarray | np.float64, "*shape"]
 
 
 class MeanVariance(NamedTuple):
-    """Mean and spread of numbers, or of each entry of arrays; of `mean_variance`.
+    """Mean and spread of numbers, or of each entry of arrays; of ``mean_variance``.
 
     Attributes:
-        num_rows: how many there were.
-        mean: their mean, `[*shape]`; 0 of none.
-        squares: sum of squared deviations from the mean, `[*shape]`.
+      num_rows: how many there were.
+      mean: their mean, ``[*shape]``; 0 of none.
+      squares: sum of squared deviations from the mean, ``[*shape]``.
     """
 
     num_rows: int
@@ -44,12 +44,12 @@ class MeanVariance(NamedTuple):
 
 
 class MeanCovariance(NamedTuple):
-    """Mean and covariance of vectors; of `mean_covariance`.
+    """Mean and covariance of vectors; of ``mean_covariance``.
 
     Attributes:
-        num_rows: how many there were.
-        mean: their mean, `[f]`; 0 of none.
-        scatter: sum of the outer products of deviations from the mean, `[f f]`.
+      num_rows: how many there were.
+      mean: their mean, ``[f]``; 0 of none.
+      scatter: sum of the outer products of deviations from the mean, ``[f f]``.
     """
 
     num_rows: int
@@ -58,10 +58,10 @@ class MeanCovariance(NamedTuple):
 
     @property
     def covariance(self) -> Float[np.ndarray, "f f"]:
-        """The unbiased estimate, with `count - 1` in the denominator.
+        """The unbiased estimate, with ``count - 1`` in the denominator.
 
         Raises:
-            ValueError: of fewer than two vectors.
+          ValueError: of fewer than two vectors.
         """
         if self.num_rows < 2:
             raise ValueError(
@@ -80,7 +80,7 @@ class MeanCovariance(NamedTuple):
 def mean_variance(
     x: Real[Array | np.ndarray, "n *shape"], mask: Bool[Array | np.ndarray, " n"] | None = None
 ) -> MeanVariance:
-    """Returns mean and variance of each entry, over the rows where `mask` is True.
+    """Returns mean and variance of each entry, over the rows where ``mask`` is True.
 
     >>> some, more = mean_variance(np.array([1.0, 2.0])), mean_variance(np.array([6.0]))
     >>> float(some.merge(more).mean), float(some.merge(more).variance.round(3))
@@ -94,7 +94,7 @@ def mean_variance(
 def mean_covariance(
     x: Real[Array | np.ndarray, "n f"], mask: Bool[Array | np.ndarray, " n"] | None = None
 ) -> MeanCovariance:
-    """Returns mean and covariance of the rows where `mask` is True.
+    """Returns mean and covariance of the rows where ``mask`` is True.
 
     >>> first, second = mean_covariance(np.eye(2)), mean_covariance(np.ones((2, 2)))
     >>> first.merge(second).mean

@@ -20,12 +20,12 @@ def measure_log_weights(model: MMVAE, batch: Batch, key: PRNGKeyArray) -> Float[
     """Returns log w of the K particles of every expert, of any value where it is missing.
 
     Args:
-        model: an MMVAE; its config says K, and how likelihoods and densities weigh.
-        batch: data and mask.
-        key: of the particles.
+      model: an MMVAE; its config says K, and how likelihoods and densities weigh.
+      batch: data and mask.
+      key: of the particles.
 
     Raises:
-        ValueError: for a batch that does not fit.
+      ValueError: for a batch that does not fit.
 
     >>> measure_log_weights(model, batch, jax.random.key(0)).shape
     (2, 3, 5)
@@ -43,16 +43,16 @@ def measure_responsibilities(
     not overlap, evenly if they are the same.
 
     Args:
-        model: an MMVAE.
-        batch: data and mask; modalities that it leaves out count as missing.
-        key: of the draws.
-        num_draws: from each expert of each example.
+      model: an MMVAE.
+      batch: data and mask; modalities that it leaves out count as missing.
+      key: of the draws.
+      num_draws: from each expert of each example.
 
     Returns:
-        `[m j]`; NaN in the rows of modalities that no example has.
+      ``[m j]``; NaN in the rows of modalities that no example has.
 
     Raises:
-        ValueError: for a batch that does not fit, or fewer than one draw.
+      ValueError: for a batch that does not fit, or fewer than one draw.
 
     >>> measure_responsibilities(model, batch, jax.random.key(0)).sum(1).round(3).tolist()
     [1.0, 1.0]

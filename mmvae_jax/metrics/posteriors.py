@@ -20,8 +20,8 @@ class Posteriors(NamedTuple):
     """What the experts say of a batch.
 
     Attributes:
-        experts: locations and scales `[m b d]`, of any value where missing.
-        mask: which modalities were observed.
+      experts: locations and scales ``[m b d]``, of any value where missing.
+      mask: which modalities were observed.
     """
 
     experts: Experts
@@ -32,7 +32,7 @@ def posteriors(model: MMVAE, batch: Batch) -> Posteriors:
     """Returns every expert's posterior of every example, with random layers off.
 
     Raises:
-        ValueError: for a batch that does not fit.
+      ValueError: for a batch that does not fit.
 
     >>> experts, mask = posteriors(model, batch)
     >>> experts.scale.shape, mask.shape
@@ -48,7 +48,7 @@ def posteriors_of(
     """Goes through a data set in batches of one size, filled up with examples that miss everything.
 
     Raises:
-        ValueError: for data that do not fit.
+      ValueError: for data that do not fit.
     """
     for batch in eval_batches(data, batch_size):
         yield batch, posteriors(model, Batch(batch.data, batch.mask))

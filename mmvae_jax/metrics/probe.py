@@ -16,11 +16,11 @@ Latents = Literal["means", "samples"]
 
 
 class Probes(NamedTuple):
-    """Accuracies, and how they came about; of `probe_experts`.
+    """Accuracies, and how they came about; of ``probe_experts``.
 
     Attributes:
-        accuracy: of each modality's latents, on test examples.
-        protocol: in words, to be printed with the numbers.
+      accuracy: of each modality's latents, on test examples.
+      protocol: in words, to be printed with the numbers.
     """
 
     accuracy: dict[str, float]
@@ -39,21 +39,21 @@ def latent_probe(
     """Returns the accuracy with which a linear classifier tells unseen latents apart.
 
     Protocol: every latent axis is standardised by its mean and standard deviation over
-    `train_z`, unless told otherwise; a multinomial logistic regression with L2 penalty
-    (scikit-learn's `LogisticRegression`, L-BFGS until convergence) is fitted to `train_z`; its
-    accuracy on `test_z` is returned, in 0 to 1.
+    ``train_z``, unless told otherwise; a multinomial logistic regression with L2 penalty
+    (scikit-learn's ``LogisticRegression``, L-BFGS until convergence) is fitted to ``train_z``; its
+    accuracy on ``test_z`` is returned, in 0 to 1.
 
     Args:
-        train_z: latents of training examples; posterior means make the probe repeatable.
-        train_labels: their classes.
-        test_z: latents of other examples.
-        test_labels: their classes.
-        standardise: whether to standardise the axes first.
-        C: weight of the data against the penalty `|w|^2 / 2`.
+      train_z: latents of training examples; posterior means make the probe repeatable.
+      train_labels: their classes.
+      test_z: latents of other examples.
+      test_labels: their classes.
+      standardise: whether to standardise the axes first.
+      C: weight of the data against the penalty ``|w|^2 / 2``.
 
     Raises:
-        ValueError: if latents hold NaN or infinity, or latents and labels differ in number.
-        ImportError: if scikit-learn is missing.
+      ValueError: if latents hold NaN or infinity, or latents and labels differ in number.
+      ImportError: if scikit-learn is missing.
 
     >>> z = np.repeat([[0.0, 0.0], [9.0, 9.0]], 10, axis=0)
     >>> latent_probe(z, np.repeat([0, 1], 10), z[::10], np.array([0, 1]))
@@ -86,22 +86,22 @@ def probe_experts(
     C: float = 1.0,
     batch_size: int = 512,
 ) -> Probes:
-    """Returns the accuracy of one `latent_probe` for each modality's own posterior.
+    """Returns the accuracy of one ``latent_probe`` for each modality's own posterior.
 
     Args:
-        model: an MMVAE.
-        train: examples with labels, to fit to; each probe leaves out those that miss its modality.
-        test: examples with labels, to score on, likewise.
-        key: randomness of samples.
-        latents: the mean of each example's posterior, or one sample of it, as Shi et al. (2019)
-            take (theirs are not standardised, and have no penalty).
-        standardise: as in `latent_probe`.
-        C: as in `latent_probe`.
-        batch_size: examples that go through the encoders at a time.
+      model: an MMVAE.
+      train: examples with labels, to fit to; each probe leaves out those that miss its modality.
+      test: examples with labels, to score on, likewise.
+      key: randomness of samples.
+      latents: the mean of each example's posterior, or one sample of it, as Shi et al. (2019)
+        take (theirs are not standardised, and have no penalty).
+      standardise: as in ``latent_probe``.
+      C: as in ``latent_probe``.
+      batch_size: examples that go through the encoders at a time.
 
     Raises:
-        ValueError: if there are no labels or no key to sample with, or data do not fit the model.
-        ImportError: if scikit-learn is missing.
+      ValueError: if there are no labels or no key to sample with, or data do not fit the model.
+      ImportError: if scikit-learn is missing.
     """
     if latents not in ("means", "samples") or (latents == "samples") != (key is not None):
         raise ValueError(
@@ -129,13 +129,13 @@ def latents_of_experts(
     """Returns latents and labels of the examples that have each modality.
 
     Args:
-        model: an MMVAE.
-        data: examples with labels.
-        key: draw one sample of each posterior; its mean without a key.
-        batch_size: examples that go through the encoders at a time.
+      model: an MMVAE.
+      data: examples with labels.
+      key: draw one sample of each posterior; its mean without a key.
+      batch_size: examples that go through the encoders at a time.
 
     Raises:
-        ValueError: if there are no labels, or data do not fit the model.
+      ValueError: if there are no labels, or data do not fit the model.
 
     >>> labelled = mm.MultimodalArrays(data, labels=np.arange(5))
     >>> z, labels = latents_of_experts(model, labelled)["sound"]

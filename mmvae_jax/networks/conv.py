@@ -1,7 +1,7 @@
 """Two-dimensional convolutions: matrix products on CPU, native elsewhere.
 
-`Conv` and `ConvTranspose` hold the parameters of ``nnx.Conv`` and ``nnx.ConvTranspose`` and compute
-the same values. Reverse-mode differentiation works to any order; forward mode (``jax.jvp``,
+``Conv`` and ``ConvTranspose`` hold the parameters of ``nnx.Conv`` and ``nnx.ConvTranspose`` and
+compute the same values. Reverse-mode differentiation works to any order; forward mode (``jax.jvp``,
 ``jax.jacfwd``) is not supported.
 """
 
@@ -25,7 +25,7 @@ ZEROS = nnx.initializers.zeros_init()
 
 
 class _Convolution(nnx.Module):
-    """The parameters and the calling convention that `Conv` and `ConvTranspose` share."""
+    """The parameters and the calling convention that ``Conv`` and ``ConvTranspose`` share."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class Conv(_Convolution):
 class ConvTranspose(_Convolution):
     """``nnx.ConvTranspose`` for images: same parameters, same values, matrix products on CPU.
 
-    Arguments and errors are those of `Conv`, but for ``padding``: ``"SAME"`` gives ``stride``
+    Arguments and errors are those of ``Conv``, but for ``padding``: ``"SAME"`` gives ``stride``
     outputs per input, ``"VALID"`` every output that an input reaches, and numbers are zeros around
     the input, which the kernel slides over once ``stride - 1`` zeros separate its pixels.
 

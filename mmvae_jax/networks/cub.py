@@ -57,7 +57,7 @@ class CUBImageEncoder(nnx.Module):
 
 
 class CUBImageDecoder(nnx.Module):
-    """`CUBImageEncoder` mirrored.
+    """``CUBImageEncoder`` mirrored.
 
         ConvTranspose(d, 512, 4 x 4), ReLU                1 x 1 x d     -> 4 x 4 x 512
         ConvTranspose(512, 256, 4 x 4, stride 2), ReLU    4 x 4 x 512   -> 8 x 8 x 256
@@ -114,7 +114,7 @@ class CUBCaptionEncoder(nnx.Module):
       rngs: source of the initial parameters.
 
     Attributes:
-      embedding: a vector for every word, ``[num_words, 128]``; `CUBCaptionDecoder` takes it.
+      embedding: a vector for every word, ``[num_words, 128]``; ``CUBCaptionDecoder`` takes it.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class CUBCaptionEncoder(nnx.Module):
 
 
 class CUBCaptionDecoder(nnx.Module):
-    """`CUBCaptionEncoder` mirrored, down to its embedding, transposed; the output are logits.
+    """``CUBCaptionEncoder`` mirrored, down to its embedding, transposed; the output are logits.
 
         ConvTranspose(d, 128, 4 x 4), ReLU                    1 x 1 x d    -> 4 x 4 x 128
         ConvTranspose(128, 128, 1 x 4, stride 1 x 2), ReLU    4 x 4 x 128  -> 4 x 8 x 128

@@ -68,7 +68,7 @@ class ConvEncoder(nnx.Module):
 
 
 class ConvDecoder(nnx.Module):
-    """Two dense layers and transposed convolutions that double the image: `ConvEncoder` mirrored.
+    """Two dense layers and transposed convolutions that double the image: ``ConvEncoder`` mirrored.
 
     For 32 x 32 x 3 images and the default features:
 

@@ -98,7 +98,7 @@ class PolyMNISTResNetEncoder(nnx.Module):
 
 
 class PolyMNISTResNetDecoder(nnx.Module):
-    """`PolyMNISTResNetEncoder` mirrored; the output is not squashed.
+    """``PolyMNISTResNetEncoder`` mirrored; the output is not squashed.
 
         Linear(d, 12544)                                    -> 7 x 7 x 256
         ResidualBlock(256, 128), upsample     7 x 7 x 256   -> 14 x 14 x 128
@@ -142,7 +142,7 @@ def _average_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n p q c"]:
     """Mean over 3 x 3 pixels, stride 2, of the image in a border of zeros.
 
     One axis after the other as sums of slices, whose gradient on CPU takes a seventh of the time
-    of that of `nnx.avg_pool`.
+    of that of ``nnx.avg_pool``.
     """
     for axis in (1, 2):
         border = [(int(i == axis),) * 2 for i in range(4)]

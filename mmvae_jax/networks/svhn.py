@@ -32,7 +32,7 @@ class SVHNEncoder(StridedEncoder):
 
 
 class SVHNDecoder(nnx.Module):
-    """`SVHNEncoder` mirrored.
+    """``SVHNEncoder`` mirrored.
 
         ConvTranspose(d, 128, 4 x 4), ReLU              1 x 1 x d    -> 4 x 4 x 128
         ConvTranspose(128, 64, 4 x 4, stride 2), ReLU   4 x 4 x 128  -> 8 x 8 x 64

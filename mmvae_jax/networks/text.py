@@ -53,7 +53,7 @@ class TextEncoder(nnx.Module):
 
 
 class TextDecoder(nnx.Module):
-    """`TextEncoder` mirrored; the output are logits.
+    """``TextEncoder`` mirrored; the output are logits.
 
         Linear(d, 128)                                      -> 1 x 128
         ConvTranspose(128, 128, 4), ReLU            1 x 128 -> 4 x 128

@@ -77,7 +77,7 @@ def varying_alike(x: Array, w: Array) -> tuple[Array, Array]:
 
     In ``jax.shard_map`` images vary over devices and kernels do not, so a kernel's gradient is a
     sum over devices. JAX inserts that sum where it differentiates this addition of nothing, which
-    XLA drops; `_gradients` would have to know the names of the mesh's axes.
+    XLA drops; ``_gradients`` would have to know the names of the mesh's axes.
     """
     nothing = jnp.zeros_like(x, shape=(1,) * 4) + jnp.zeros_like(w, shape=(1,) * 4)
     return x + nothing, w + nothing
@@ -220,7 +220,7 @@ def _split(x: Array, num_chunks: int) -> Array:
 
 
 def _num_chunks(window: Window, known: Arrays) -> int:
-    """How many chunks bring patches below `CHUNK_BYTES`; a divisor of n if one is near."""
+    """How many chunks bring patches below ``CHUNK_BYTES``; a divisor of n if one is near."""
     images = known["x" if "x" in known else "y"]
     if jax.export.is_symbolic_dim(images.shape[0]):
         return 1  # a program for batches of any size has no number of them to divide

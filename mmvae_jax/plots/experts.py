@@ -1,8 +1,8 @@
 """The experts of a mixture: how far apart they are, who else covers their draws, and their weights.
 
 Three questions about a trained model. Do the posteriors of the modalities agree
-(`divergence_bars`)? Is a draw of one expert likely under the others, as a shared latent should be
-(`responsibilities`)? Do K particles do more than one (`weight_histogram`)?
+(``divergence_bars``)? Is a draw of one expert likely under the others, as a shared latent should be
+(``responsibilities``)? Do K particles do more than one (``weight_histogram``)?
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,12 +25,12 @@ def divergence_bars(
     """Draws how far the posterior of each modality is from others and from the prior, as bars.
 
     Args:
-        divergence: `divergence[source][target]`, one number each, on a logarithmic axis if the
-            largest is more than 30 times the smallest.
-        xlabel: what the numbers are.
+      divergence: ``divergence[source][target]``, one number each, on a logarithmic axis if the
+        largest is more than 30 times the smallest.
+      xlabel: what the numbers are.
 
     Raises:
-        ValueError: if there is no number, or one is negative.
+      ValueError: if there is no number, or one is negative.
 
     >>> figure = divergence_bars({"m0": {"m1": 2.0, "prior": 9.0}})
     """
@@ -63,10 +63,10 @@ def responsibilities(shares: Mapping[str, Mapping[str, float]]) -> Figure:
     1 / M; of ones that do not overlap each has 1 for its own draws, and 0 for all others.
 
     Args:
-        shares: `shares[source][expert]`, every row of the same experts and with the sum 1.
+      shares: ``shares[source][expert]``, every row of the same experts and with the sum 1.
 
     Raises:
-        ValueError: if rows differ in experts, or a row does not sum to 1.
+      ValueError: if rows differ in experts, or a row does not sum to 1.
 
     >>> figure = responsibilities({"m0": {"m0": 0.9, "m1": 0.1}, "m1": {"m0": 0.2, "m1": 0.8}})
     """
@@ -112,12 +112,12 @@ def weight_histogram(
     rests on the luckiest of them.
 
     Args:
-        log_w: log importance weights of every expert's particles, such as `gradients.Report.log_w`.
-        names: of the modalities, in the order of the experts.
-        mask: which modalities were observed; examples that miss one are left out of its histogram.
+      log_w: log importance weights of every expert's particles, such as ``gradients.Report.log_w``.
+      names: of the modalities, in the order of the experts.
+      mask: which modalities were observed; examples that miss one are left out of its histogram.
 
     Raises:
-        ValueError: if there is not one name per expert.
+      ValueError: if there is not one name per expert.
 
     >>> figure = weight_histogram(np.zeros((2, 10, 50)), ["m0", "m1"])
     """

@@ -17,15 +17,15 @@ def cross_generation_grid(
 ) -> Figure:
     """Draws what is generated from each modality: a row per given one, a column per generated one.
 
-    The first column shows what was given. A cell holds `n` examples as a square of tiles; tiles at
-    the same place in a row belong to the same example.
+    The first column shows what was given. A cell holds ``n`` examples as a square of tiles; tiles
+    at the same place in a row belong to the same example.
 
     Args:
-        given: examples by modality; its order is the order of the rows.
-        generated: `generated[given][modality]`, as many examples of every modality.
+      given: examples by modality; its order is the order of the rows.
+      generated: ``generated[given][modality]``, as many examples of every modality.
 
     Raises:
-        ValueError: if the rows are not named alike, or cells differ in number of examples.
+      ValueError: if the rows are not named alike, or cells differ in number of examples.
 
     >>> images, words = np.zeros((2, 8, 8, 1)), ["one", "two"]
     >>> figure = cross_generation_grid(
@@ -67,10 +67,10 @@ def prior_samples(samples: Mapping[str, Examples]) -> Figure:
     """Draws samples from the prior: a row per modality, a column per sample.
 
     Args:
-        samples: `n` examples by modality, decoded from the same `n` latents.
+      samples: ``n`` examples by modality, decoded from the same ``n`` latents.
 
     Raises:
-        ValueError: if modalities differ in number of examples.
+      ValueError: if modalities differ in number of examples.
 
     >>> figure = prior_samples({"image": np.zeros((3, 8, 8, 1)), "word": ["one", "two", "six"]})
     """
@@ -92,11 +92,11 @@ def latent_interpolation(
     The two ends stand apart, under their titles.
 
     Args:
-        steps: `n` examples by modality, decoded from the same `n` latents (see `interpolate`).
-        ends: titles of the first and of the last column.
+      steps: ``n`` examples by modality, decoded from the same ``n`` latents (see ``interpolate``).
+      ends: titles of the first and of the last column.
 
     Raises:
-        ValueError: if there is no step between the ends, or modalities differ in number of steps.
+      ValueError: if there is no step between the ends, or modalities differ in number of steps.
 
     >>> figure = latent_interpolation({"image": np.zeros((5, 8, 8, 3))}, ends=["3", "8"])
     """

@@ -11,7 +11,7 @@ from mmvae_jax.plots.style import PAPER
 def latent_map(
     points: Float[Array | np.ndarray, "n 2"], labels: Int[Array | np.ndarray, " n"]
 ) -> Figure:
-    """Draws points of the plane coloured by class (see `project_2d`).
+    """Draws points of the plane coloured by class (see ``project_2d``).
 
     >>> figure = latent_map(np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([4, 9]))
     """
@@ -35,7 +35,7 @@ def project_2d(z: Float[Array | np.ndarray, "n d"]) -> Float[np.ndarray, "n 2"]:
     2,000.
 
     Raises:
-        ImportError: if scikit-learn is missing.
+      ImportError: if scikit-learn is missing.
 
     >>> project_2d(np.random.default_rng(0).normal(size=(12, 3))).shape
     (12, 2)
@@ -57,10 +57,10 @@ def project_2d(z: Float[Array | np.ndarray, "n d"]) -> Float[np.ndarray, "n 2"]:
 def interpolate(
     z0: Float[Array | np.ndarray, " d"], z1: Float[Array | np.ndarray, " d"], num: int
 ) -> Float[Array, "num d"]:
-    """Returns `num` latents on the straight line from `z0` to `z1`, both included.
+    """Returns ``num`` latents on the straight line from ``z0`` to ``z1``, both included.
 
     Raises:
-        ValueError: for fewer than two latents.
+      ValueError: for fewer than two latents.
 
     >>> interpolate(jnp.zeros(2), jnp.array([1.0, 4.0]), 3).tolist()
     [[0.0, 0.0], [0.5, 2.0], [1.0, 4.0]]

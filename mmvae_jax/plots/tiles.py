@@ -21,7 +21,7 @@ def shared_count(cells: Mapping[str, Sequence[Examples]]) -> int:
     """Returns the number of examples in every cell, which must be one number.
 
     Raises:
-        ValueError: if it is not, or there is no cell.
+      ValueError: if it is not, or there is no cell.
     """
     counts = {name: [len(examples) for examples in row] for name, row in cells.items()}
     if len({count for row in counts.values() for count in row}) != 1:
@@ -38,7 +38,7 @@ def size_of(
 
 
 def draw_tiles(axes: Axes, examples: Examples, num_across: int) -> None:
-    """Fills the axes with the examples, `num_across` side by side."""
+    """Fills the axes with the examples, ``num_across`` side by side."""
     if isinstance(examples, Array | np.ndarray):
         axes.imshow(_mosaic(np.asarray(examples), num_across), interpolation="nearest")
     else:
@@ -77,7 +77,7 @@ def _wrapped(text: str) -> list[str]:
 def _mosaic(
     images: Float[np.ndarray, "n height width channel"], num_across: int
 ) -> Float[np.ndarray, "rows columns 3"]:
-    """Returns the images as one, `num_across` side by side, white between them."""
+    """Returns the images as one, ``num_across`` side by side, white between them."""
     num_images, height, width, num_channels = images.shape
     if num_channels not in (1, 3):
         raise ValueError(f"images have {num_channels} channels: draw 1 (grey) or 3 (RGB)")

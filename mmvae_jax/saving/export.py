@@ -44,7 +44,7 @@ def export(
     platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
     num_samples: int = 1,
 ) -> Path:
-    """Write a model's `encode`, `decode` and `predict` as StableHLO, for `load_exported` to read.
+    """Writes a model's ``encode``, ``decode`` and ``predict`` as StableHLO for ``load_exported``.
 
         <path>/manifest.json      settings, versions, signatures, SHA-256 of the other files
         <path>/params.npz         the parameters, once

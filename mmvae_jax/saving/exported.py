@@ -1,4 +1,4 @@
-"""Models that `mmvae_jax.export` wrote, called without the code that they were made with.
+"""Models that ``mmvae_jax.export`` wrote, called without the code that they were made with.
 
 This file imports JAX and NumPy alone (JAX reads programs with the package flatbuffers): copied into
 another project it works there as it does here.
@@ -25,10 +25,10 @@ KEY_IMPL = "threefry2x32"  # how programs turn keys into numbers: JAX's default
 
 
 class Exported:
-    """The functions of an exported MMVAE; of `load_exported`.
+    """The functions of an exported MMVAE; of ``load_exported``.
 
     They compute what ``mm.encode``, ``mm.decode`` and ``mm.predict`` compute, from the same keys,
-    for batches of any size (each size compiles once). Under `jax.jit` what a mask holds goes
+    for batches of any size (each size compiles once). Under ``jax.jit`` what a mask holds goes
     unchecked, and an example that observes nothing has NaN latents.
 
     Attributes:
@@ -67,7 +67,7 @@ class Exported:
             one conditions on some of them.
           mask: ``{modality: bool [b]}``, True where observed; None when all of ``data`` is. What
             stands in a missing place is never looked at.
-          key: randomness, a `jax.random.key`; not needed for the mean.
+          key: randomness, a ``jax.random.key``; not needed for the mean.
           return_mean: instead of drawing, the mean of the mixture, once: ``[b, 1, d]``.
 
         Raises:
@@ -97,7 +97,7 @@ class Exported:
     ) -> dict[str, jax.Array]:
         """Generate every modality from those observed, ``{modality: [b, N, *input_dim]}``.
 
-        Arguments and errors are those of `encode`.
+        Arguments and errors are those of ``encode``.
         """
         return self._call("predict", data, mask, key, return_mean)
 

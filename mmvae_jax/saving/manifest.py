@@ -64,7 +64,7 @@ def damage_before_first_intact(directory: Path, steps: Sequence[int]) -> dict[in
 
 
 def set_aside(folder: Path, place: Path) -> None:
-    """Move a folder into `place`, under its own name or, where that is taken, a numbered one."""
+    """Move a folder into ``place``, under its own name or, where that is taken, a numbered one."""
     place.mkdir(exist_ok=True)
     names = (f"{folder.name}-{number}" for number in itertools.count(2))
     name = next(n for n in itertools.chain([folder.name], names) if not (place / n).exists())

@@ -42,7 +42,7 @@ def save_pretrained(
     license: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a model into a folder of its own, for `from_pretrained` to read.
+    """Write a model into a folder of its own, for ``from_pretrained`` to read.
 
         <folder>/config.json          settings; names, types and shapes of the arrays
         <folder>/model.safetensors    parameters and other variables, each once, by path in the
@@ -50,7 +50,7 @@ def save_pretrained(
         <folder>/README.md            a model card
 
     Nothing is pickled. Random streams stay behind: they belong to the networks that
-    `from_pretrained` is given. With several processes, take ``state.model()`` on all of them and
+    ``from_pretrained`` is given. With several processes, take ``state.model()`` on all of them and
     save it on the first.
 
     Args:
@@ -92,7 +92,7 @@ def from_pretrained(
     revision: str | None = None,
     dtype: Dtype | None = None,
 ) -> MMVAE:
-    """The model of a folder of `save_pretrained`, or of a repository of `push_to_hub`.
+    """The model of a folder of ``save_pretrained``, or of a repository of ``push_to_hub``.
 
     Names and shapes are checked before anything is computed. Parameters have the types that they
     were saved in. Only arrays and JSON are read, never code.
@@ -137,15 +137,15 @@ def push_to_hub(
     license: str | None = None,
     private: bool = False,
 ) -> str:
-    """Upload what `save_pretrained` writes to the Hugging Face Hub, in one commit.
+    """Upload what ``save_pretrained`` writes to the Hugging Face Hub, in one commit.
 
     The token is that of ``hf auth login`` or ``$HF_TOKEN``. Other files of the repository stay.
 
     Args:
       model: an MMVAE.
       repo_id: ``"owner/name"``; made if there is no such repository.
-      metrics: as for `save_pretrained`.
-      license: as for `save_pretrained`.
+      metrics: as for ``save_pretrained``.
+      license: as for ``save_pretrained``.
       private: whether a repository that is made is hidden from others.
 
     Returns:
@@ -154,7 +154,7 @@ def push_to_hub(
     Raises:
       ImportError: if huggingface_hub is missing.
       OSError: of huggingface_hub, if it cannot make the repository or upload.
-      ValueError: as `save_pretrained`, or if ``repo_id`` names no owner.
+      ValueError: as ``save_pretrained``, or if ``repo_id`` names no owner.
 
     >>> mm.push_to_hub(model, "owner/sounds", private=True)  # doctest: +SKIP
     'https://huggingface.co/owner/sounds'

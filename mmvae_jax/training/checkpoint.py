@@ -31,15 +31,15 @@ class Checkpoints:
 
     A run that restores its newest checkpoint and goes on computes, bit for bit, what it would have
     computed uninterrupted: the parameters, the optimizer's state, the step and the key are all
-    there is to a `TrainState`, and the randomness of a step is a function of key and step.
+    there is to a ``TrainState``, and the randomness of a step is a function of key and step.
 
         <directory>/config.json            the settings of the run
         <directory>/<step>/model/, run/    the arrays of a TrainState
-        <directory>/<step>/told/           metrics, and what else was given to `save`
+        <directory>/<step>/told/           metrics, and what else was given to ``save``
         <directory>/<step>/manifest.json   sizes and sha256 of all of these
 
-    Nothing is written before the first `save`. A step that was interrupted while being written is
-    never listed. Arrays are copied before `save` returns, and written while training goes on.
+    Nothing is written before the first ``save``. A step that was interrupted while being written is
+    never listed. Arrays are copied before ``save`` returns, and written while training goes on.
 
     Args:
       directory: of this run alone.
@@ -168,7 +168,7 @@ class Checkpoints:
         return dataclasses.replace(state, **jax.tree.map(_as_key, _arrays(state), arrays))
 
     def restore_model(self, model: PyTree, step: int | None = None) -> PyTree:
-        """Read the parameters and other variables of a model; as `restore`, which see."""
+        """Read the parameters and other variables of a model; as ``restore``, which see."""
         step = self.intact_step(step)
         expected = jax.tree.map(ocp.utils.to_shape_dtype_struct, _bits(model))
         return jax.tree.map(_as_key, model, self._read(step, {"model": expected})["model"])
@@ -185,7 +185,7 @@ class Checkpoints:
         """The newest step whose files are as they were written, or the given one if its are.
 
         Raises:
-          FileNotFoundError, ValueError: as `restore`.
+          FileNotFoundError, ValueError: as ``restore``.
         """
         steps = self.steps
         if not steps:

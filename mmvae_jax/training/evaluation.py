@@ -21,10 +21,10 @@ def evaluate(
     batch_size: int = 128,
     key: jax.Array | None = None,
 ) -> dict[str, float]:
-    """The metrics of `eval_step`, as means over all examples that they are defined for.
+    """The metrics of ``eval_step``, as means over all examples that they are defined for.
 
     Args:
-      state: of `create_train_state`, on a mesh or not.
+      state: of ``create_train_state``, on a mesh or not.
       data: examples; incomplete ones count where they are observed.
       batch_size: examples per call, of all processes together. The last batch is filled up with
         examples of which nothing is observed, which count for nothing.

@@ -24,7 +24,7 @@ def feed(
     step: int,
     data_state: Any = None,
 ) -> Prefetch[Batch]:
-    """What each call from `step` on is given: a batch, or several with an axis in front.
+    """What each call from ``step`` on is given: a batch, or several with an axis in front.
 
     Args:
       data: examples, or a pipeline of batches.

@@ -23,7 +23,7 @@ def load(
     decoders: Modules | None = None,
     dtype: Dtype | None = None,
 ) -> tuple[MMVAE, MMVAEConfig]:
-    """The model that `fit` has saved, for use without its optimizer.
+    """The model that ``fit`` has saved, for use without its optimizer.
 
     Only arrays and JSON are read, never code.
 

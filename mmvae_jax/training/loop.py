@@ -79,12 +79,12 @@ def fit(
 
     With a ``checkpoint_dir``, a run that is killed at any moment and called again with
     ``resume=True`` gives the same parameters, data order and logged metrics, bit for bit, as one
-    that was left alone. SIGTERM saves and raises `Preempted` (exit code 75).
+    that was left alone. SIGTERM saves and raises ``Preempted`` (exit code 75).
 
     Args:
-      state: of `create_train_state`, on a mesh or not; donated.
+      state: of ``create_train_state``, on a mesh or not; donated.
       train_data: examples, shuffled anew every epoch; or a grain pipeline of batches
-        (`MultimodalArrays` or `Batch`), whose state is saved with the checkpoints.
+        (``MultimodalArrays`` or ``Batch``), whose state is saved with the checkpoints.
       num_steps: steps of the whole run, those before a resume included.
       num_epochs: of examples, in place of ``num_steps``.
       batch_size: examples per step, of all processes together.
@@ -92,7 +92,7 @@ def fit(
       backward: which particles the gradient is computed from.
       overrides: ``step -> Overrides``, numbers to use in place of the config's in the update that
         follows so many updates, such as a growing beta; evaluations are under the config.
-      steps_per_call: in one device call (`jax.lax.scan`), for steps so short that calls cost.
+      steps_per_call: in one device call (``jax.lax.scan``), for steps so short that calls cost.
       eval_data: examples to evaluate on.
       eval_every: steps between evaluations; by default at the end alone.
       eval_batch_size: examples per call of an evaluation; by default ``batch_size``.

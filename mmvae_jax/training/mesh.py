@@ -56,7 +56,7 @@ class Layout(NamedTuple):
     """Where a run's arrays lie; static.
 
     Attributes:
-      mesh: of `make_mesh`.
+      mesh: of ``make_mesh``.
       fsdp: whether large parameters, and what the optimizer keeps for them, are spread over the
         axis ``data`` between steps; otherwise each device has a copy.
     """
@@ -78,7 +78,7 @@ class Layout(NamedTuple):
         return NamedSharding(self.mesh, self.spec(x.shape))
 
     def constrain(self, state: PyTree) -> PyTree:
-        """Keep arrays of a state computed inside `jax.jit` where they were."""
+        """Keep arrays of a state computed inside ``jax.jit`` where they were."""
         return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, self.sharding(x)), state)
 
     def place(self, state: PyTree) -> PyTree:
@@ -90,13 +90,13 @@ def shard_batch(batch: Any, mesh: Mesh, *, axis: int = 0) -> Any:
     """Put a batch on the devices of a mesh, its examples spread over the axis ``data``.
 
     Args:
-      batch: a pytree of arrays ``[b, ...]``, such as a `Batch`. With several processes each gives
+      batch: a pytree of arrays ``[b, ...]``, such as a ``Batch``. With several processes each gives
         its own part of the examples, and those of the first process come first.
-      mesh: of `make_mesh`.
+      mesh: of ``make_mesh``.
       axis: of the examples in every array.
 
     Returns:
-      The same pytree of `jax.Array` with the examples of all processes.
+      The same pytree of ``jax.Array`` with the examples of all processes.
 
     Raises:
       ValueError: if the devices cannot share the examples equally.

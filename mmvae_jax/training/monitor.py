@@ -47,7 +47,7 @@ class Watch:
         self._last: Mapping[str, Array] = {}
 
     def add(self, step: int, size: int, metrics: Mapping[str, Array]) -> None:
-        """Note the metrics of the `size` steps up to this one, ``[size]`` each if several."""
+        """Note the metrics of the ``size`` steps up to this one, ``[size]`` each if several."""
         self._last = metrics
         first = step - size + 1
         self._pending.append((first, {name: metrics[name] for name in WATCHED}))

@@ -14,17 +14,17 @@ def make_optimizer(
     amsgrad: bool = False,
     max_skips: int | None = None,
 ) -> optax.GradientTransformation:
-    """Adam, whose current rate `train_step` reports, with clipped gradients if asked for.
+    """Adam, whose current rate ``train_step`` reports, with clipped gradients if asked for.
 
     Any other optax optimizer does as well; its rate is reported if it is made by
-    `optax.inject_hyperparams`.
+    ``optax.inject_hyperparams``.
 
     Args:
       learning_rate: a number, or an optax schedule of the step.
       clip_norm: largest global norm of a gradient; longer ones are scaled down to it.
       amsgrad: whether to divide by the largest second moment so far (Reddi et al. 2018).
       max_skips: leave out updates that are not finite, at most so many in a row. By default they
-        are made, and `fit` stops.
+        are made, and ``fit`` stops.
 
     Raises:
       ValueError: for a rate or norm that is not positive, or fewer than one skip.

@@ -22,7 +22,7 @@ from mmvae_jax.training.steps import TrainState
 def run_config(
     config: MMVAEConfig, batch_size: int, seed: int, settings: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What `fit` leaves beside its checkpoints, to be the same whenever the run goes on."""
+    """What ``fit`` leaves beside its checkpoints, to be the same whenever the run goes on."""
     told = {"batch_size": batch_size, "seed": seed, **(settings or {})}
     return {"model": config.describe(), "run": told}
 

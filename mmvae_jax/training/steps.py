@@ -41,7 +41,7 @@ class TrainState(flax.struct.PyTreeNode):
 
     Attributes:
       step: number of updates made.
-      params: the model's `nnx.Param` values, a plain nested dict.
+      params: the model's ``nnx.Param`` values, a plain nested dict.
       opt_state: of the optimizer.
       rest: the model's other variables, constant during training.
       key: randomness of step s is ``fold_in(key, s)``.
@@ -84,7 +84,7 @@ def create_train_state(
       model: an MMVAE in the mode to train it in (``model.train()`` unless it was changed).
       tx: an optax optimizer.
       key: the run's randomness.
-      mesh: devices of `make_mesh` to train on; without one, JAX's default device.
+      mesh: devices of ``make_mesh`` to train on; without one, JAX's default device.
       fsdp: whether large parameters and what the optimizer keeps for them are spread over the
         devices, each of which otherwise has a copy.
 
@@ -124,14 +124,14 @@ def _train_step(
     """One update of the parameters; the given state is donated and must not be used again.
 
     Args:
-      state: of `create_train_state`.
-      batch: data and mask; for a state on a mesh best put there by `shard_batch`.
+      state: of ``create_train_state``.
+      batch: data and mask; for a state on a mesh best put there by ``shard_batch``.
       overrides: numbers to use in place of the config's; other values do not compile again.
       backward: which particles the gradient is computed from.
 
     Returns:
-      The next state, and the metrics of `value_and_grad`, with the optimizer's
-      ``learning_rate`` and ``skipped_updates`` where it tells them (see `make_optimizer`).
+      The next state, and the metrics of ``value_and_grad``, with the optimizer's
+      ``learning_rate`` and ``skipped_updates`` where it tells them (see ``make_optimizer``).
 
     Raises:
       ValueError: at trace time, if the batch does not fit the model's config.
@@ -164,8 +164,8 @@ def _train_steps(
     """Several steps in one call, which saves what a call costs where steps are short.
 
     Args:
-      state: of `create_train_state`; donated.
-      batches: as of `train_step`, with the steps as one more axis in front.
+      state: of ``create_train_state``; donated.
+      batches: as of ``train_step``, with the steps as one more axis in front.
       overrides: likewise, ``[s]``.
       backward: which particles the gradient is computed from.
 
@@ -195,7 +195,7 @@ def _eval_step(
     """The metrics of a batch, with random layers off.
 
     Args:
-      state: of `create_train_state`.
+      state: of ``create_train_state``.
       batch: data and mask.
       key: randomness of the particles; by default that of the state's step, the same for every
         batch.
@@ -224,7 +224,7 @@ def _eval_means(
     *,
     overrides: Overrides | None = None,
 ) -> Means:
-    """The metrics of `eval_step` as totals and counts, which add up over batches."""
+    """The metrics of ``eval_step`` as totals and counts, which add up over batches."""
     if key is None:
         key = jax.random.fold_in(state.key, state.step)
 

@@ -77,7 +77,9 @@ def test_some_default_networks(tmp_path):
     model = filled(mm.MMVAE(CONFIG, encoders, dict(default.decoders.items()), rngs=nnx.Rngs(0)))
     path = save_pretrained(model, tmp_path / "model")
     assert_same(from_pretrained(path, encoders={"a": encoder}), model)
-    with pytest.raises(ValueError, match=r"encoders\['a'\]: helpers.small_model.SmallEncoder\nGive"):
+    with pytest.raises(
+        ValueError, match=r"encoders\['a'\]: helpers.small_model.SmallEncoder\nGive"
+    ):
         from_pretrained(path, encoders={"b": model.encoders["b"]})
 
 
