@@ -27,7 +27,8 @@ import mmvae_jax as mm
 from experiments.conduct import command_line
 from experiments.experiment import Experiment, Modules, Problem, some_rows
 from experiments.measures import CHUNK, intensities
-from mmvae_jax.data.arrays import MultimodalArrays, take
+from mmvae_jax.batch import MultimodalArrays
+from mmvae_jax.data.arrays import take
 from mmvae_jax.data.cub import cub, cub_vocabulary, decode_captions
 from mmvae_jax.data.eval_batches import eval_batches
 from mmvae_jax.metrics.cca import fit_cca

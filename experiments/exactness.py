@@ -30,8 +30,9 @@ from tqdm import tqdm
 import mmvae_jax as mm
 from experiments import digits, runs
 from experiments.axes import ACCENT, INK, dress
+from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_count
-from mmvae_jax.data.arrays import MultimodalArrays, batches
+from mmvae_jax.data.arrays import batches
 from mmvae_jax.data.polydigits import polydigits
 
 DENSE = mm.Backward("dense")

@@ -22,9 +22,9 @@ from experiments import conduct, digits, mnist_pairs, report, runs
 from experiments.axes import INK, dress
 from experiments.experiment import Experiment
 from experiments.measures import classifiers_of
+from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import LOSSES
-from mmvae_jax.data.arrays import MultimodalArrays
 
 EXPERIMENTS = {"digits": digits.Config, "mnist_pairs": mnist_pairs.Config}
 #: What the table and the figure show, by path in metrics.json.

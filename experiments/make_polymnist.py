@@ -24,7 +24,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from tqdm import tqdm
 
-from mmvae_jax.data.arrays import MultimodalArrays, num_examples, take
+from mmvae_jax.batch import MultimodalArrays
+from mmvae_jax.data.arrays import num_examples, take
 from mmvae_jax.data.files import Splits
 from mmvae_jax.data.mnist import mnist
 from mmvae_jax.data.polymnist import IMAGE_SHAPE, LABELS, SPLITS

@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 import mmvae_jax as mm
 from experiments.experiment import Experiment, Problem, some_rows
 from experiments.gradient_noise import measure_gradient_noise
-from mmvae_jax.batch import Batch, observe
-from mmvae_jax.data.arrays import MultimodalArrays, take
+from mmvae_jax.batch import Batch, MultimodalArrays, observe
+from mmvae_jax.data.arrays import take
 from mmvae_jax.data.eval_batches import eval_batches
 from mmvae_jax.metrics.active_units import active_units, measure_posterior_means
 from mmvae_jax.metrics.classifier import Classifier, load_classifiers, train_classifier

@@ -15,8 +15,9 @@ from flax import nnx
 import mmvae_jax as mm
 from experiments.conduct import command_line
 from experiments.experiment import Experiment, Modules, Problem, some_rows
+from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_count
-from mmvae_jax.data.arrays import MultimodalArrays, take
+from mmvae_jax.data.arrays import take
 from mmvae_jax.data.files import Splits
 from mmvae_jax.data.mnist import mnist
 from mmvae_jax.data.pairing import Rows, pair_by_label

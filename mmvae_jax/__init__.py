@@ -22,9 +22,8 @@ The examples of this reference go on from these lines, with a ``folder`` to writ
 """
 
 from mmvae_jax import interop
-from mmvae_jax.batch import Batch
+from mmvae_jax.batch import Batch, MultimodalArrays
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.data.arrays import MultimodalArrays
 from mmvae_jax.data.incomplete import incomplete_batch, missing_at_random, missing_by_label
 from mmvae_jax.inference import (
     decode,

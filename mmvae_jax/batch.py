@@ -1,4 +1,4 @@
-"""A batch of multi-modal examples, some of whose modalities may be missing."""
+"""Containers of multi-modal examples, some of whose modalities may be missing."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -7,22 +7,25 @@ from typing import Any, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 from mmvae_jax.config import MMVAEConfig
 
 
 class Batch(flax.struct.PyTreeNode):
-    """Data by modality and what of it is observed; a pytree.
+    """A batch of examples as a pytree, for jitted functions.
 
     Attributes:
       data: ``{modality: [b, *input_dim]}`` of floats, or of bytes (uint8), which stand for
         intensities and are divided by 255 on the device. A categorical modality may hold integer
         classes, ``[b, *input_dim[:-1]]``. One with a likelihood of one's own may hold any dict,
         tuple or other pytree of arrays ``[b, ...]``, which its encoder and likelihood are given.
-      mask: ``{modality: Bool[b]}``, True where observed; None when everything is. What stands in
-        a missing place is never looked at.
+      mask: ``{modality: Bool[b]}``, True where observed; None if everything is. Placeholder values
+        of missing modalities never affect a result.
+      weight: weight of every example in the means over examples (loss and metrics),
+        ``Float[b]``; None if all weigh 1.
 
     >>> incomplete = mm.Batch(data, mask={"sound": np.arange(5) > 1, "text": np.ones(5, bool)})
     >>> mm.encode(model, incomplete, None, cond_mod="all", return_mean=True).shape
@@ -31,6 +34,68 @@ class Batch(flax.struct.PyTreeNode):
 
     data: Mapping[str, Any]
     mask: Mapping[str, Any] | None = None
+    weight: Any = None
+
+
+class MultimodalArrays(NamedTuple):
+    """A data set of several modalities, in memory or in files.
+
+    Row ``b`` of every array belongs to example ``b``. Functions of this package take a ``Batch``
+    in its place, and the other way round.
+
+    Attributes:
+      data: one column ``[b, *input_dim]`` per modality: a NumPy array, in memory or mapped from a
+        file, or another ``mmvae_jax.data.Column``.
+      labels: class of every example, ``[b]``; None if unknown.
+      mask: True where the modality was observed, ``[b]`` per modality; None if everywhere.
+      weight: weight of every example in the means over examples (loss and metrics), ``[b]``
+        floats; None if all weigh 1.
+
+    >>> mm.MultimodalArrays(data, labels=np.arange(5)).data["sound"].shape
+    (5, 4)
+    """
+
+    data: Mapping[str, Any]
+    labels: Any = None
+    mask: Mapping[str, Any] | None = None
+    weight: Any = None
+
+
+#: Both containers of examples; every function that takes one takes the other.
+AnyBatch = Batch | MultimodalArrays
+
+
+def as_batch(examples: Any) -> Batch:
+    """Returns data, mask and weights of either container as a ``Batch``.
+
+    Raises:
+      ValueError: for any other type.
+    """
+    if isinstance(examples, MultimodalArrays):
+        return Batch(dict(examples.data), examples.mask, examples.weight)
+    if isinstance(examples, Batch):
+        return examples
+    raise ValueError(
+        f"batch is a {type(examples).__name__}: give mm.Batch(data={{...}}, mask=None) or "
+        "mm.MultimodalArrays(...)"
+    )
+
+
+def as_arrays(examples: Any) -> MultimodalArrays:
+    """Returns either container as ``MultimodalArrays``; the arrays of a ``Batch`` become NumPy's.
+
+    Raises:
+      ValueError: for any other type.
+    """
+    if isinstance(examples, MultimodalArrays):
+        return examples
+    batch = as_batch(examples)
+    data = {
+        name: np.asarray(x) if isinstance(x, list) else jax.tree.map(np.asarray, x)
+        for name, x in batch.data.items()
+    }
+    mask, weight = jax.tree.map(np.asarray, (batch.mask, batch.weight))
+    return MultimodalArrays(data, None, mask, weight)
 
 
 class Observed(NamedTuple):
@@ -39,27 +104,26 @@ class Observed(NamedTuple):
     Attributes:
       data: as given, with zeros where missing; without modalities that are missing throughout.
       mask: in the order of the config's modalities.
+      weight: weight of every example; None if all weigh 1.
     """
 
     data: dict[str, PyTree[Shaped[Array, "b ..."]]]
     mask: Bool[Array, "m b"]
+    weight: Float[Array, " b"] | None = None
 
 
-def observe(config: MMVAEConfig, batch: Batch, *, allow_absent: bool = False) -> Observed:
-    """Check a batch against the config and put zeros where it is missing.
+def observe(config: MMVAEConfig, batch: Any, *, allow_absent: bool = False) -> Observed:
+    """Checks a batch against the config and puts zeros in the place of missing data.
 
     Args:
       config: of the model.
-      batch: data and mask.
+      batch: examples.
       allow_absent: take modalities that ``batch.data`` does not name as missing everywhere.
 
     Raises:
       ValueError: naming the modality, what was expected and what came.
     """
-    if not isinstance(batch, Batch):
-        raise ValueError(
-            f"batch is a {type(batch).__name__}: give mm.Batch(data={{...}}, mask=None)"
-        )
+    batch = as_batch(batch)
     required = () if allow_absent else config.modalities
     check_names("batch.data", batch.data, config, required)
     data = {name: _checked_data(config, name, batch.data[name]) for name in batch.data}
@@ -75,7 +139,19 @@ def observe(config: MMVAEConfig, batch: Batch, *, allow_absent: bool = False) ->
         for name in config.modalities
         if name in data
     }
-    return Observed(data, jnp.stack([mask[name] for name in config.modalities]))
+    masks = jnp.stack([mask[name] for name in config.modalities])
+    return Observed(data, masks, _checked_weight(batch.weight, num_examples))
+
+
+def _checked_weight(weight: Any, num_examples: Any) -> Float[Array, " b"] | None:
+    if weight is None:
+        return None
+    if jnp.shape(weight) != (num_examples,):
+        raise ValueError(
+            f"batch.weight has shape {jnp.shape(weight)}, expected ({num_examples},): one number "
+            "per example"
+        )
+    return jnp.asarray(weight, jnp.promote_types(jnp.result_type(weight), jnp.float32))
 
 
 def _zero_where_missing(

@@ -13,7 +13,7 @@ from flax import nnx
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from mmvae_jax.batch import Batch, Observed, observe
+from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.maths.distributions import family_of
@@ -26,7 +26,7 @@ Selection = str | Sequence[str]
 
 def encode(
     model: MMVAE,
-    batch: Batch,
+    batch: AnyBatch,
     key: PRNGKeyArray | None,
     *,
     cond_mod: Selection = "all",
@@ -104,7 +104,7 @@ def decode(
 
 def predict(
     model: MMVAE,
-    batch: Batch,
+    batch: AnyBatch,
     key: PRNGKeyArray | None,
     *,
     cond_mod: Selection = "all",
@@ -141,7 +141,7 @@ def predict(
 
 def reconstruct(
     model: MMVAE,
-    batch: Batch,
+    batch: AnyBatch,
     key: PRNGKeyArray | None,
     *,
     N: int = 1,

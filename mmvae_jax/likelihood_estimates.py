@@ -9,7 +9,7 @@ another key for another batch, so that errors average out.
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from mmvae_jax.batch import Batch, Observed, observe
+from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.importance_sampling import Diagnostics, Task, estimate
 from mmvae_jax.inference import Selection, modality_mask, modality_names
@@ -19,7 +19,7 @@ from mmvae_jax.model import MMVAE
 
 def compute_joint_nll(
     model: MMVAE,
-    batch: Batch,
+    batch: AnyBatch,
     key: PRNGKeyArray,
     *,
     K: int = 1000,
@@ -60,7 +60,12 @@ def compute_joint_nll(
 
 
 def compute_joint_nll_paper(
-    model: MMVAE, batch: Batch, key: PRNGKeyArray, *, K: int = 1000, batch_size_K: int | None = None
+    model: MMVAE,
+    batch: AnyBatch,
+    key: PRNGKeyArray,
+    *,
+    K: int = 1000,
+    batch_size_K: int | None = None,
 ) -> Float[Array, " b"]:
     """The joint estimate as in the paper's code: K particles of every expert, rescaled likelihoods.
 
@@ -78,7 +83,7 @@ def compute_joint_nll_paper(
 
 def compute_marginal_nll(
     model: MMVAE,
-    batch: Batch,
+    batch: AnyBatch,
     key: PRNGKeyArray,
     *,
     modality: str,
@@ -118,7 +123,7 @@ def compute_marginal_nll(
 
 def compute_cond_nll(
     model: MMVAE,
-    batch: Batch,
+    batch: AnyBatch,
     key: PRNGKeyArray,
     *,
     cond_mod: Selection,
@@ -156,7 +161,7 @@ def compute_cond_nll(
 
 def compute_cond_nll_ratio(
     model: MMVAE,
-    batch: Batch,
+    batch: AnyBatch,
     key: PRNGKeyArray,
     *,
     cond_mod: Selection,
@@ -196,7 +201,9 @@ def compute_cond_nll_ratio(
     return jnp.where(predictable & proposal.any(0), log_p[0] - log_p[1], jnp.nan)
 
 
-def _observed(model: MMVAE, batch: Batch, K: int, batch_size_K: int | None) -> tuple[Observed, int]:
+def _observed(
+    model: MMVAE, batch: AnyBatch, K: int, batch_size_K: int | None
+) -> tuple[Observed, int]:
     """The checked batch and the number of particles per decoder call."""
     check_count("K", K)
     if batch_size_K is not None:

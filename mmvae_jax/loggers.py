@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped, UInt8
 
-from mmvae_jax.batch import Batch
+from mmvae_jax.batch import AnyBatch, Batch, as_batch
 from mmvae_jax.checks import check_count
 from mmvae_jax.inference import reconstruct
 from mmvae_jax.saving.whole_files import write_whole
@@ -158,7 +158,7 @@ def mlflow(*, images: Images | None = None, images_every: int = 1000) -> Logger:
     return log
 
 
-def cross_generations(batch: Batch, key: PRNGKeyArray, num: int = 8) -> Images:
+def cross_generations(batch: AnyBatch, key: PRNGKeyArray, num: int = 8) -> Images:
     """A picture of every modality generated from every other one (``plots.cross_generation_grid``).
 
     Rows are what was given, columns what was generated from it. The examples and the noise are the
@@ -175,6 +175,7 @@ def cross_generations(batch: Batch, key: PRNGKeyArray, num: int = 8) -> Images:
       ValueError: if the batch has no images, or ``num`` is below 1.
     """
     check_count("num", num)
+    batch = as_batch(batch)
     try:
         from mmvae_jax.plots import cross_generation_grid
     except ImportError as error:

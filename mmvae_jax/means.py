@@ -1,5 +1,6 @@
 """What a user watches during training: means over examples, of a bound's report."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -36,19 +37,27 @@ class Mean(NamedTuple):
 Means = dict[str, Mean]
 
 
-def report_means(config: MMVAEConfig, report: Report, mask: Bool[Array, "m b"]) -> Means:
+def report_means(
+    config: MMVAEConfig,
+    report: Report,
+    mask: Bool[Array, "m b"],
+    weight: Float[Array, " b"] | None = None,
+) -> Means:
     """Means over examples of what a user watches during training."""
-    weights = normalised_per_expert(report.log_w, mask)
+    w = normalised_per_expert(report.log_w, mask)
     bounds = expert_bounds(report.log_w)
-    means = {"kl": _mean_per_example(report.log_posterior - report.log_prior, mask)}
+    mean = partial(mean_over_examples, weight=weight)
+    per_example = partial(_mean_per_example, weight=weight)
+    means = {"kl": per_example(report.log_posterior - report.log_prior, mask)}
     for m, name in enumerate(config.modalities):
         means[f"bound/{name}"] = mean(bounds[m], mask[m])
         both = mask & mask[m][None]
-        means[f"log_likelihood/{name}"] = _mean_per_example(report.log_likelihood[m], both)
-    means["ess"] = mean(effective_sample_size(weights), mask)
-    means["max_weight"] = mean(weights.max(1), mask)
+        means[f"log_likelihood/{name}"] = per_example(report.log_likelihood[m], both)
+    means["ess"] = mean(effective_sample_size(w), mask)
+    means["max_weight"] = mean(w.max(1), mask)
     means["backward_share"] = mean(report.backward_share, mask)
-    means["dropped_mass"] = Mean(report.dropped_mass.sum(), report.mass.sum())
+    dropped, mass = (_weighted(x, weight).sum() for x in (report.dropped_mass, report.mass))
+    means["dropped_mass"] = Mean(dropped, mass)
     return means
 
 
@@ -58,13 +67,26 @@ def metric_names(config: MMVAEConfig) -> tuple[str, ...]:
     return ("loss", "kl", *of_modalities, "ess", "max_weight")
 
 
-def mean(values: Float[Array, "*n"], mask: Bool[Array, "*n"]) -> Mean:
-    """Mean of the values whose mask is on."""
-    return Mean(jnp.where(mask, values, 0).sum(), mask.sum(dtype=values.dtype))
+def mean_over_examples(
+    values: Float[Array, "*m b"], mask: Bool[Array, "*m b"], weight: Float[Array, " b"] | None
+) -> Mean:
+    """Mean of the values whose mask is on, each with the weight of its example."""
+    kept, counted = jnp.where(mask, values, 0), mask.astype(values.dtype)
+    return Mean(_weighted(kept, weight).sum(), _weighted(counted, weight).sum())
 
 
-def _mean_per_example(values: Float[Array, "m b"], mask: Bool[Array, "m b"]) -> Mean:
+def _weighted(
+    values: Float[Array, "*m b"], weight: Float[Array, " b"] | None
+) -> Float[Array, "*m b"]:
+    if weight is None:
+        return values
+    return values * weight.astype(values.dtype).reshape(*[1] * (values.ndim - 1), -1)
+
+
+def _mean_per_example(
+    values: Float[Array, "m b"], mask: Bool[Array, "m b"], weight: Float[Array, " b"] | None
+) -> Mean:
     """Mean over examples of the mean over each one's experts."""
     num_experts = mask.sum(0)
     means = jnp.where(mask, values, 0).sum(0) / jnp.maximum(num_experts, 1)
-    return mean(means.astype(values.dtype), num_experts > 0)
+    return mean_over_examples(means.astype(values.dtype), num_experts > 0, weight)

@@ -10,7 +10,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from mmvae_jax.batch import Batch, Observed, observe
+from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.config import LOSSES, MMVAEConfig
 from mmvae_jax.decoding import Rows, likelihood_traits, log_likelihoods
 from mmvae_jax.maths import gradients
@@ -20,7 +20,7 @@ from mmvae_jax.maths.collectives import ALONE, Shards
 from mmvae_jax.maths.distributions import family_of, prior_log_prob
 from mmvae_jax.maths.estimators import ESTIMATORS
 from mmvae_jax.maths.particles import Inputs
-from mmvae_jax.means import Means, Metrics, mean, report_means
+from mmvae_jax.means import Means, Metrics, mean_over_examples, report_means
 from mmvae_jax.model import MMVAE, draws_numbers, reseeded
 from mmvae_jax.overrides import LikelihoodParams, Overrides, numbers
 from mmvae_jax.stacking import Group, Stacked, stack
@@ -41,7 +41,7 @@ class Theta(NamedTuple):
 
 def value_and_grad(
     model: MMVAE,
-    batch: Batch,
+    batch: AnyBatch,
     key: PRNGKeyArray | None = None,
     *,
     noise: Noise | None = None,
@@ -112,7 +112,7 @@ def value_and_grad(
 
 def loss(
     model: MMVAE,
-    batch: Batch,
+    batch: AnyBatch,
     key: PRNGKeyArray | None = None,
     *,
     noise: Noise | None = None,
@@ -137,7 +137,7 @@ def loss(
 
 def loss_and_metrics(
     model: MMVAE,
-    batch: Batch,
+    batch: AnyBatch,
     key: PRNGKeyArray | None = None,
     *,
     noise: Noise | None = None,
@@ -160,7 +160,7 @@ def loss_and_metrics(
 
 def loss_and_means(
     model: MMVAE,
-    batch: Batch,
+    batch: AnyBatch,
     key: PRNGKeyArray | None = None,
     *,
     noise: Noise | None = None,
@@ -171,8 +171,9 @@ def loss_and_means(
     """The loss, differentiable, and the metrics of the device's examples."""
     observed = observe(model.config, batch)
     bound, report = bound_of_batch(model, observed, key, noise, overrides, backward, shards)
-    means = report_means(model.config, jax.lax.stop_gradient(report), observed.mask)
-    return {"loss": mean(-bound, observed.mask.any(0)), **means}
+    mask, weight = observed.mask, observed.weight
+    means = report_means(model.config, jax.lax.stop_gradient(report), mask, weight)
+    return {"loss": mean_over_examples(-bound, mask.any(0), weight), **means}
 
 
 def bound_of_batch(

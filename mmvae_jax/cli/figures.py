@@ -44,7 +44,7 @@ def draw(
     if pictures:
         fullest = np.argsort(-np.sum([data.mask[name] for name in pictures], axis=0), kind="stable")
         few = take(data, fullest[:NUM_PICTURES])
-        paint = loggers.cross_generations(mm.Batch(few.data, few.mask), key, NUM_PICTURES)
+        paint = loggers.cross_generations(few, key, NUM_PICTURES)
         state = mm.create_train_state(model, optax.identity(), key=jax.random.key(0))
         for name, pixels in paint(state).items():
             matplotlib.image.imsave(folder / f"{name}.png", pixels)

@@ -122,8 +122,8 @@ def predict_rows(
     there = np.flatnonzero(available)
     for start in range(0, len(there), BATCH_SIZE):
         rows = there[start : start + BATCH_SIZE]
-        part = take(data, rows)
-        batch, key = mm.Batch(part.data, part.mask), jax.random.fold_in(jax.random.key(seed), start)
+        batch = take(data, rows)
+        key = jax.random.fold_in(jax.random.key(seed), start)
         for names, sample in ((plain, False), (noisy, True)):
             if not names:
                 continue

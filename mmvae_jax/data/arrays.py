@@ -4,36 +4,16 @@ import functools
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import grain
 import numpy as np
 from jaxtyping import Int
 
+from mmvae_jax.batch import AnyBatch, MultimodalArrays, as_arrays
 from mmvae_jax.data.sources import Column
 
 T = TypeVar("T")
-
-
-class MultimodalArrays(NamedTuple):
-    """Examples of several modalities, row ``b`` of every array being example ``b``.
-
-    Attributes:
-      data: one column ``[b, *input_dim]`` per modality: a numpy array, in memory or mapped from a
-        file, or another ``Column``. That of a batch is a numpy array.
-      labels: class of every example, ``[b]``; None if unknown.
-      mask: True where the modality was observed, ``[b]`` per modality; None if all were.
-      weight: how much an example counts, ``[b]`` floats; None if all count 1. The rows that fill
-        up the last batch of an evaluation count 0.
-
-    >>> mm.MultimodalArrays(data, labels=np.arange(5)).data["sound"].shape
-    (5, 4)
-    """
-
-    data: Mapping[str, Column]
-    labels: np.ndarray | None = None
-    mask: dict[str, np.ndarray] | None = None
-    weight: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +51,7 @@ class Shard:
 WHOLE = Shard()
 
 
-def num_examples(dataset: MultimodalArrays) -> int:
+def num_examples(dataset: AnyBatch) -> int:
     """Returns the number of examples, which all arrays of the data set must share.
 
     Raises:
@@ -81,6 +61,7 @@ def num_examples(dataset: MultimodalArrays) -> int:
     >>> num_examples(arrays)
     5
     """
+    dataset = as_arrays(dataset)
     if not dataset.data:
         raise ValueError("data is empty: give one array per modality, {'image': array, ...}")
     arrays: dict[str, Column] = {f"data[{name!r}]": x for name, x in dataset.data.items()}
@@ -107,7 +88,7 @@ def num_examples(dataset: MultimodalArrays) -> int:
     return next(iter(lengths.values()))
 
 
-def _check_mask(mask: dict[str, np.ndarray], data: Mapping[str, Column]) -> None:
+def _check_mask(mask: Mapping[str, np.ndarray], data: Mapping[str, Column]) -> None:
     if mask.keys() != data.keys():
         raise ValueError(
             f"mask names {sorted(mask)} and data names {sorted(data)}: give one mask per modality"
@@ -121,19 +102,25 @@ def _check_mask(mask: dict[str, np.ndarray], data: Mapping[str, Column]) -> None
 
 
 def _check_weight(weight: np.ndarray) -> None:
-    if weight.dtype.kind != "f" or weight.ndim != 1:
+    if weight.dtype.kind not in "biuf" or weight.ndim != 1:
         raise ValueError(
-            f"weight is {weight.dtype}{list(weight.shape)}: give one float per example, 1 for one "
+            f"weight is {weight.dtype}{list(weight.shape)}: give one number per example, 1 for one "
             "that counts in full"
+        )
+    wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+    if wrong.size:
+        raise ValueError(
+            f"weight[{wrong[0]}] is {weight[wrong[0]]}: give finite numbers of at least 0"
         )
 
 
-def take(dataset: MultimodalArrays, indices: Int[np.ndarray, " b"]) -> MultimodalArrays:
+def take(dataset: AnyBatch, indices: Int[np.ndarray, " b"]) -> MultimodalArrays:
     """Returns the examples at ``indices``, in that order (indices may repeat).
 
     >>> take(arrays, np.array([4, 0, 0])).data["sound"].shape
     (3, 4)
     """
+    dataset = as_arrays(dataset)
 
     def rows(columns: Mapping[str, Column]) -> dict[str, Any]:
         return {name: column[indices] for name, column in columns.items()}
@@ -147,7 +134,7 @@ def take(dataset: MultimodalArrays, indices: Int[np.ndarray, " b"]) -> Multimoda
 
 
 def batches(
-    dataset: MultimodalArrays,
+    dataset: AnyBatch,
     batch_size: int,
     *,
     seed: int,
@@ -184,6 +171,7 @@ def batches(
     >>> [len(batch.data["sound"]) for batch in batches(arrays, 2, seed=0, num_steps=3)]
     [2, 2, 2]
     """
+    dataset = as_arrays(dataset)
     size, part = num_examples(dataset), shard.rows(batch_size)
     if batch_size > size:
         raise ValueError(f"batch_size={batch_size}: choose 1 to {size}, the number of examples")

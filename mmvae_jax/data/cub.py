@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from mmvae_jax.data.arrays import MultimodalArrays
+from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data.files import Folder, locate_folder
 from mmvae_jax.data.pairing import Rows
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import grain
 import numpy as np
 
-from mmvae_jax.data.arrays import WHOLE, MultimodalArrays, Shard, num_examples, pipeline, take
+from mmvae_jax.batch import AnyBatch, MultimodalArrays, as_arrays
+from mmvae_jax.data.arrays import WHOLE, Shard, num_examples, pipeline, take
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,7 @@ class EvalBatches:
         return iter(pipeline(self.batch_at, range(self.num_batches)))
 
 
-def eval_batches(
-    dataset: MultimodalArrays, batch_size: int, *, shard: Shard = WHOLE
-) -> EvalBatches:
+def eval_batches(dataset: AnyBatch, batch_size: int, *, shard: Shard = WHOLE) -> EvalBatches:
     """Returns the examples in order, so that one compiled program serves all batches.
 
     Copies of the last example fill up the last batch. Their weight is 0 and their mask False in
@@ -52,6 +51,7 @@ def eval_batches(
     [5. 6.] [ True  True] [1. 1.]
     [7. 7.] [ True False] [1. 0.]
     """
+    dataset = as_arrays(dataset)
     size, part = num_examples(dataset), shard.rows(batch_size)
     mask, weight = dataset.mask, dataset.weight
     if mask is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from mmvae_jax.data.arrays import MultimodalArrays
+from mmvae_jax.batch import MultimodalArrays
 
 #: Environment variable that names the folder of data sets where no `data_dir` is given.
 ENVIRONMENT = "MMVAE_DATA"

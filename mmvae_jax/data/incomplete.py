@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from mmvae_jax.batch import Batch, check_names
+from mmvae_jax.batch import AnyBatch, Batch, MultimodalArrays, as_arrays, check_names
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.data.arrays import MultimodalArrays, num_examples
+from mmvae_jax.data.arrays import num_examples
 
 # None, or one array or None per example.
 Values = Sequence[Any] | np.ndarray | None
@@ -87,7 +87,7 @@ def _filled(
     return filled, mask
 
 
-def missing_at_random(dataset: MultimodalArrays, share: float, *, seed: int) -> MultimodalArrays:
+def missing_at_random(dataset: AnyBatch, share: float, *, seed: int) -> MultimodalArrays:
     """Hide each modality of each example with probability ``share``, but never all of an example.
 
     Every observed modality of an example draws a uniform number; those below ``share`` are hidden,
@@ -107,15 +107,14 @@ def missing_at_random(dataset: MultimodalArrays, share: float, *, seed: int) -> 
         raise ValueError(f"share is {share!r}: give a probability, from 0 to 1")
     if seed < 0:
         raise ValueError(f"seed is {seed!r}: give a non-negative integer")
+    dataset = as_arrays(dataset)
     observed = _mask(dataset)
     draws = np.random.default_rng(seed).random(observed.shape)
     largest = np.where(observed, draws, -1).max(0)
     return _with_mask(dataset, observed & ((draws >= share) | (draws == largest)))
 
 
-def missing_by_label(
-    dataset: MultimodalArrays, hidden: Mapping[str, Collection[int]]
-) -> MultimodalArrays:
+def missing_by_label(dataset: AnyBatch, hidden: Mapping[str, Collection[int]]) -> MultimodalArrays:
     """Hide modality m of the examples whose label is in ``hidden[m]``.
 
     What was missing before stays missing.
@@ -128,6 +127,7 @@ def missing_by_label(
     >>> mm.missing_by_label(labelled, {"text": [0, 3]}).mask["text"].tolist()
     [False, True, True, False, True]
     """
+    dataset = as_arrays(dataset)
     observed = _mask(dataset)
     unknown = [name for name in hidden if name not in dataset.data]
     if unknown:

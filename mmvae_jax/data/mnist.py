@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from mmvae_jax.data.arrays import MultimodalArrays, num_examples
+from mmvae_jax.batch import MultimodalArrays
+from mmvae_jax.data.arrays import num_examples
 from mmvae_jax.data.files import Folder, PublishedFile, Splits, locate
 
 _IMAGES = {"train": "train-images-idx3-ubyte.gz", "test": "t10k-images-idx3-ubyte.gz"}

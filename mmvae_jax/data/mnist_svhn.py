@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from mmvae_jax.data.arrays import MultimodalArrays
+from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data.files import Folder, Splits
 from mmvae_jax.data.mnist import mnist
 from mmvae_jax.data.pairing import Rows, pair_by_label

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from mmvae_jax.data.arrays import MultimodalArrays
+from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data.sources import Column
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from mmvae_jax.data.arrays import MultimodalArrays
+from mmvae_jax.batch import MultimodalArrays
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 WORD_LENGTH = 8

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from mmvae_jax.data.arrays import MultimodalArrays, num_examples
+from mmvae_jax.batch import MultimodalArrays
+from mmvae_jax.data.arrays import num_examples
 from mmvae_jax.data.files import Folder, Splits, locate_folder
 from mmvae_jax.data.sources import Column, ImageFiles
 

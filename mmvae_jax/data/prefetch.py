@@ -42,7 +42,7 @@ def prefetch_to_device(
     One thread gathers and places, while the caller trains::
 
         def place(arrays):
-            return jax.device_put(mm.Batch(data=arrays.data, mask=arrays.mask), device)
+            return jax.device_put(as_batch(arrays), device)
 
         with prefetch_to_device(iter(batches(dataset, 128, seed=0)), place) as steps:
             for batch in steps:

@@ -8,7 +8,7 @@ from jaxtyping import Int, UInt8
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from mmvae_jax.data.arrays import MultimodalArrays
+from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data.files import Folder, PublishedFile, Splits, locate
 
 _SITE = "http://ufldl.stanford.edu/housenumbers/"

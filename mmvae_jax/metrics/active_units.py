@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from mmvae_jax.data.arrays import MultimodalArrays
+from mmvae_jax.batch import AnyBatch
 from mmvae_jax.inference import mixture_mean
 from mmvae_jax.metrics.moments import MeanVariance, mean_variance
 from mmvae_jax.metrics.posteriors import posteriors_of
@@ -44,7 +44,7 @@ def active_units(
 
 
 def measure_posterior_means(
-    model: MMVAE, data: MultimodalArrays, *, batch_size: int = 512
+    model: MMVAE, data: AnyBatch, *, batch_size: int = 512
 ) -> PosteriorMeans:
     """Returns mean and variance over a data set of the means of posteriors, for ``active_units``.
 

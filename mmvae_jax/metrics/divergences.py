@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmvae_jax.batch import Batch
+from mmvae_jax.batch import AnyBatch
 from mmvae_jax.maths.distributions import Family
 from mmvae_jax.maths.weights import Experts, observed_experts
 from mmvae_jax.metrics.posteriors import posteriors
@@ -102,7 +102,7 @@ def jeffreys_between_experts(
     return kl + kl.swapaxes(0, 1)
 
 
-def measure_divergences(model: MMVAE, batch: Batch) -> Divergences:
+def measure_divergences(model: MMVAE, batch: AnyBatch) -> Divergences:
     """Returns the divergences between a model's posteriors of each example of a batch.
 
     Raises:

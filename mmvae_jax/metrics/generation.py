@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from mmvae_jax.batch import AnyBatch, MultimodalArrays, as_arrays
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.data.arrays import MultimodalArrays
 from mmvae_jax.inference import decode, draw_mixture, generate, modality_mask, modality_names
 from mmvae_jax.metrics.coherence import (
     Tally,
@@ -60,7 +60,7 @@ class Generation(NamedTuple):
 
 def generations(
     model: MMVAE,
-    data: MultimodalArrays,
+    data: AnyBatch,
     key: PRNGKeyArray,
     *,
     givens: Sequence[tuple[str, ...]] | None = None,
@@ -105,7 +105,7 @@ def generations(
 
 def measure_coherence(
     model: MMVAE,
-    data: MultimodalArrays,
+    data: AnyBatch,
     classifiers: Mapping[str, Predictor],
     key: PRNGKeyArray,
     *,
@@ -134,6 +134,7 @@ def measure_coherence(
     Raises:
       ValueError: if there are no labels, for unknown names, or data that do not fit.
     """
+    data = as_arrays(data)
     if data.labels is None:
         raise ValueError("labels is None: coherence needs the class of every example")
     tallies: dict[tuple[str, ...], dict[str, Tally]] = {}

@@ -13,8 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, PRNGKeyArray
 
-from mmvae_jax.batch import Batch
-from mmvae_jax.data.arrays import MultimodalArrays
+from mmvae_jax.batch import AnyBatch, MultimodalArrays
 from mmvae_jax.data.eval_batches import eval_batches
 from mmvae_jax.likelihood_estimates import (
     compute_cond_nll_ratio,
@@ -46,7 +45,7 @@ class LogLikelihoods(NamedTuple):
 
 def measure_log_likelihoods(
     model: MMVAE,
-    data: MultimodalArrays,
+    data: AnyBatch,
     key: PRNGKeyArray,
     *,
     conditional: Sequence[Condition] = (),
@@ -87,10 +86,9 @@ def measure_log_likelihoods(
         quantities.append((estimator, (given, predicted)))
     totals = [mean_variance(np.zeros(0))] * len(quantities)
     for number, arrays in enumerate(eval_batches(data, batch_size)):
-        batch = Batch(arrays.data, arrays.mask)
         keys = jax.random.split(jax.random.fold_in(key, number), len(quantities))
         for i, (estimator, needed) in enumerate(quantities):
-            nll = estimator(model, batch, keys[i], K=K, batch_size_K=batch_size_K)
+            nll = estimator(model, arrays, keys[i], K=K, batch_size_K=batch_size_K)
             defined = np.all([_any_observed(arrays, given) for given in needed], axis=0)
             totals[i] = totals[i].merge(mean_variance(-nll, defined))
     joint, *rest = totals

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from mmvae_jax.batch import Batch, Observed, observe
+from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.inference import evaluation
 from mmvae_jax.maths.distributions import family_of, responsibilities
@@ -16,7 +16,7 @@ from mmvae_jax.model import MMVAE
 from mmvae_jax.objective import AUTO, bound_of_batch
 
 
-def measure_log_weights(model: MMVAE, batch: Batch, key: PRNGKeyArray) -> Float[Array, "m k b"]:
+def measure_log_weights(model: MMVAE, batch: AnyBatch, key: PRNGKeyArray) -> Float[Array, "m k b"]:
     """Returns log w of the K particles of every expert, of any value where it is missing.
 
     Args:
@@ -34,7 +34,7 @@ def measure_log_weights(model: MMVAE, batch: Batch, key: PRNGKeyArray) -> Float[
 
 
 def measure_responsibilities(
-    model: MMVAE, batch: Batch, key: PRNGKeyArray, *, num_draws: int = 10
+    model: MMVAE, batch: AnyBatch, key: PRNGKeyArray, *, num_draws: int = 10
 ) -> Float[Array, "m j"]:
     """Returns the share that expert j has, on average, in the density of draws of expert m.
 

@@ -8,8 +8,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Bool
 
-from mmvae_jax.batch import Batch, Observed, observe
-from mmvae_jax.data.arrays import MultimodalArrays
+from mmvae_jax.batch import AnyBatch, MultimodalArrays, Observed, observe
 from mmvae_jax.data.eval_batches import eval_batches
 from mmvae_jax.inference import evaluation
 from mmvae_jax.maths.weights import Experts
@@ -28,7 +27,7 @@ class Posteriors(NamedTuple):
     mask: Bool[Array, "m b"]
 
 
-def posteriors(model: MMVAE, batch: Batch) -> Posteriors:
+def posteriors(model: MMVAE, batch: AnyBatch) -> Posteriors:
     """Returns every expert's posterior of every example, with random layers off.
 
     Raises:
@@ -43,7 +42,7 @@ def posteriors(model: MMVAE, batch: Batch) -> Posteriors:
 
 
 def posteriors_of(
-    model: MMVAE, data: MultimodalArrays, batch_size: int
+    model: MMVAE, data: AnyBatch, batch_size: int
 ) -> Iterator[tuple[MultimodalArrays, Posteriors]]:
     """Goes through a data set in batches of one size, filled up with examples that miss everything.
 
@@ -51,7 +50,7 @@ def posteriors_of(
       ValueError: for data that do not fit.
     """
     for batch in eval_batches(data, batch_size):
-        yield batch, posteriors(model, Batch(batch.data, batch.mask))
+        yield batch, posteriors(model, batch)
 
 
 @partial(jax.jit, static_argnames=("graphdef",))

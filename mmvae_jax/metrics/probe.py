@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from mmvae_jax.data.arrays import MultimodalArrays
+from mmvae_jax.batch import AnyBatch, MultimodalArrays, as_arrays
 from mmvae_jax.maths.distributions import family_of
 from mmvae_jax.metrics.posteriors import posteriors_of
 from mmvae_jax.model import MMVAE
@@ -121,7 +121,7 @@ def probe_experts(
 
 def latents_of_experts(
     model: MMVAE,
-    data: MultimodalArrays,
+    data: AnyBatch,
     key: PRNGKeyArray | None = None,
     *,
     batch_size: int = 512,
@@ -142,6 +142,7 @@ def latents_of_experts(
     >>> z.shape
     (5, 2)
     """
+    data = as_arrays(data)
     if data.labels is None:
         raise ValueError("labels is None: a probe needs the class of every example")
     family = family_of(model.config.prior_and_posterior_dist)

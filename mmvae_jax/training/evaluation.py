@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmvae_jax.data.arrays import MultimodalArrays, Shard
+from mmvae_jax.batch import AnyBatch
+from mmvae_jax.data.arrays import Shard
 from mmvae_jax.data.eval_batches import eval_batches
 from mmvae_jax.training.input_pipeline import placer
 from mmvae_jax.training.steps import TrainState, eval_means
@@ -16,7 +17,7 @@ _EVALUATION = np.uint32(2**32 - 1)
 
 def evaluate(
     state: TrainState,
-    data: MultimodalArrays,
+    data: AnyBatch,
     *,
     batch_size: int = 128,
     key: jax.Array | None = None,

@@ -7,15 +7,15 @@ import grain
 import jax
 import numpy as np
 
-from mmvae_jax.batch import Batch
-from mmvae_jax.data.arrays import MultimodalArrays, Shard, batches
+from mmvae_jax.batch import AnyBatch, Batch, as_batch
+from mmvae_jax.data.arrays import Shard, batches
 from mmvae_jax.data.prefetch import Prefetch, prefetch_to_device
 from mmvae_jax.training.mesh import Layout, shard_batch
 from mmvae_jax.training.schedule import Schedule
 
 
 def feed(
-    data: MultimodalArrays | grain.IterDataset,
+    data: AnyBatch | grain.IterDataset,
     schedule: Schedule,
     layout: Layout | None,
     *,
@@ -35,7 +35,7 @@ def feed(
       step: steps made so far.
       data_state: of a pipeline of the user's own, to go on from.
     """
-    if isinstance(data, MultimodalArrays):
+    if isinstance(data, AnyBatch):
         shard = Shard(jax.process_index(), jax.process_count())
         last = schedule.num_steps
         data = batches(data, batch_size, seed=seed, start=step, num_steps=last, shard=shard)
@@ -49,7 +49,7 @@ def placer(layout: Layout | None) -> Callable[[list[Any]], Batch]:
     """What puts the batches of a call on the devices."""
 
     def place(items: list[Any]) -> Batch:
-        of_steps = [Batch(data=dict(item.data), mask=item.mask) for item in items]
+        of_steps = [as_batch(item) for item in items]
         is_one = len(of_steps) == 1
         batch = of_steps[0] if is_one else jax.tree.map(lambda *x: np.stack(x), *of_steps)
         if layout is None:

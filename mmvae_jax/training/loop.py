@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from mmvae_jax.data.arrays import MultimodalArrays
+from mmvae_jax.batch import AnyBatch
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.objective import AUTO
 from mmvae_jax.overrides import Overrides
@@ -51,7 +51,7 @@ class FitResult(NamedTuple):
 
 def fit(
     state: TrainState,
-    train_data: MultimodalArrays | grain.IterDataset,
+    train_data: AnyBatch | grain.IterDataset,
     *,
     num_steps: int | None = None,
     num_epochs: int | None = None,
@@ -60,7 +60,7 @@ def fit(
     backward: Backward = AUTO,
     overrides: Callable[[int], Overrides] | None = None,
     steps_per_call: int = 1,
-    eval_data: MultimodalArrays | None = None,
+    eval_data: AnyBatch | None = None,
     eval_every: int | None = None,
     eval_batch_size: int | None = None,
     best: str = "eval/loss",
@@ -165,7 +165,7 @@ def fit(
         def save() -> None:
             if checkpoints is not None:
                 watch.look(state)  # what is saved is known to be finite
-                is_own = not isinstance(train_data, MultimodalArrays)
+                is_own = not isinstance(train_data, AnyBatch)
                 position = steps.get_state()["data"] if is_own else None
                 extra = {"judge": judge._asdict(), "data": position}
                 checkpoints.save(state, metrics, extra)

@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from mmvae_jax.batch import Batch
+from mmvae_jax.batch import AnyBatch
 from mmvae_jax.maths.collectives import Shards
 
 DATA, PARTICLE = AXES = ("data", "particle")
@@ -123,7 +123,7 @@ def gather(state: PyTree) -> PyTree:
 
 def over_mesh(
     layout: Layout, function: Callable[..., Any], *, differentiated: bool = False
-) -> Callable[[PyTree, PyTree, Batch, PyTree], Any]:
+) -> Callable[[PyTree, PyTree, AnyBatch, PyTree], Any]:
     """Compute on all devices of a mesh what depends on parameters and a batch.
 
     Each device works on its own examples and particles with whole parameters, gathered first
@@ -146,12 +146,12 @@ def over_mesh(
     # A single device has nothing to exchange, and a program need not say so.
     shards = Shards(*(axis if mesh.shape[axis] > 1 else None for axis in AXES))
 
-    def on_all(params: PyTree, rest: PyTree, batch: Batch, shared: PyTree) -> Any:
+    def on_all(params: PyTree, rest: PyTree, batch: AnyBatch, shared: PyTree) -> Any:
         for x in jax.tree.leaves(batch):
             _check_examples(len(x), mesh.shape[DATA])
         specs = jax.tree.map(lambda p: layout.spec(p.shape), params)
 
-        def on_one(params: PyTree, rest: PyTree, batch: Batch, shared: PyTree) -> Any:
+        def on_one(params: PyTree, rest: PyTree, batch: AnyBatch, shared: PyTree) -> Any:
             result = function(jax.tree.map(_gather, params, specs), rest, batch, shared, shards)
             if not differentiated:
                 return result

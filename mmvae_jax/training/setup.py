@@ -9,10 +9,10 @@ import grain
 import jax
 import numpy as np
 
-from mmvae_jax.batch import Batch, observe
+from mmvae_jax.batch import AnyBatch, as_batch, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.data.arrays import MultimodalArrays, num_examples, take
+from mmvae_jax.data.arrays import num_examples, take
 from mmvae_jax.training.checkpoint import Checkpoints
 from mmvae_jax.training.mesh import DATA, PARTICLE, Layout
 from mmvae_jax.training.monitor import Judge
@@ -28,7 +28,7 @@ def run_config(
 
 
 def count_steps(
-    data: MultimodalArrays | grain.IterDataset,
+    data: AnyBatch | grain.IterDataset,
     num_steps: int | None,
     num_epochs: int | None,
     batch_size: int,
@@ -42,13 +42,13 @@ def count_steps(
             f"num_steps is {num_steps} and num_epochs {num_epochs}: give one of the two"
         )
     check_count("num_epochs", num_epochs)
-    if not isinstance(data, MultimodalArrays):
+    if not isinstance(data, AnyBatch):
         raise ValueError(f"num_epochs is {num_epochs}, of a pipeline: give num_steps instead")
     return num_epochs * (num_examples(data) // batch_size)
 
 
 def steps_between_evaluations(
-    data: MultimodalArrays | None, every: int | None, patience: int | None, num_steps: int
+    data: AnyBatch | None, every: int | None, patience: int | None, num_steps: int
 ) -> int | None:
     """How often to evaluate: at the end by default, never without data."""
     for field, value in (("eval_every", every), ("patience", patience)):
@@ -61,17 +61,16 @@ def steps_between_evaluations(
 
 def check_data(
     config: MMVAEConfig,
-    train_data: MultimodalArrays | grain.IterDataset,
-    eval_data: MultimodalArrays | None,
+    train_data: AnyBatch | grain.IterDataset,
+    eval_data: AnyBatch | None,
 ) -> None:
     """Look at one example: what is wrong with it is wrong with all."""
     for field, data in (("train_data", train_data), ("eval_data", eval_data)):
-        if isinstance(data, MultimodalArrays):
+        if isinstance(data, AnyBatch):
             num_examples(data)
             first = take(data, np.array([0]))
-            batch = Batch(data=dict(first.data), mask=first.mask)
             try:
-                jax.eval_shape(partial(observe, config), batch)
+                jax.eval_shape(partial(observe, config), as_batch(first))
             except ValueError as error:
                 raise ValueError(f"{field}, as a batch: {error}") from error
 

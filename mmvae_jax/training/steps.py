@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from mmvae_jax.batch import Batch
+from mmvae_jax.batch import AnyBatch
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.collectives import ALONE
 from mmvae_jax.means import OF_BACKWARD, Means, Metrics
@@ -116,7 +116,7 @@ def create_train_state(
 
 def _train_step(
     state: TrainState,
-    batch: Batch,
+    batch: AnyBatch,
     *,
     overrides: Overrides | None = None,
     backward: Backward = AUTO,
@@ -156,7 +156,7 @@ def _train_step(
 
 def _train_steps(
     state: TrainState,
-    batches: Batch,
+    batches: AnyBatch,
     *,
     overrides: Overrides | None = None,
     backward: Backward = AUTO,
@@ -187,7 +187,7 @@ def _train_steps(
 
 def _eval_step(
     state: TrainState,
-    batch: Batch,
+    batch: AnyBatch,
     key: PRNGKeyArray | None = None,
     *,
     overrides: Overrides | None = None,
@@ -219,7 +219,7 @@ def _eval_step(
 
 def _eval_means(
     state: TrainState,
-    batch: Batch,
+    batch: AnyBatch,
     key: PRNGKeyArray | None = None,
     *,
     overrides: Overrides | None = None,

@@ -139,7 +139,7 @@ def test_num_examples(dataset):
         ({"mask": {"x": np.ones(3)}}, r"mask\['x'\] is float64\[3\]"),
         ({"mask": {"x": np.ones((3, 1), bool)}}, r"mask\['x'\] is bool\[3, 1\]"),
         ({"weight": np.ones(4)}, "weight has 4"),
-        ({"weight": np.ones(3, int)}, r"weight is int64\[3\]: give one float per example"),
+        ({"weight": np.float32([1, -1, 1])}, r"weight\[1\] is -1"),
         ({"weight": np.ones((3, 1))}, r"weight is float64\[3, 1\]"),
         ({"data": {"x": np.array(["a", "b", "c"])}}, r"data\['x'\] has dtype <U1"),
         ({"data": {"x": np.array([None, 1, 2])}}, r"data\['x'\] has dtype object"),
