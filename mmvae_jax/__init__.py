@@ -65,6 +65,8 @@ from mmvae_jax.training.steps import (
     train_steps,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "MMVAE",
     "Backward",

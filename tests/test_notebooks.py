@@ -14,7 +14,7 @@ PNG = "image/png"
 
 
 def read(name: str) -> NotebookNode:
-    return nbformat.read(ROOT / "experiments" / f"{name}.ipynb", as_version=4)
+    return nbformat.read(ROOT / "docs" / "tutorials" / f"{name}.ipynb", as_version=4)
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
@@ -46,7 +46,7 @@ def test_stored_outputs_are_clean(name):
     assert {cell.execution_count for cell in cells} == {None}
     assert {key for cell in notebook.cells for key in cell.metadata} <= {"tags"}
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
-    file = ROOT / "experiments" / f"{name}.ipynb"
+    file = ROOT / "docs" / "tutorials" / f"{name}.ipynb"
     text = file.read_text()
     assert not [place for place in ("/tmp/", "/home/", "/root/", "/Users/") if place in text]
     assert file.stat().st_size < 400_000
