@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mmvae_jax.networks.conv import Conv, ConvTranspose
+from mmvae_jax.networks.cpu_conv import Conv, ConvTranspose
 
 Shape = tuple[int, ...]
 

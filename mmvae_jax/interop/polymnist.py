@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mmvae_jax.networks.conv import Conv
+from mmvae_jax.networks.cpu_conv import Conv
 from mmvae_jax.networks.mlp import EncoderOutput
 from mmvae_jax.networks.strided import FEATURES, GRID
 

@@ -6,7 +6,7 @@ import math
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mmvae_jax.networks.conv import Conv
+from mmvae_jax.networks.cpu_conv import Conv
 
 #: Channels after each of the convolutions, which all halve the image.
 FEATURES = (32, 64, 128)

@@ -1,4 +1,4 @@
-"""The convolutional networks for CUB of Shi et al. 2019 (arXiv 1911.03393): images and captions."""
+"""Convolutional networks for CUB images and captions (Shi et al. 2019, arXiv 1911.03393)."""
 
 import itertools
 
@@ -9,19 +9,20 @@ from flax.nnx.nn.dtypes import promote_dtype
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
-from mmvae_jax.networks.conv import Conv, ConvTranspose
+from mmvae_jax.networks.cpu_conv import Conv, ConvTranspose
 from mmvae_jax.networks.mlp import EncoderOutput
+from mmvae_jax.networks.strided import StridedDecoder, StridedEncoder
 
 NUM_WORDS = 1590
 EMBEDDING_DIM = 128
 KERNEL = (4, 4)
-# Kernels and strides for a caption, an image of 32 words x 128 numbers: halve both axes, then
-# the numbers alone.
+# Kernels and strides for a caption, an image of 32 words x 128 embedding axes: three layers halve
+# both sides, two halve the embedding only.
 WINDOWS = ((KERNEL, (2, 2)),) * 3 + (((1, 4), (1, 2)),) * 2
 
 
-class CUBImageEncoder(nnx.Module):
-    """Four convolutions and two heads that see all that is left of the image.
+class CUBImageEncoder(StridedEncoder):
+    """Four strided convolutions, and one convolution each for loc and log_var.
 
         Conv(3, 64, 4 x 4, stride 2), ReLU      64 x 64 x 3   -> 32 x 32 x 64
         Conv(64, 128, 4 x 4, stride 2), ReLU    32 x 32 x 64  -> 16 x 16 x 128
@@ -31,33 +32,25 @@ class CUBImageEncoder(nnx.Module):
 
     Args:
       latent_dim: size d of the latent.
-      width: channels of the first convolution; each of the others doubles them.
-      dtype: type to compute in; by default that of the images and parameters.
+      width: channels of the first convolution; each following one doubles them.
+      dtype: type of the computation; by default that of the images and parameters.
       rngs: source of the initial parameters.
+
+    >>> encoder = mm.networks.CUBImageEncoder(20, width=8, rngs=nnx.Rngs(0))
+    >>> loc, log_var = encoder(jnp.zeros((5, 64, 64, 3)))
+    >>> loc.shape
+    (5, 20)
     """
 
     def __init__(
         self, latent_dim: int, *, width: int = 64, dtype: Dtype | None = None, rngs: nnx.Rngs
     ):
-        features = (3, width, 2 * width, 4 * width, 8 * width)
-        self.convs = nnx.List(
-            Conv(a, b, KERNEL, strides=2, dtype=dtype, rngs=rngs)
-            for a, b in itertools.pairwise(features)
-        )
-        self.loc, self.log_var = (
-            Conv(features[-1], latent_dim, KERNEL, padding="VALID", dtype=dtype, rngs=rngs)
-            for _ in range(2)
-        )
-
-    def __call__(self, x: Float[Array, "n 64 64 3"]) -> EncoderOutput:
-        h = x
-        for conv in self.convs:
-            h = jax.nn.relu(conv(h))
-        return self.loc(h)[:, 0, 0], self.log_var(h)[:, 0, 0]
+        features = (width, 2 * width, 4 * width, 8 * width)
+        super().__init__(latent_dim, KERNEL, features, dtype=dtype, rngs=rngs)
 
 
-class CUBImageDecoder(nnx.Module):
-    """``CUBImageEncoder`` mirrored.
+class CUBImageDecoder(StridedDecoder):
+    """Mirror image of ``CUBImageEncoder``; outputs are intensities in (0, 1).
 
         ConvTranspose(d, 512, 4 x 4), ReLU                1 x 1 x d     -> 4 x 4 x 512
         ConvTranspose(512, 256, 4 x 4, stride 2), ReLU    4 x 4 x 512   -> 8 x 8 x 256
@@ -67,32 +60,24 @@ class CUBImageDecoder(nnx.Module):
 
     Args:
       latent_dim: size d of the latent.
-      width: channels before the last convolution; each of the others halves them.
-      dtype: type to compute in; by default that of z and the parameters.
+      width: channels before the last convolution; each preceding one has twice as many.
+      dtype: type of the computation; by default that of z and the parameters.
       rngs: source of the initial parameters.
+
+    >>> decoder = mm.networks.CUBImageDecoder(20, width=8, rngs=nnx.Rngs(0))
+    >>> decoder(jnp.zeros((5, 20))).shape
+    (5, 64, 64, 3)
     """
 
     def __init__(
         self, latent_dim: int, *, width: int = 64, dtype: Dtype | None = None, rngs: nnx.Rngs
     ):
-        features = (8 * width, 4 * width, 2 * width, width, 3)
-        self.grid = ConvTranspose(
-            latent_dim, features[0], KERNEL, padding="VALID", dtype=dtype, rngs=rngs
-        )
-        self.convs = nnx.List(
-            ConvTranspose(a, b, KERNEL, strides=2, dtype=dtype, rngs=rngs)
-            for a, b in itertools.pairwise(features)
-        )
-
-    def __call__(self, z: Float[Array, "n d"]) -> Float[Array, "n 64 64 3"]:
-        h = self.grid(z[:, None, None])
-        for conv in self.convs:
-            h = conv(jax.nn.relu(h))
-        return jax.nn.sigmoid(h)
+        features = (8 * width, 4 * width, 2 * width, width)
+        super().__init__(latent_dim, KERNEL, features, dtype=dtype, rngs=rngs)
 
 
 class CUBCaptionEncoder(nnx.Module):
-    """Convolutions over 32 embedded words, and two heads that see all that is left of them.
+    """Convolutions over 32 embedded words, and one convolution each for loc and log_var.
 
         x @ embedding                                   32 x 1590     -> 32 x 128 x 1
         Conv(1, 32, 4 x 4, stride 2), ReLU              32 x 128 x 1  -> 16 x 64 x 32
@@ -102,19 +87,24 @@ class CUBCaptionEncoder(nnx.Module):
         Conv(128, 128, 1 x 4, stride 1 x 2), ReLU       4 x 8 x 128   -> 4 x 4 x 128
         Conv(128, d, 4 x 4) for loc, Conv(128, d, 4 x 4) for log_var
 
-    Differs from the code of Shi et al. in two things. Biases stand in the place of BatchNorm, which
-    carries state from call to call. Padding is a word like any other: there its vector starts at
-    zero, and the decoder alone trains it.
+    Differs from the code of Shi et al. in two ways. Biases replace BatchNorm, which carries state
+    from call to call. Padding is a word like any other; in their code its vector starts at zero and
+    only the decoder trains it.
 
     Args:
       latent_dim: size d of the latent.
       num_words: size of the vocabulary.
       width: channels of the first convolution; the others have two and four times as many.
-      dtype: type to compute in; by default that of the captions and parameters.
+      dtype: type of the computation; by default that of the captions and parameters.
       rngs: source of the initial parameters.
 
     Attributes:
-      embedding: a vector for every word, ``[num_words, 128]``; ``CUBCaptionDecoder`` takes it.
+      embedding: vector of every word, ``[num_words, 128]``; an argument of ``CUBCaptionDecoder``.
+
+    >>> encoder = mm.networks.CUBCaptionEncoder(20, num_words=50, width=8, rngs=nnx.Rngs(0))
+    >>> loc, log_var = encoder(jnp.zeros((5, 32, 50)))
+    >>> loc.shape
+    (5, 20)
     """
 
     def __init__(
@@ -147,7 +137,7 @@ class CUBCaptionEncoder(nnx.Module):
 
 
 class CUBCaptionDecoder(nnx.Module):
-    """``CUBCaptionEncoder`` mirrored, down to its embedding, transposed; the output are logits.
+    """Mirror image of ``CUBCaptionEncoder``, with the same embedding; outputs are logits.
 
         ConvTranspose(d, 128, 4 x 4), ReLU                    1 x 1 x d    -> 4 x 4 x 128
         ConvTranspose(128, 128, 1 x 4, stride 1 x 2), ReLU    4 x 4 x 128  -> 4 x 8 x 128
@@ -159,19 +149,19 @@ class CUBCaptionDecoder(nnx.Module):
 
     Args:
       latent_dim: size d of the latent.
-      embedding: that of the encoder. It is one array, with gradients from both.
-      width: channels before the last convolution; those before it have two and four times as many.
-      dtype: type to compute in; by default that of z and the parameters.
+      embedding: embedding of the encoder; both share one array, whose gradient is the sum of both.
+      width: channels before the last convolution; preceding ones have two and four times as many.
+      dtype: type of the computation; by default that of z and the parameters.
       rngs: source of the initial parameters.
 
     Raises:
-      ValueError: if ``embedding`` has other than 128 numbers a word.
+      ValueError: if ``embedding`` does not have 128 numbers per word.
 
     >>> rngs = nnx.Rngs(0)
-    >>> encoder = CUBCaptionEncoder(64, num_words=50, width=8, rngs=rngs)
-    >>> decoder = CUBCaptionDecoder(64, encoder.embedding, width=8, rngs=rngs)
-    >>> decoder(jnp.zeros((2, 64))).shape
-    (2, 32, 50)
+    >>> encoder = mm.networks.CUBCaptionEncoder(20, num_words=50, width=8, rngs=rngs)
+    >>> decoder = mm.networks.CUBCaptionDecoder(20, encoder.embedding, width=8, rngs=rngs)
+    >>> decoder(jnp.zeros((5, 20))).shape
+    (5, 32, 50)
     """
 
     def __init__(
@@ -185,8 +175,8 @@ class CUBCaptionDecoder(nnx.Module):
     ):
         if embedding.ndim != 2 or embedding.shape[1] != EMBEDDING_DIM:
             raise ValueError(
-                f"embedding has shape {embedding.shape}, expected (num_words, {EMBEDDING_DIM}): "
-                "give that of the encoder"
+                f"embedding.shape is {embedding.shape}: give the encoder's embedding, "
+                f"(num_words, {EMBEDDING_DIM})"
             )
         features = (4 * width, 4 * width, 4 * width, 2 * width, width, 1)
         self.dtype = dtype

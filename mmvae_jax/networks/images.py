@@ -1,4 +1,4 @@
-"""Convolutional networks for small images, channels last."""
+"""Convolutional networks for images of any size, channels last."""
 
 import itertools
 import math
@@ -9,14 +9,15 @@ from flax import nnx
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
-from mmvae_jax.networks.conv import Conv, ConvTranspose
+from mmvae_jax.networks.cpu_conv import Conv, ConvTranspose
 from mmvae_jax.networks.mlp import EncoderOutput
 
-KERNEL = (4, 4)  # a multiple of the stride, so that a decoder's outputs all overlap equally often
+# A multiple of the stride, so that all outputs of a decoder sum up equally many products.
+KERNEL = (4, 4)
 
 
 class ConvEncoder(nnx.Module):
-    """Convolutions that halve the image, a dense layer, one linear head each for loc and log_var.
+    """Strided convolutions, a dense layer, and one linear layer each for loc and log_var.
 
     For 32 x 32 x 3 images and the default features:
 
@@ -25,18 +26,23 @@ class ConvEncoder(nnx.Module):
         Linear(4096, hidden), ReLU
         Linear(hidden, d) for loc, Linear(hidden, d) for log_var
 
-    An odd side is halved upwards: 7 becomes 4.
+    Halves of odd sides are rounded up: 7 becomes 4.
 
     Args:
       input_dim: height, width and channels of an image.
       latent_dim: size d of the latent.
       features: channels after each convolution.
       hidden: width of the dense layer.
-      dtype: type to compute in; by default that of the images and parameters.
+      dtype: type of the computation; by default that of the images and parameters.
       rngs: source of the initial parameters.
 
     Raises:
-      ValueError: if ``input_dim`` is no image of at least ``2 ** len(features)`` pixels a side.
+      ValueError: if ``input_dim`` is not an image of at least ``2 ** len(features)`` pixels a side.
+
+    >>> encoder = mm.networks.ConvEncoder((28, 28, 1), 20, features=(8, 16), rngs=nnx.Rngs(0))
+    >>> loc, log_var = encoder(jnp.zeros((5, 28, 28, 1)))
+    >>> loc.shape
+    (5, 20)
     """
 
     def __init__(
@@ -68,7 +74,7 @@ class ConvEncoder(nnx.Module):
 
 
 class ConvDecoder(nnx.Module):
-    """Two dense layers and transposed convolutions that double the image: ``ConvEncoder`` mirrored.
+    """Mirror image of ``ConvEncoder``: two dense layers and transposed convolutions.
 
     For 32 x 32 x 3 images and the default features:
 
@@ -77,20 +83,25 @@ class ConvDecoder(nnx.Module):
         ConvTranspose(64, 32, 4 x 4, stride 2), ReLU   -> 16 x 16 x 32
         ConvTranspose(32, 3, 4 x 4, stride 2)          -> 32 x 32 x 3
 
-    On the way to an odd side the last row or column of a doubled image is dropped.
+    Where a side of the target is odd, the last row or column of the doubled image is dropped.
 
     Args:
       latent_dim: size d of the latent.
       output_dim: height, width and channels of an image.
       features: channels before each transposed convolution.
       hidden: width of the first dense layer.
-      sigmoid: squash the output into (0, 1), for intensities under a normal or Laplace
-        likelihood; leave it off for logits and for unbounded data.
-      dtype: type to compute in; by default that of z and the parameters.
+      sigmoid: True to squash outputs into (0, 1), for intensities under a normal or Laplace
+        likelihood; False for logits and unbounded data.
+      dtype: type of the computation; by default that of z and the parameters.
       rngs: source of the initial parameters.
 
     Raises:
-      ValueError: if ``output_dim`` is no image of at least ``2 ** len(features)`` pixels a side.
+      ValueError: if ``output_dim`` is not an image of at least ``2 ** len(features)`` pixels a
+        side.
+
+    >>> decoder = mm.networks.ConvDecoder(20, (28, 28, 1), features=(16, 8), rngs=nnx.Rngs(0))
+    >>> decoder(jnp.zeros((5, 20))).shape
+    (5, 28, 28, 1)
     """
 
     def __init__(
@@ -123,14 +134,14 @@ class ConvDecoder(nnx.Module):
         return jax.nn.sigmoid(h) if self.sigmoid else h
 
 
-def _halvings(name: str, dim: tuple[int, ...], times: int) -> list[tuple[int, int]]:
-    """The image's height and width, before and after every halving."""
+def _halvings(field: str, dim: tuple[int, ...], times: int) -> list[tuple[int, int]]:
+    """Returns height and width of the image, before and after every halving."""
     if len(dim) != 3 or min(dim) < 1:
-        raise ValueError(f"{name} is {dim}, expected an image's (height, width, channels)")
+        raise ValueError(f"{field} is {dim}: give height, width and channels of an image")
     height, width, _ = dim
     if times < 1 or min(height, width) < 2**times:
         raise ValueError(
-            f"{name} is {dim} and features has {times} entries, each of which halves the image: "
-            f"use at least one, and images of at least {2**times} pixels a side"
+            f"{field} is {dim}: {times} features halve the image {times} times; give at least one "
+            f"feature, and images of at least {2**times} pixels a side"
         )
     return [(-(-height // 2**i), -(-width // 2**i)) for i in range(times + 1)]

@@ -1,4 +1,4 @@
-"""The default networks: multi-layer perceptrons on flattened inputs, as in MultiVae."""
+"""Multi-layer perceptrons on flattened inputs, the default networks (as in MultiVae)."""
 
 import itertools
 import math
@@ -9,18 +9,24 @@ from flax import nnx
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
+#: Location and raw scale of a posterior, (loc, log_var).
 EncoderOutput = tuple[Float[Array, "n d"], Float[Array, "n d"]]
 
 
 class MLPEncoder(nnx.Module):
-    """Flatten, hidden layers with ReLU, and one linear head each for loc and log_var.
+    """Hidden layers with ReLU on the flattened input, and a linear layer each for loc and log_var.
 
     Args:
       input_dim: shape of one example.
       latent_dim: size d of the latent.
       hidden: widths of the hidden layers.
-      dtype: type to compute in; by default that of the input and parameters.
+      dtype: type of the computation; by default that of the input and parameters.
       rngs: source of the initial parameters.
+
+    >>> encoder = mm.networks.MLPEncoder((28, 28), 20, hidden=(64,), rngs=nnx.Rngs(0))
+    >>> loc, log_var = encoder(jnp.zeros((5, 28, 28)))
+    >>> loc.shape
+    (5, 20)
     """
 
     def __init__(
@@ -44,16 +50,20 @@ class MLPEncoder(nnx.Module):
 
 
 class MLPDecoder(nnx.Module):
-    """Hidden layers with ReLU and a linear layer of the output's shape.
+    """Hidden layers with ReLU, and a linear layer of the output's shape.
 
     Args:
       latent_dim: size d of the latent.
       output_dim: shape of one example.
       hidden: widths of the hidden layers.
-      sigmoid: squash the output into (0, 1), for intensities under a normal or Laplace
-        likelihood; leave it off for logits and for unbounded data.
-      dtype: type to compute in; by default that of z and the parameters.
+      sigmoid: True to squash outputs into (0, 1), for intensities under a normal or Laplace
+        likelihood; False for logits and unbounded data.
+      dtype: type of the computation; by default that of z and the parameters.
       rngs: source of the initial parameters.
+
+    >>> decoder = mm.networks.MLPDecoder(20, (28, 28), hidden=(64,), rngs=nnx.Rngs(0))
+    >>> decoder(jnp.zeros((5, 20))).shape
+    (5, 28, 28)
     """
 
     def __init__(

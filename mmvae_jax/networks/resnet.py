@@ -1,4 +1,4 @@
-"""The residual networks for PolyMNIST of Palumbo et al. 2023 (MMVAE+, ICLR)."""
+"""Residual networks for PolyMNIST (Palumbo et al. 2023, MMVAE+, ICLR)."""
 
 import itertools
 import math
@@ -10,26 +10,30 @@ from flax.typing import Dtype
 from jax import lax
 from jaxtyping import Array, Float
 
-from mmvae_jax.networks.conv import Conv
+from mmvae_jax.networks.cpu_conv import Conv
 from mmvae_jax.networks.mlp import EncoderOutput
 
 KERNEL = (3, 3)
-GRID = (7, 7)  # what two halvings leave of 28 x 28 pixels
+GRID = (7, 7)  # Two halvings of 28 x 28 pixels.
 RESIDUAL_SCALE = 0.1
 
 
 class ResidualBlock(nnx.Module):
-    """Two convolutions whose output, made small, is added to the input.
+    """Two convolutions whose output is scaled by 0.1 and added to the input.
 
-    ``y = shortcut(x) + 0.1 conv(a(conv(a(x))))`` with a leaky ReLU ``a`` of slope 0.2 and 3 x 3
-    kernels, from ``in_features`` to the smaller of the two widths to ``out_features`` channels. The
-    shortcut is the identity between equal widths and a 1 x 1 convolution without bias otherwise.
+    Computes ``shortcut(x) + 0.1 conv(a(conv(a(x))))`` with 3 x 3 kernels and ``a`` a leaky ReLU of
+    slope 0.2. The inner convolution has ``min(in_features, out_features)`` channels. The shortcut
+    is the identity between equal widths, and a 1 x 1 convolution without bias otherwise.
 
     Args:
       in_features: channels of the input.
       out_features: channels of the output.
-      dtype: type to compute in; by default that of input and parameters together.
+      dtype: type of the computation; by default the common type of input and parameters.
       rngs: source of the initial parameters.
+
+    >>> block = mm.networks.ResidualBlock(4, 8, rngs=nnx.Rngs(0))
+    >>> block(jnp.zeros((5, 7, 7, 4))).shape
+    (5, 7, 7, 8)
     """
 
     def __init__(
@@ -56,7 +60,7 @@ class ResidualBlock(nnx.Module):
 
 
 class PolyMNISTResNetEncoder(nnx.Module):
-    """Residual blocks between which the image is halved, and two linear heads.
+    """Residual blocks with average pools between, and one linear layer each for loc and log_var.
 
         Conv(3, 64, 3 x 3)                      28 x 28 x 3   -> 28 x 28 x 64
         ResidualBlock(64, 64)                   28 x 28 x 64  -> 28 x 28 x 64
@@ -64,14 +68,19 @@ class PolyMNISTResNetEncoder(nnx.Module):
         average pool, ResidualBlock(128, 256)   14 x 14 x 128 -> 7 x 7 x 256
         Linear(12544, d) for loc, Linear(12544, d) for log_var
 
-    The average pool takes 3 x 3 pixels with stride 2 and counts a border of zeros. MMVAE+ has one
-    such network for the shared latent, which is this one, and another for its private latent.
+    An average pool covers 3 x 3 pixels with stride 2 and includes a border of zeros. In MMVAE+ this
+    network encodes the shared latent; another one of its kind encodes the private latent.
 
     Args:
       latent_dim: size d of the latent.
       width: channels of the first block; each halving of the image doubles them.
-      dtype: type to compute in; by default that of the images and parameters.
+      dtype: type of the computation; by default that of the images and parameters.
       rngs: source of the initial parameters.
+
+    >>> encoder = mm.networks.PolyMNISTResNetEncoder(20, width=4, rngs=nnx.Rngs(0))
+    >>> loc, log_var = encoder(jnp.zeros((5, 28, 28, 3)))
+    >>> loc.shape
+    (5, 20)
     """
 
     def __init__(
@@ -98,7 +107,7 @@ class PolyMNISTResNetEncoder(nnx.Module):
 
 
 class PolyMNISTResNetDecoder(nnx.Module):
-    """``PolyMNISTResNetEncoder`` mirrored; the output is not squashed.
+    """Mirror image of ``PolyMNISTResNetEncoder``; outputs are unbounded.
 
         Linear(d, 12544)                                    -> 7 x 7 x 256
         ResidualBlock(256, 128), upsample     7 x 7 x 256   -> 14 x 14 x 128
@@ -111,8 +120,12 @@ class PolyMNISTResNetDecoder(nnx.Module):
     Args:
       latent_dim: size d of the latent.
       width: channels of the last block; each doubling of the image halves them.
-      dtype: type to compute in; by default that of z and the parameters.
+      dtype: type of the computation; by default that of z and the parameters.
       rngs: source of the initial parameters.
+
+    >>> decoder = mm.networks.PolyMNISTResNetDecoder(20, width=4, rngs=nnx.Rngs(0))
+    >>> decoder(jnp.zeros((5, 20))).shape
+    (5, 28, 28, 3)
     """
 
     def __init__(
@@ -139,11 +152,9 @@ def _activation(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def _average_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n p q c"]:
-    """Mean over 3 x 3 pixels, stride 2, of the image in a border of zeros.
-
-    One axis after the other as sums of slices, whose gradient on CPU takes a seventh of the time
-    of that of ``nnx.avg_pool``.
-    """
+    """Returns means over 3 x 3 pixels with stride 2; the image has a border of zeros."""
+    # Sums of slices, one axis after the other: on CPU their gradient takes a seventh of the time
+    # of the gradient of nnx.avg_pool.
     for axis in (1, 2):
         border = [(int(i == axis),) * 2 for i in range(4)]
         padded = jnp.pad(x, border)

@@ -1,19 +1,19 @@
-"""The networks for the text of MNIST-SVHN-Text of Sutter et al. 2021 (arXiv 2105.02470)."""
+"""Convolutional networks for MNIST-SVHN-Text (Sutter et al. 2021, arXiv 2105.02470)."""
 
 import jax
 from flax import nnx
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
-from mmvae_jax.networks.conv import Conv, ConvTranspose
+from mmvae_jax.networks.cpu_conv import Conv, ConvTranspose
 from mmvae_jax.networks.mlp import EncoderOutput
 
 NUM_CHARACTERS = 71
-KERNEL = (1, 4)  # a text is an image of one row: height 1, a pixel for each place
+KERNEL = (1, 4)  # A text is an image one pixel high, one pixel per character.
 
 
 class TextEncoder(nnx.Module):
-    """Convolutions over eight one-hot characters, and two linear heads.
+    """Convolutions over eight one-hot characters, and a linear layer each for loc and log_var.
 
         Linear(71, 128) of each character, ReLU    8 x 71  -> 8 x 128
         Conv(128, 128, 4, stride 2), ReLU          8 x 128 -> 4 x 128
@@ -24,8 +24,13 @@ class TextEncoder(nnx.Module):
       latent_dim: size d of the latent.
       num_characters: size of the alphabet.
       width: channels of every layer.
-      dtype: type to compute in; by default that of the text and parameters.
+      dtype: type of the computation; by default that of the text and parameters.
       rngs: source of the initial parameters.
+
+    >>> encoder = mm.networks.TextEncoder(20, width=16, rngs=nnx.Rngs(0))
+    >>> loc, log_var = encoder(jnp.zeros((5, 8, 71)))
+    >>> loc.shape
+    (5, 20)
     """
 
     def __init__(
@@ -53,7 +58,7 @@ class TextEncoder(nnx.Module):
 
 
 class TextDecoder(nnx.Module):
-    """``TextEncoder`` mirrored; the output are logits.
+    """Mirror image of ``TextEncoder``; outputs are logits.
 
         Linear(d, 128)                                      -> 1 x 128
         ConvTranspose(128, 128, 4), ReLU            1 x 128 -> 4 x 128
@@ -64,8 +69,12 @@ class TextDecoder(nnx.Module):
       latent_dim: size d of the latent.
       num_characters: size of the alphabet.
       width: channels of every layer.
-      dtype: type to compute in; by default that of z and the parameters.
+      dtype: type of the computation; by default that of z and the parameters.
       rngs: source of the initial parameters.
+
+    >>> decoder = mm.networks.TextDecoder(20, width=16, rngs=nnx.Rngs(0))
+    >>> decoder(jnp.zeros((5, 20))).shape
+    (5, 8, 71)
     """
 
     def __init__(

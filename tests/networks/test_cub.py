@@ -1,5 +1,7 @@
 """The networks for CUB's images and captions."""
 
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from helpers.network_checks import (
 )
 
 import mmvae_jax as mm
-from mmvae_jax.networks.cub import (
+from mmvae_jax.networks import (
     CUBCaptionDecoder,
     CUBCaptionEncoder,
     CUBImageDecoder,
@@ -175,5 +177,5 @@ def test_one_embedding_has_the_gradients_of_both(backward):
 
 @pytest.mark.parametrize("shape", [(128, 7), (7, 64), (128,)])
 def test_refuses_another_embedding(shape):
-    with pytest.raises(ValueError, match=r"embedding has shape .*, expected \(num_words, 128\)"):
+    with pytest.raises(ValueError, match=re.escape(f"embedding.shape is {shape}")):
         CUBCaptionDecoder(5, nnx.Param(jnp.zeros(shape)), rngs=nnx.Rngs(0))

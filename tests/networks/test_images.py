@@ -1,10 +1,14 @@
+"""Convolutional networks for images of any size."""
+
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from mmvae_jax.networks.images import ConvDecoder, ConvEncoder
+from mmvae_jax.networks import ConvDecoder, ConvEncoder
 
 
 def small(seed=0):
@@ -95,16 +99,12 @@ def test_stacked_parameters_equal_one_by_one():
 
 
 @pytest.mark.parametrize(
-    ("dim", "features", "message"),
-    [
-        ((28, 28), (32, 64), r"\(28, 28\), expected an image's"),
-        ((28, 28, 0), (32, 64), r"\(28, 28, 0\), expected an image's"),
-        ((3, 28, 1), (32, 64), "features has 2 entries.* at least 4 pixels a side"),
-        ((28, 28, 1), (), "features has 0 entries.* use at least one"),
-    ],
+    ("dim", "features"),
+    [((28, 28), (32, 64)), ((28, 28, 0), (32, 64)), ((3, 28, 1), (32, 64)), ((28, 28, 1), ())],
+    ids=["axes", "channels", "too_small", "no_features"],
 )
-def test_refuses(dim, features, message):
-    with pytest.raises(ValueError, match=f"input_dim is .*{message}"):
+def test_images_that_cannot_be_halved_are_refused(dim, features):
+    with pytest.raises(ValueError, match=re.escape(f"input_dim is {dim}")):
         ConvEncoder(dim, 5, features=features, **small())
-    with pytest.raises(ValueError, match=f"output_dim is .*{message}"):
+    with pytest.raises(ValueError, match=re.escape(f"output_dim is {dim}")):
         ConvDecoder(5, dim, features=features, **small())

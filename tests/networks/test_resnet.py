@@ -16,7 +16,7 @@ from helpers.network_checks import (
 )
 
 import mmvae_jax as mm
-from mmvae_jax.networks.resnet import (
+from mmvae_jax.networks import (
     PolyMNISTResNetDecoder,
     PolyMNISTResNetEncoder,
     ResidualBlock,

@@ -14,7 +14,7 @@ from helpers.network_checks import (
 )
 
 import mmvae_jax as mm
-from mmvae_jax.networks.text import TextDecoder, TextEncoder
+from mmvae_jax.networks import TextDecoder, TextEncoder
 
 SMALL = {"num_characters": 6, "width": 8}
 

@@ -1,9 +1,4 @@
-"""Two-dimensional convolutions: matrix products on CPU, native elsewhere.
-
-``Conv`` and ``ConvTranspose`` hold the parameters of ``nnx.Conv`` and ``nnx.ConvTranspose`` and
-compute the same values. Reverse-mode differentiation works to any order; forward mode (``jax.jvp``,
-``jax.jacfwd``) is not supported.
-"""
+"""The layers ``Conv`` and ``ConvTranspose``, as derivatives of the trilinear form."""
 
 import math
 from collections.abc import Sequence
@@ -12,11 +7,12 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
-from flax.typing import Dtype, Initializer
+from flax.typing import Dtype
 from jax import lax
 from jaxtyping import Array, Float
 
-from mmvae_jax.networks.trilinear import Pads, Pair, Window, derivative, varying_alike
+from mmvae_jax.networks.cpu_conv.matrix_products import Pads, Pair, Window
+from mmvae_jax.networks.cpu_conv.trilinear import derivative, varying_alike
 
 Padding = str | int | Sequence[int | Sequence[int]]
 
@@ -25,7 +21,7 @@ ZEROS = nnx.initializers.zeros_init()
 
 
 class _Convolution(nnx.Module):
-    """The parameters and the calling convention that ``Conv`` and ``ConvTranspose`` share."""
+    """Base of both layers: parameters, batch axes, types and bias."""
 
     def __init__(
         self,
@@ -37,27 +33,26 @@ class _Convolution(nnx.Module):
         padding: Padding = "SAME",
         use_bias: bool = True,
         dtype: Dtype | None = None,
-        param_dtype: Dtype = jnp.float32,
-        kernel_init: Initializer = LECUN_NORMAL,
-        bias_init: Initializer = ZEROS,
         rngs: nnx.Rngs,
     ):
         self.in_features = in_features
         self.out_features = out_features
-        self.kernel_size = _sizes("kernel_size", kernel_size)
-        self.strides = _sizes("strides", (strides,) * 2 if isinstance(strides, int) else strides)
+        self.kernel_size = _checked_pair("kernel_size", kernel_size)
+        strides = (strides, strides) if isinstance(strides, int) else strides
+        self.strides = _checked_pair("strides", strides)
         self.padding = _checked_padding(padding)
         self.dtype = dtype
         shape = (*self.kernel_size, in_features, out_features)
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
-        bias = nnx.Param(bias_init(rngs.params(), shape[-1:], param_dtype)) if use_bias else None
+        self.kernel = nnx.Param(LECUN_NORMAL(rngs.params(), shape, jnp.float32))
+        # As in Flax, the zeros of a bias use up a key, so that both draw the same parameters.
+        bias = nnx.Param(ZEROS(rngs.params(), shape[-1:], jnp.float32)) if use_bias else None
         self.bias = nnx.data(bias)
 
     def __call__(self, inputs: Float[Array, "*n h w c"]) -> Float[Array, "*n o p f"]:
         if inputs.ndim < 3 or inputs.shape[-1] != self.in_features:
             raise ValueError(
-                f"inputs has shape {inputs.shape}, expected (..., height, width, "
-                f"in_features={self.in_features}): images are channels-last"
+                f"inputs.shape is {inputs.shape}: give images (..., height, width, "
+                f"in_features={self.in_features}), channels last"
             )
         bias = None if self.bias is None else self.bias[...]
         inputs, kernel, bias = promote_dtype((inputs, self.kernel[...], bias), dtype=self.dtype)
@@ -65,37 +60,36 @@ class _Convolution(nnx.Module):
         images = inputs.reshape(math.prod(batch), height, width, channels)
         outputs = self._convolve(*varying_alike(images, kernel))
         if bias is not None:
-            # In single precision at least, for the sum over all pixels that its gradient is.
+            # The gradient of a bias is a sum over all pixels: added in single precision at least.
             single = jnp.promote_types(outputs.dtype, jnp.float32)
             shifted = outputs.astype(single) + bias.astype(single).reshape(1, 1, 1, -1)
             outputs = shifted.astype(outputs.dtype)
         return outputs.reshape(*batch, *outputs.shape[1:])
 
     def _convolve(self, images: Array, kernel: Array) -> Array:
+        """Returns the layer's output without its bias, ``[n, h, w, c] -> [n, o, p, f]``."""
         raise NotImplementedError
 
 
 class Conv(_Convolution):
-    """``nnx.Conv`` for images: same parameters, same values, matrix products on CPU.
+    """A 2D convolution with the parameters and values of ``nnx.Conv``.
 
     Args:
       in_features: channels of the input.
       out_features: channels of the output.
       kernel_size: height and width of the kernel.
-      strides: distance between neighbouring outputs, along both axes or along each.
-      padding: ``"SAME"`` (an output per stride), ``"VALID"`` (none), or zeros around the input:
-        one number, or for each axis a number or a pair (before, after).
-      use_bias: whether to add a bias to every output channel.
-      dtype: type to compute in; by default that of input and parameters together.
-      param_dtype: type of the parameters.
-      kernel_init: initialiser of the kernel ``[*kernel_size, in_features, out_features]``.
-      bias_init: initialiser of the bias ``[out_features]``.
+      strides: distance between neighbouring outputs, for both axes or for each.
+      padding: ``"SAME"`` (one output per stride), ``"VALID"`` (no padding), or numbers of zeros
+        around the input: one number, or for each axis a number or a pair (before, after).
+      use_bias: True to add a bias to every output channel.
+      dtype: type of the computation; by default the common type of input and parameters.
       rngs: source of the initial parameters.
 
     Raises:
-      ValueError: for sizes, strides or paddings not of this form, and for inputs that have other
-        channels or are smaller than the kernel.
+      ValueError: for sizes, strides or paddings of another form; on a call, for another number of
+        channels, or images smaller than the kernel.
 
+    >>> from mmvae_jax.networks import Conv
     >>> layer = Conv(3, 8, (4, 4), strides=2, rngs=nnx.Rngs(0))
     >>> layer(jnp.zeros((5, 32, 32, 3))).shape
     (5, 16, 16, 8)
@@ -111,20 +105,21 @@ class Conv(_Convolution):
         window = Window(self.kernel_size, self.strides, pads, (height, width))
         if min(window.places) < 1:
             raise ValueError(
-                f"inputs are {height} x {width} pixels, too few for kernel_size="
-                f"{self.kernel_size} with padding={self.padding!r}: use larger images or padding, "
-                "or a smaller kernel"
+                f"inputs.shape is {images.shape}: use images of more than {height} x {width} "
+                f"pixels, more padding than {self.padding!r}, or a kernel smaller than "
+                f"{self.kernel_size}"
             )
         return derivative("y", window, {"x": images, "w": kernel})
 
 
 class ConvTranspose(_Convolution):
-    """``nnx.ConvTranspose`` for images: same parameters, same values, matrix products on CPU.
+    """A transposed 2D convolution with the parameters and values of ``nnx.ConvTranspose``.
 
-    Arguments and errors are those of ``Conv``, but for ``padding``: ``"SAME"`` gives ``stride``
-    outputs per input, ``"VALID"`` every output that an input reaches, and numbers are zeros around
-    the input, which the kernel slides over once ``stride - 1`` zeros separate its pixels.
+    Arguments and errors are those of ``Conv``, except for ``padding``. ``"SAME"`` gives ``stride``
+    outputs per input, and ``"VALID"`` every output that an input reaches. Numbers are zeros around
+    the input, after ``stride - 1`` zeros have been put between its pixels.
 
+    >>> from mmvae_jax.networks import ConvTranspose
     >>> layer = ConvTranspose(8, 3, (4, 4), strides=2, rngs=nnx.Rngs(0))
     >>> layer(jnp.zeros((5, 16, 16, 8))).shape
     (5, 32, 32, 3)
@@ -140,14 +135,16 @@ class ConvTranspose(_Convolution):
         )
         if min(height, width) < 1:
             raise ValueError(
-                f"outputs would be {height} x {width} pixels with kernel_size={self.kernel_size} "
-                f"and padding={self.padding!r}: use larger images or padding"
+                f"padding is {self.padding!r}: use more, or larger images, because outputs would "
+                f"be {height} x {width} pixels with kernel_size={self.kernel_size}"
             )
+        # The output takes the place of x in the trilinear form, and the input that of y. Flax
+        # slides the kernel over the input, which mirrors the kernel as the output sees it.
         window = Window(self.kernel_size, self.strides, crops, (height, width))
         return derivative("x", window, {"y": images, "w": kernel[::-1, ::-1].swapaxes(2, 3)})
 
     def _crop(self, axis: int) -> Pair:
-        """What to leave out at both ends of all the pixels that the input reaches."""
+        """Returns the numbers of reachable pixels to drop at both ends of an axis."""
         k, s = self.kernel_size[axis], self.strides[axis]
         if isinstance(self.padding, tuple):
             low, high = self.padding[axis]
@@ -158,26 +155,28 @@ class ConvTranspose(_Convolution):
         return (low, k - s - low)
 
 
-def _sizes(name: str, value: Sequence[int]) -> Pair:
+def _checked_pair(field: str, value: Sequence[int]) -> Pair:
+    """Returns two positive integers."""
     match value:
         case (int(height), int(width)) if min(height, width) >= 1:
             return (height, width)
-    raise ValueError(f"{name} is {value!r}, expected two positive integers, (height, width)")
+    raise ValueError(f"{field} is {value!r}: give two positive integers, (height, width)")
 
 
 def _checked_padding(padding: Padding) -> Literal["SAME", "VALID"] | Pads:
+    """Returns a named padding, or ((top, bottom), (left, right))."""
     match padding:
         case "SAME" | "VALID":
             return padding
         case int():
             return ((padding, padding), (padding, padding))
         case (int() | (int(), int()) as height, int() | (int(), int()) as width):
-            return (_pair(height), _pair(width))
+            return (_both_ends(height), _both_ends(width))
     raise ValueError(
-        f"padding is {padding!r}, expected 'SAME', 'VALID', an integer, or for height and width "
-        "each an integer or a pair (before, after)"
+        f"padding is {padding!r}: give 'SAME', 'VALID', an integer, or for height and width each "
+        "an integer or a pair (before, after)"
     )
 
 
-def _pair(value: int | Sequence[int]) -> Pair:
+def _both_ends(value: int | Sequence[int]) -> Pair:
     return (value, value) if isinstance(value, int) else (value[0], value[1])

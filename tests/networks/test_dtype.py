@@ -7,10 +7,16 @@ import pytest
 from flax import nnx
 
 import mmvae_jax as mm
-from mmvae_jax.networks.images import ConvDecoder, ConvEncoder
-from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
-from mmvae_jax.networks.polymnist import PolyMNISTDecoder, PolyMNISTEncoder
-from mmvae_jax.networks.svhn import SVHNDecoder, SVHNEncoder
+from mmvae_jax.networks import (
+    ConvDecoder,
+    ConvEncoder,
+    MLPDecoder,
+    MLPEncoder,
+    PolyMNISTDecoder,
+    PolyMNISTEncoder,
+    SVHNDecoder,
+    SVHNEncoder,
+)
 
 DIM = 4
 NETWORKS = {
