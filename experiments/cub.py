@@ -3,14 +3,14 @@
     python -m experiments.cub --help
     python -m experiments.cub paper --data-dir FOLDER --seeds 0 1 2
 
-The second experiment of Shi et al. (2019). Test species are none of those trained on, so nothing
-here is told by class: the measure is the correlation of images and captions (section 4.3), with
-features that need no downloads unless ``--inception`` gives some.
+The second experiment of Shi et al. (2019). Training and test species are disjoint, so no classifier
+can judge test images. The experiment measures the correlation of images and captions instead
+(section 4.3). The default image features need no download; ``--inception`` selects InceptionV3.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,10 +24,11 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.pipeline import make_pipeline
 
 import mmvae_jax as mm
-from experiments.conduct import command_line
 from experiments.experiment import Experiment, Modules, Problem, some_rows
-from experiments.measures import CHUNK, intensities
+from experiments.measurements import CHUNK, Features, intensities
+from experiments.run_experiment import run_from_command_line
 from mmvae_jax.batch import MultimodalArrays
+from mmvae_jax.checks import check_positive
 from mmvae_jax.data.arrays import take
 from mmvae_jax.data.cub import cub, cub_vocabulary, decode_captions
 from mmvae_jax.data.eval_batches import eval_batches
@@ -43,20 +44,19 @@ from mmvae_jax.networks.cub import (
 
 IMAGE_DIM = (64, 64, 3)
 CAPTION_LENGTH = 32
-#: Training pairs that correlations are fitted to, at most.
+#: Largest number of training pairs that correlations are fitted to.
 NUM_FITTED = 10_000
-#: Axes of the correlation, and of a caption's embedding before it, at most.
+#: Largest numbers of canonical axes and of dimensions of a caption embedding.
 NUM_AXES, NUM_TOPICS = 40, 100
-#: Side of the squares whose mean colours stand for an image without Inception's weights.
+#: Side in pixels of the squares whose mean colours are the default image features.
 SQUARE = 8
 
 Codes = Int[Array | np.ndarray, "n position"]
-Features = Callable[..., Float[Array | np.ndarray, "n f"]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(Experiment):
-    """Train an MMVAE on CUB image-captions, measure it and draw what it generates."""
+class CUBConfig(Experiment):
+    """Train an MMVAE on CUB image-captions, measure it on test pairs and draw figures."""
 
     name: ClassVar[str] = "cub"
     num_classes: ClassVar[int] = 0
@@ -64,7 +64,7 @@ class Config(Experiment):
     scale: float = 0.01
     """Scale of the images' Laplace likelihood."""
     image_factor: float = CAPTION_LENGTH / (64 * 64 * 3)
-    """Factor of the images' log-likelihood: by default that of Shi et al., words over values."""
+    """Factor of the images' log-likelihood; the default of Shi et al. is words over values."""
     latent_dim: int = 64
     K: int = 50
     batch_size: int = 64
@@ -74,10 +74,11 @@ class Config(Experiment):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("scale", "image_factor")
+        check_positive("scale", self.scale)
+        check_positive("image_factor", self.image_factor)
 
     def load(self) -> Problem:
-        """The data set in ``data_dir``, all images in memory."""
+        """Returns the data set in ``data_dir`` with all images in memory."""
         train, test, vocabulary = cub(self.data_dir)
 
         def as_text(captions: np.ndarray) -> list[str]:
@@ -87,7 +88,7 @@ class Config(Experiment):
         return Problem(train, test, take(train, some_rows(train, NUM_FITTED)), {"caption": as_text})
 
     def model_config(self) -> mm.MMVAEConfig:
-        """Laplace images and categorical words; padding is a word like any other."""
+        """Returns a config with Laplace images and categorical words; padding counts as a word."""
         num_words = len(_vocabulary(self.data_dir))
         return mm.MMVAEConfig(
             input_dims={"image": IMAGE_DIM, "caption": (CAPTION_LENGTH, num_words)},
@@ -99,7 +100,7 @@ class Config(Experiment):
         )
 
     def make_networks(self, rngs: nnx.Rngs) -> tuple[Modules, Modules]:
-        """Those of Shi et al. (2019); both caption networks have one embedding of words."""
+        """Returns the networks of Shi et al. (2019); caption networks share a word embedding."""
         d = self.latent_dim
         caption = CUBCaptionEncoder(d, num_words=len(_vocabulary(self.data_dir)), rngs=rngs)
         encoders = {"image": CUBImageEncoder(d, rngs=rngs), "caption": caption}
@@ -112,46 +113,47 @@ class Config(Experiment):
     def measure_more(
         self, model: mm.MMVAE, problem: Problem, test: MultimodalArrays, key: PRNGKeyArray
     ) -> dict[str, Any]:
-        """Correlations of images and captions, real and generated, means over pairs in -1 to 1.
+        """Returns mean correlations, in -1 to 1, of real and generated images and captions.
 
-        Protocol: ``fit_cca`` on training pairs, of image features (``square_colours``, or
-        Inception's) and caption embeddings (``fit_topics``).
+        ``fit_cca`` is fitted to image features (``square_colours`` or InceptionV3) and caption
+        embeddings (``fit_topics``) of training pairs.
         """
         config = model.config
-        fitted = problem.probe
-        look = square_colours if self.inception is None else load_inception(self.inception)
-        num_words = config.input_dims["caption"][-1]
-        read = fit_topics(fitted.data["caption"][:], num_words)
+        image_features = load_inception(self.inception) if self.inception else square_colours
+        captions = problem.probe.data["caption"][:]
+        embed = fit_topics(captions, config.input_dims["caption"][-1])
+
+        def embed_probabilities(x: Array | np.ndarray) -> np.ndarray:
+            return np.asarray(embed(np.asarray(x).argmax(-1)))
 
         def features(data: MultimodalArrays) -> tuple[np.ndarray, np.ndarray]:
             batches = list(eval_batches(data, CHUNK))
             rows = [np.asarray(batch.weight) > 0 for batch in batches]
-            images = [look(intensities(config, "image", batch)) for batch in batches]
-            captions = [read(batch.data["caption"][:]) for batch in batches]
-            return _join(images, rows), _join(captions, rows)
+            images = [image_features(intensities(config, "image", batch)) for batch in batches]
+            return _join(images, rows), _join([embed(b.data["caption"][:]) for b in batches], rows)
 
-        x, y = features(fitted)
-        cca = fit_cca(x, y, num_axes=min(NUM_AXES, x.shape[1], y.shape[1]))
-        given_key, joint_key = jax.random.split(key)
-        real_x, real_y = features(test)
-        found = {"real": cca.score(real_x, real_y)}
-        for given in ("image", "caption"):
+        def generated(given: str, target: str, features: Features) -> np.ndarray:
             parts = list(generations(model, test, given_key, givens=[(given,)], batch_size=CHUNK))
             rows = [part.is_given for part in parts]
-            if given == "image":
-                made = _join([read(_codes(part.data["caption"])) for part in parts], rows)
-                found["image to caption"] = cca.score(real_x, made)
-            else:
-                made = _join([look(part.data["image"]) for part in parts], rows)
-                found["caption to image"] = cca.score(made, real_y)
+            return _join([features(part.data[target]) for part in parts], rows)
+
+        x, y = features(problem.probe)
+        cca = fit_cca(x, y, num_axes=min(NUM_AXES, x.shape[1], y.shape[1]))
+        x, y = features(test)
+        given_key, joint_key = jax.random.split(key)
         samples = mm.generate(model, joint_key, self.num_samples)
-        captions = as_examples(config, "caption", samples["caption"])
-        found["joint"] = cca.score(look(samples["image"]), read(_codes(captions)))
+        words = as_examples(config, "caption", samples["caption"])
+        found = {
+            "real": cca.score(x, y),
+            "image to caption": cca.score(x, generated("image", "caption", embed_probabilities)),
+            "caption to image": cca.score(generated("caption", "image", image_features), y),
+            "joint": cca.score(image_features(samples["image"]), embed_probabilities(words)),
+        }
         return {"correlation": {name: float(scores.mean()) for name, scores in found.items()}}
 
 
 def square_colours(images: Float[Array | np.ndarray, "n h w c"]) -> Float[np.ndarray, "n f"]:
-    """Returns the mean colours of the squares of a grid over each image."""
+    """Returns the mean colours of each image in the squares of a grid."""
     n, height, width, channels = images.shape
     shape = (n, height // SQUARE, SQUARE, width // SQUARE, SQUARE, channels)
     return np.asarray(images).reshape(shape).mean((2, 4)).reshape(n, -1)
@@ -160,8 +162,8 @@ def square_colours(images: Float[Array | np.ndarray, "n h w c"]) -> Float[np.nda
 def fit_topics(captions: Codes, num_words: int) -> Features:
     """Returns an embedding of captions by latent semantic analysis (Deerwester et al., 1990).
 
-    Words are counted, weighted by how few of the captions given here have them, and projected onto
-    the directions in which these vary most.
+    Word counts are weighted by inverse document frequency (TF-IDF), then projected onto the leading
+    singular vectors of ``captions``.
     """
     num_topics = min(NUM_TOPICS, num_words - 1)
     analysis = make_pipeline(TfidfTransformer(), TruncatedSVD(num_topics, random_state=0))
@@ -170,18 +172,15 @@ def fit_topics(captions: Codes, num_words: int) -> Features:
 
 
 def _word_counts(codes: Codes, num_words: int) -> csr_matrix:
+    """Returns counts ``[n, word]``."""
     codes = np.asarray(codes)
     rows = np.repeat(np.arange(len(codes)), codes.shape[1])
     ones = np.ones(codes.size)
     return csr_matrix((ones, (rows, codes.ravel())), shape=(len(codes), num_words))
 
 
-def _codes(captions: Float[Array | np.ndarray, "n position word"]) -> Int[np.ndarray, "n position"]:
-    return np.asarray(captions).argmax(-1)
-
-
 def _join(parts: Sequence[Array | np.ndarray], rows: Sequence[np.ndarray]) -> np.ndarray:
-    """The rows of all parts that count."""
+    """Returns the selected rows of all parts in one array."""
     pairs = zip(parts, rows, strict=True)
     return np.concatenate([np.asarray(part)[kept] for part, kept in pairs])
 
@@ -194,13 +193,13 @@ def _vocabulary(data_dir: Path | None) -> tuple[str, ...]:
 PRESETS = {
     "paper": (
         "Shi et al. (2019): DReG, K=50, 64 latents, learnt prior, 50 epochs, amsgrad.",
-        Config(preset="paper"),
+        CUBConfig(preset="paper"),
     ),
     "small": (
         "Hours on two CPU cores: K=5, 2,000 steps.",
-        Config(preset="small", K=5, num_steps=2000, num_epochs=None, num_likelihood=0),
+        CUBConfig(preset="small", K=5, num_steps=2000, num_epochs=None, num_likelihood=0),
     ),
 }
 
 if __name__ == "__main__":
-    command_line(PRESETS)
+    run_from_command_line(PRESETS)

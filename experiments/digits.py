@@ -1,23 +1,24 @@
-"""PolyDigits: handwritten digits on photographs, several pictures of one digit at a time.
+"""PolyDigits: each example shows one handwritten digit in several images.
 
     python -m experiments.digits --help
 
-Trains an MMVAE, measures it on unseen digits, draws what it generates, and leaves all of that in
-one folder, from which a run that was stopped can go on.
+The images of an example have different handwritings and photographs as backgrounds. The program
+trains an MMVAE, measures it on test digits, draws figures, and writes all results to one folder.
+A stopped run can be resumed.
 """
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 import optax
 from flax import nnx
 
 import mmvae_jax as mm
-from experiments.conduct import command_line
 from experiments.experiment import Experiment, Modules, Problem, is_count
-from mmvae_jax.checks import check_count
+from experiments.run_experiment import run_from_command_line
+from mmvae_jax.checks import check_choice, check_count, check_positive
 from mmvae_jax.data.arrays import num_examples, take
 from mmvae_jax.data.polydigits import (
     ALPHABET,
@@ -31,38 +32,35 @@ from mmvae_jax.data.polydigits import (
 from mmvae_jax.networks.images import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 
-Networks = Literal["mlp", "conv"]
 TEXT = "word"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(Experiment):
-    """Train an MMVAE on PolyDigits, measure it on unseen digits and draw what it generates."""
+class DigitsConfig(Experiment):
+    """Train an MMVAE on PolyDigits, measure it on test digits and draw figures."""
 
     name: ClassVar[str] = "digits"
     num_classes: ClassVar[int] = len(WORDS)
 
     modalities: int = 3
-    """Images per example, 2 to 5: one digit in as many handwritings and sceneries."""
+    """Number of images per example, 2 to 5."""
     text: bool = False
-    """Add the digit's name as one more modality, ``word``."""
-    networks: Networks = "mlp"
-    """Encoders and decoders of the images; those of words are always MLPs."""
+    """Add the digit's name as a modality called word."""
+    networks: Literal["mlp", "conv"] = "mlp"
+    """Kind of image encoders and decoders; words always have MLPs."""
     hidden: tuple[int, ...] = (512,)
-    """Widths of an encoder's dense hidden layers, in reverse those of the decoder; convolutional
-    networks have one."""
+    """Widths of the encoders' dense layers, reversed in decoders; conv networks have one."""
     features: tuple[int, ...] = (32, 64)
-    """Channels of a convolutional encoder, in reverse those of the decoder."""
+    """Channels of convolutional encoders, reversed in decoders."""
     scale: float = 0.1
-    """Scale of the images' Laplace likelihood: a smaller one asks for sharper pictures."""
+    """Scale of the images' Laplace likelihood; smaller scales give sharper images."""
     pairings: int = 20
-    """How often a training digit is shown, each time with others of its class."""
+    """Number of times each training digit appears, with other digits of its class."""
     latent_dim: int = 12
     K: int = 5
     batch_size: int = 64
     learning_rate: float = 2e-3
-    """Highest rate of Adam: reached after 100 steps (or a tenth of the run, if that is less), it
-    falls to 2% along a cosine."""
+    """Peak learning rate: a warm-up of 100 steps (at most 10%), then cosine decay to 2%."""
     amsgrad: bool = False
     num_steps: int | None = 1500
     num_epochs: int | None = None
@@ -74,23 +72,22 @@ class Config(Experiment):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        is_offered = is_count(self.modalities) and 2 <= self.modalities <= MAX_MODALITIES
+        is_offered = is_count(self.modalities, 2) and self.modalities <= MAX_MODALITIES
         self.check("modalities", is_offered, f"give an integer from 2 to {MAX_MODALITIES}")
-        is_kind = self.networks in get_args(Networks)
-        self.check("networks", is_kind, f"choose one of {list(get_args(Networks))}")
+        check_choice("networks", self.networks, tuple(NETWORKS))
         for field in ("hidden", "features"):
             sizes = getattr(self, field)
-            is_good = bool(sizes) and all(map(is_count, sizes))
-            self.check(field, is_good, "give one or more integers of at least 1")
+            are_counts = bool(sizes) and all(map(is_count, sizes))
+            self.check(field, are_counts, "give one or more integers of at least 1")
         is_hidden = self.networks != "conv" or len(self.hidden) == 1
         self.check("hidden", is_hidden, "give one width, or choose networks='mlp'")
         is_features = 2 ** len(self.features) <= IMAGE_SIZE
         self.check("features", is_features, "give at most 4: each halves images of 16 pixels")
-        self.check_positive("scale")
+        check_positive("scale", self.scale)
         check_count("pairings", self.pairings)
 
     def load(self) -> Problem:
-        """PolyDigits; probes see each training digit once: other pairings only change scenery."""
+        """Returns PolyDigits; ``probe`` has each training digit once, with its first pairing."""
         found = polydigits(
             self.modalities, num_pairings=self.pairings, text=self.text, seed=self.seed
         )
@@ -98,7 +95,7 @@ class Config(Experiment):
         return Problem(found.train, found.test, take(found.train, once), {TEXT: decode_words})
 
     def model_config(self) -> mm.MMVAEConfig:
-        """Laplace images and categorical words."""
+        """Returns a config with Laplace images and categorical words."""
         images = [f"m{m}" for m in range(self.modalities)]
         words = [TEXT] * self.text
         return mm.MMVAEConfig(
@@ -110,7 +107,7 @@ class Config(Experiment):
         )
 
     def make_networks(self, rngs: nnx.Rngs) -> tuple[Modules, Modules]:
-        """The chosen kind for images."""
+        """Returns networks of the chosen kind for images, and MLPs for words."""
         encoders, decoders = {}, {}
         for name, dim in self.model_config().input_dims.items():
             make = NETWORKS["mlp" if name == TEXT else self.networks]
@@ -118,7 +115,7 @@ class Config(Experiment):
         return encoders, decoders
 
     def schedule(self, num_steps: int) -> optax.Schedule:
-        """A rate that rises, then falls."""
+        """Returns a linear warm-up followed by cosine decay."""
         return optax.warmup_cosine_decay_schedule(
             0.0,
             self.learning_rate,
@@ -129,9 +126,9 @@ class Config(Experiment):
 
 
 def mlp_networks(
-    config: Config, dim: tuple[int, ...], rngs: nnx.Rngs
+    config: DigitsConfig, dim: tuple[int, ...], rngs: nnx.Rngs
 ) -> tuple[nnx.Module, nnx.Module]:
-    """Fully connected networks; what they decode is intensities if it has the shape of an image."""
+    """Returns an MLP encoder and decoder; decoded images are intensities in 0 to 1."""
     is_image = len(dim) == 3
     decoder_hidden = config.hidden[::-1]
     return (
@@ -141,9 +138,9 @@ def mlp_networks(
 
 
 def conv_networks(
-    config: Config, dim: tuple[int, ...], rngs: nnx.Rngs
+    config: DigitsConfig, dim: tuple[int, ...], rngs: nnx.Rngs
 ) -> tuple[nnx.Module, nnx.Module]:
-    """Convolutional networks for images."""
+    """Returns a convolutional encoder and decoder of images."""
     (hidden,), features = config.hidden, config.features
     return (
         ConvEncoder(dim, config.latent_dim, features=features, hidden=hidden, rngs=rngs),
@@ -157,4 +154,4 @@ NETWORKS = {"mlp": mlp_networks, "conv": conv_networks}
 
 
 if __name__ == "__main__":
-    command_line(Config)
+    run_from_command_line(DigitsConfig)

@@ -1,4 +1,4 @@
-"""The figures that a run leaves, and what it prints at its end."""
+"""Figures and printed summary of a finished run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,17 +10,18 @@ from matplotlib.figure import Figure
 
 import mmvae_jax as mm
 from experiments.experiment import Problem, some_rows
-from experiments.measures import CHUNK, intensities, labels_of
+from experiments.measurements import CHUNK, intensities, labels_of
 from mmvae_jax import plots
+from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data.arrays import take
 from mmvae_jax.metrics.particles import measure_log_weights, measure_responsibilities
 from mmvae_jax.metrics.probe import latents_of_experts
 
-#: Points of each modality on the map of latents: t-SNE takes long for many.
+#: Number of points per modality on the map of latents; t-SNE is slow for many points.
 NUM_POINTS = 500
-#: Classes to show, at most.
+#: Largest number of classes to show.
 MAX_CLASSES = 10
-#: Examples whose particles are weighed.
+#: Number of examples for the figures of importance weights and responsibilities.
 NUM_WEIGHED = 128
 
 
@@ -33,57 +34,66 @@ def draw(
     *,
     num_samples: int = 20,
 ) -> dict[str, Figure]:
-    """Returns figures by name.
+    """Returns figures of a trained model by name.
 
-    What is generated from each modality, for the first test example of every class; samples of
-    the prior; the way between two examples of different classes; the loss; the divergences between
-    the posteriors, their shares of each other's draws, and how evenly particles weigh; and the
-    posterior means of every modality of test examples, laid out together in the plane and coloured
-    by class. Of many classes the first ten are shown.
+    ``cross_generation`` starts from the first test example of each of at most ten classes.
+    ``prior_samples`` decodes draws from the prior, ``interpolation`` a line between two test
+    examples. ``loss`` is the training curve. ``divergences``, ``responsibilities`` and ``weights``
+    describe the posteriors of the modalities and the importance weights of their particles.
+    ``latents`` maps the posterior means of test examples to the plane with t-SNE.
 
     Args:
       model: a trained MMVAE.
-      problem: its data.
+      problem: data of the experiment.
       history: columns of history.jsonl.
-      divergence: of ``measures.measure_mean_divergences``.
-      key: of the latents drawn.
-      num_samples: samples of the prior, and steps of the way, to show.
+      divergence: KL divergences from ``measurements.measure_mean_divergences``.
+      key: PRNG key of the latents.
+      num_samples: number of prior samples and of interpolation steps.
     """
     names = model.config.modalities
     grid_key, prior_key, weight_key, share_key = jax.random.split(key, 4)
     labels = labels_of(problem.test)
     first = np.unique(labels, return_index=True)[1][:MAX_CLASSES]
-    one_per_class = take(problem.test, first)
-    batch = mm.Batch(data=one_per_class.data)
-    generated = mm.reconstruct(model, batch, grid_key)
-    shown = {name: intensities(model.config, name, one_per_class) for name in names}
-    few = take(problem.test, np.flatnonzero(np.isin(labels, labels[first])))
-    points = take(few, some_rows(few, NUM_POINTS))
+    shown = take(problem.test, np.flatnonzero(np.isin(labels, labels[first])))
+    points = take(shown, some_rows(shown, NUM_POINTS))
     means = latents_of_experts(model, points, batch_size=CHUNK)
-    plane = plots.project_2d(np.concatenate([z for z, _ in means.values()]))
-    latents = plots.latent_map(plane, np.concatenate([classes for _, classes in means.values()]))
-    latents.suptitle(f"posterior means of {', '.join(means)}", fontsize=10)
     weighed = mm.Batch(take(problem.test, some_rows(problem.test, NUM_WEIGHED)).data)
-    log_w = measure_log_weights(model, weighed, weight_key)
     shares = by_name(measure_responsibilities(model, weighed, share_key), names)
+    samples = mm.generate(model, prior_key, num_samples)
     return {
-        "cross_generation": plots.cross_generation_grid(
-            drawable(problem, shown),
-            {
-                given: drawable(problem, {name: x[:, 0] for name, x in row.items()})
-                for given, row in generated.items()
-            },
-        ),
-        "prior_samples": plots.prior_samples(
-            drawable(problem, mm.generate(model, prior_key, num_samples))
-        ),
+        "cross_generation": cross_generation(model, problem, take(problem.test, first), grid_key),
+        "prior_samples": plots.prior_samples(drawable(problem, samples)),
         "interpolation": interpolation(model, problem, *next(iter(means.values())), num_samples),
         "loss": plots.training_curve(history["step"], {"loss": history["loss"]}),
         "divergences": plots.divergence_bars(divergence),
         "responsibilities": plots.responsibilities(shares),
-        "weights": plots.weight_histogram(log_w, names),
-        "latents": latents,
+        "weights": plots.weight_histogram(measure_log_weights(model, weighed, weight_key), names),
+        "latents": latents(means),
     }
+
+
+def cross_generation(
+    model: mm.MMVAE, problem: Problem, examples: MultimodalArrays, key: PRNGKeyArray
+) -> Figure:
+    """Draws examples above one generation of every modality from each given modality."""
+    config = model.config
+    real = {name: intensities(config, name, examples) for name in config.modalities}
+    generated = mm.reconstruct(model, mm.Batch(data=examples.data), key)
+    return plots.cross_generation_grid(
+        drawable(problem, real),
+        {
+            given: drawable(problem, {name: x[:, 0] for name, x in row.items()})
+            for given, row in generated.items()
+        },
+    )
+
+
+def latents(means: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """Draws a t-SNE map of posterior means, given as latents and labels of each modality."""
+    plane = plots.project_2d(np.concatenate([z for z, _ in means.values()]))
+    figure = plots.latent_map(plane, np.concatenate([labels for _, labels in means.values()]))
+    figure.suptitle(f"posterior means of {', '.join(means)} (t-SNE)", fontsize=10)
+    return figure
 
 
 def interpolation(
@@ -93,20 +103,20 @@ def interpolation(
     labels: Int[np.ndarray, " n"],
     num_steps: int,
 ) -> Figure:
-    """What is decoded on the way from a latent of the lowest class to one of the highest."""
+    """Draws the images decoded between a latent of the lowest class and one of the highest."""
     ends = z[labels.argmin()], z[labels.argmax()]
     steps = mm.decode(model, plots.interpolate(*ends, num_steps))
     return plots.latent_interpolation(drawable(problem, steps))
 
 
 def by_name(table: Float[Array, "m j"], names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """The rows of a table of pairs of modalities."""
+    """Returns the rows of a table as nested dicts by modality."""
     rows = np.asarray(table).tolist()
     return {m: dict(zip(names, row, strict=True)) for m, row in zip(names, rows, strict=True)}
 
 
 def drawable(problem: Problem, decoded: Mapping[str, Any]) -> dict[str, plots.Examples]:
-    """Images as arrays, text as strings."""
+    """Returns examples that can be drawn: images as arrays, text as strings."""
     arrays = {name: np.asarray(x) for name, x in decoded.items()}
     return {
         name: problem.texts[name](x) if name in problem.texts else x for name, x in arrays.items()
@@ -114,7 +124,7 @@ def drawable(problem: Problem, decoded: Mapping[str, Any]) -> dict[str, plots.Ex
 
 
 def summary(metrics: Mapping[str, Any], *, num_classes: int) -> str:
-    """Returns what was measured, beside what chance would give."""
+    """Returns the main metrics as text, next to the values of a random classifier."""
     total = metrics["seconds"]["total"]
     lines = [
         f"{metrics['steps']} steps, {total:.0f} seconds on {metrics['device']}",
@@ -128,9 +138,11 @@ def summary(metrics: Mapping[str, Any], *, num_classes: int) -> str:
     if num_classes:
         accuracies = list(metrics["classifier_accuracy"].values())
         chance = 1 / num_classes
+        joint_chance = chance ** (len(accuracies) - 1)
         rows = [
             ("conditional coherence", metrics["conditional_coherence"], chance),
-            ("joint coherence", metrics["joint_coherence"], chance ** (len(accuracies) - 1)),
+            ("joint coherence", metrics["joint_coherence"], joint_chance),
+            ("joint coherence, class mean", metrics["joint_coherence_macro"], joint_chance),
             ("latent probe", metrics["latent_probe"], chance),
             ("classifiers on real examples", float(np.mean(accuracies)), chance),
         ]

@@ -1,4 +1,4 @@
-"""How noisy the gradient of the encoders is, and whether it points where it should."""
+"""Signal-to-noise ratio and bias of the encoders' gradient."""
 
 from functools import partial
 from typing import NamedTuple
@@ -14,13 +14,13 @@ import mmvae_jax as mm
 from mmvae_jax.config import LOSSES
 
 
-class Moments(NamedTuple):
-    """Of the encoders' gradient over the particles of one batch.
+class GradientMoments(NamedTuple):
+    """Moments of the encoders' gradient over random particles, for one batch.
 
     Attributes:
-      mean: of ``num`` gradients, all parameters in a vector.
-      variance: sum over the parameters of the variance of one gradient.
-      num: how many gradients were drawn.
+      mean: mean of ``num`` gradients, with all parameters in one vector.
+      variance: variance of one gradient, summed over the parameters.
+      num: number of gradients drawn.
     """
 
     mean: Float[Array, " p"]
@@ -29,25 +29,26 @@ class Moments(NamedTuple):
 
     @property
     def signal(self) -> float:
-        """Squared norm of the expected gradient: that of the mean less what noise adds to it."""
+        """Unbiased estimate of the squared norm of the expected gradient."""
         return float(jnp.sum(self.mean**2) - self.variance / self.num)
 
 
 def measure_gradient_noise(
     model: mm.MMVAE, batch: mm.Batch, key: PRNGKeyArray, *, num: int
 ) -> dict[str, float]:
-    """Returns signal to noise and direction of the encoders' gradient under the model's loss.
+    """Returns signal-to-noise ratio and direction of the encoders' gradient of the model's loss.
 
     Args:
       model: an MMVAE.
       batch: examples, the same for all gradients.
-      key: randomness of the particles.
-      num: gradients to draw.
+      key: PRNG key of the particles.
+      num: number of gradients to draw.
 
     Returns:
-      ``signal_to_noise``, ``|E g| / sqrt(E |g - E g|^2)`` (the ratio of Rainforth et al. 2018, of
-      the whole vector); ``cosine``, of E g with the expected gradient of the unbiased estimator of
-      the same bound, free of the noise's bias, so that it may pass 1 a little.
+      ``signal_to_noise``: ``|E g| / sqrt(E |g - E g|^2)``, the ratio of Rainforth et al. (2018) for
+      the whole vector. ``cosine``: cosine of E g and the expected gradient of the unbiased
+      estimator of the same bound. The estimate of ``cosine`` can slightly exceed 1, because its
+      norms are corrected for noise.
     """
     bound = LOSSES[model.config.loss].bound
     estimator = "reparam" if bound == "elbo" else "mixture_dreg"
@@ -63,16 +64,18 @@ def measure_gradient_noise(
 
 
 def with_loss(model: mm.MMVAE, loss: str) -> mm.MMVAE:
-    """Returns a copy of a model that is trained with another loss."""
+    """Returns a copy of the model with another loss in its config."""
     copy = nnx.clone(model)
     copy.config = model.config.replace(loss=loss)
     return copy
 
 
-def encoder_gradients(model: mm.MMVAE, batch: mm.Batch, key: PRNGKeyArray, num: int) -> Moments:
-    """Returns the moments of so many gradients, in one compiled loop."""
+def encoder_gradients(
+    model: mm.MMVAE, batch: mm.Batch, key: PRNGKeyArray, num: int
+) -> GradientMoments:
+    """Returns the moments of ``num`` gradients, computed in one compiled loop."""
     mean, variance = _moments(*nnx.split(model), batch, key, num)
-    return Moments(mean, variance, num)
+    return GradientMoments(mean, variance, num)
 
 
 @partial(jax.jit, static_argnames=("graphdef", "num"))
@@ -86,7 +89,8 @@ def _moments(
         _, grads = mm.value_and_grad(model, batch, key)
         return ravel_pytree(nnx.to_pure_dict(grads)["encoders"])[0]
 
-    # Deviations from one more gradient, so that squares lose no digits to a common mean.
+    # Deviations from one extra gradient: squares of the gradients themselves would lose digits to
+    # their common mean.
     origin = gradient(origin_key)
 
     def add(total: tuple[Array, Array], key: PRNGKeyArray):

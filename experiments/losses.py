@@ -1,33 +1,32 @@
-"""Which loss to train with: the same budget and seeds for four of them.
+"""Comparison of losses with equal budgets and seeds, on PolyDigits and on pairs of MNIST digits.
 
     python -m experiments.losses --data-dir FOLDER --out runs/losses
 
-Trains on PolyDigits and on pairs of MNIST digits with each loss and seed, and measures besides what
-the experiments do how noisy the gradient of the encoders is.
+Besides the metrics of each experiment, the runs measure the noise of the encoders' gradient.
 """
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-import mmvae_jax as mm
-from experiments import conduct, digits, mnist_pairs, report, runs
-from experiments.axes import INK, dress
+from experiments import report, run_experiment, runs
+from experiments.command_line import run_command
+from experiments.digits import DigitsConfig
 from experiments.experiment import Experiment
-from experiments.measures import classifiers_of
+from experiments.figure_style import INK, style_axes
+from experiments.measurements import classifiers_of
+from experiments.mnist_pairs import MNISTPairsConfig
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import LOSSES
 
-EXPERIMENTS = {"digits": digits.Config, "mnist_pairs": mnist_pairs.Config}
-#: What the table and the figure show, by path in metrics.json.
+EXPERIMENTS = {"digits": DigitsConfig, "mnist_pairs": MNISTPairsConfig}
+#: Panel titles of the figure by the path of a metric.
 SHOWN = {
     "test_bound": "bound, nats",
     "log_likelihood/joint/mean": "log p(X), nats",
@@ -40,30 +39,30 @@ COLOURS = {loss: f"C{i}" for i, loss in enumerate(LOSSES)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Compare losses: bound, likelihood, coherence, probe and noise of the encoders' gradient."""
+class LossesConfig:
+    """Train with several losses and compare bounds, likelihoods, coherences and gradient noise."""
 
     losses: tuple[str, ...] = ("dreg_looser", "stl_looser", "iwae_looser", "mixture_dreg_looser")
-    """Keys of mmvae_jax.config.LOSSES."""
+    """Losses to compare: keys of mmvae_jax.config.LOSSES."""
     experiments: tuple[str, ...] = tuple(EXPERIMENTS)
-    """What to train on: digits (PolyDigits), mnist_pairs."""
+    """Experiments to run with each loss: digits, mnist_pairs."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of every loss."""
+    """Seeds of the runs with each loss."""
     num_steps: int | None = None
-    """Training steps, instead of those that each experiment has by default."""
+    """Number of training steps. Default: the budget of each experiment."""
     num_gradients: int = 200
-    """Gradients of one batch that the noise is estimated from."""
+    """Number of gradients to measure the gradient noise with."""
     data_dir: Path | None = None
-    """Folder of MNIST; without one, that of $MMVAE_DATA, or a download."""
+    """Folder of MNIST. Default: $MMVAE_DATA, or a download."""
     out: Path = Path("runs/losses")
     """Folder of the runs, new or empty."""
     resume: bool = False
-    """Go on with the runs in ``out``."""
+    """Continue the runs in out; their settings must be the same."""
 
     def __post_init__(self) -> None:
         for field, known in (("losses", LOSSES), ("experiments", EXPERIMENTS)):
             chosen = getattr(self, field)
-            unknown = [name for name in chosen if name not in known]
+            unknown = set(chosen) - set(known)
             if unknown or not chosen or len(set(chosen)) < len(chosen):
                 raise ValueError(f"{field} is {chosen!r}: choose some of {list(known)}, each once")
         if not self.seeds:
@@ -71,7 +70,7 @@ class Config:
         check_count("num_gradients", self.num_gradients)
 
     def runs(self) -> list[Experiment]:
-        """One for each experiment and loss, of several seeds."""
+        """Returns the settings of each experiment with each loss; they have several seeds."""
         length = {} if self.num_steps is None else {"num_steps": self.num_steps, "num_epochs": None}
         return [
             EXPERIMENTS[name](
@@ -90,84 +89,51 @@ class Config:
         ]
 
 
-def command_line() -> None:
-    """``main`` of the command line's settings; what is wrong with them is said without a trace."""
-    config = tyro.cli(Config)
-    runs.keep_compiled()
-    try:
-        check(config)
-        data = load(config)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    try:
-        finish(config, data)
-    except mm.Preempted as end:
-        print(end, file=sys.stderr)
-        raise
+def main(config: LossesConfig) -> list[run_experiment.Metrics]:
+    """Computes all runs that are not finished, prints a table and draws ``losses.png``.
 
-
-def main(config: Config) -> list[dict[str, Any]]:
-    """Do what is left of all runs, print a table and draw it; returns the metrics of all.
+    Returns:
+      The metrics of all runs.
 
     Raises:
-      ValueError: if a folder is not fit for its run, before anything is computed or written.
-      FileNotFoundError: if the data are not there.
+      ValueError: if a folder does not fit its run; raised before anything is computed or written.
+      FileNotFoundError: if the data are missing; raised before anything is computed.
     """
-    check(config)
-    return finish(config, load(config))
-
-
-def check(config: Config) -> None:
-    """Look for what is wrong with the folders; nothing is written.
-
-    Raises:
-      ValueError: if one of them is not fit.
-    """
-    out = config.out
-    if config.resume and not out.exists():
-        raise ValueError(f"resume is True, but out is {out}, which does not exist")
-    if not config.resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(
-            f"out is {out}, which is not an empty folder, and nothing in it may be overwritten: "
-            "add --resume to go on with the runs in it, or choose another --out"
-        )
+    if not config.resume:
+        runs.check_new_folder(config.out, resumable=True)
+    elif not config.out.exists():
+        raise ValueError(f"resume is True, but out is {config.out}, which does not exist")
+    first_runs = {}
     for experiment in config.runs():
-        conduct.check(dataclasses.replace(experiment, classifiers=None))  # not trained yet
-
-
-def load(config: Config) -> dict[str, MultimodalArrays]:
-    """What to train on in each experiment: all that is missing shows before the first run."""
-    first = {experiment.name: next(experiment.runs()) for experiment in config.runs()}
-    return {name: run.load().train for name, run in first.items()}
-
-
-def finish(config: Config, data: Mapping[str, MultimodalArrays]) -> list[dict[str, Any]]:
-    """Do what is left of all runs; finished ones stay as they are."""
-    found: list[dict[str, Any]] = []
+        # The classifiers do not exist yet.
+        run_experiment.check(dataclasses.replace(experiment, classifiers=None))
+        first_runs.setdefault(experiment.name, next(experiment.runs()))
+    train = {name: run.load().train for name, run in first_runs.items()}
+    found: list[run_experiment.Metrics] = []
     for experiment in config.runs():
-        train_classifiers(experiment, data[experiment.name])
-        found += conduct.finish(experiment)
+        train_classifiers(experiment, train[experiment.name])
+        found += run_experiment.finish(experiment)
     print(report.table(found))
     draw(found).savefig(config.out / "losses.png", dpi=150)
     return found
 
 
 def train_classifiers(experiment: Experiment, data: MultimodalArrays) -> None:
-    """Leaves classifiers where all the runs of an experiment look for them."""
+    """Trains the classifiers that all runs of an experiment share, unless they exist."""
     folder = experiment.classifiers
-    assert folder is not None, "Config.runs names one"
+    assert folder is not None, "LossesConfig.runs names a folder"
     if folder.exists():
         return
-    alone = dataclasses.replace(experiment, classifiers=None)
+    untrained = dataclasses.replace(experiment, classifiers=None)
     partial = folder.with_name(f"{folder.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
-    for name, classifier in classifiers_of(alone, data, jax.random.key(0)).items():
+    for name, classifier in classifiers_of(untrained, data, jax.random.key(0)).items():
         classifier.save(partial / f"{name}.npz")
     partial.rename(folder)
 
 
 def draw(found: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draws a point for every run: a row for each experiment, a panel for each metric."""
+    """Draws a point per run and a bar per mean, in a row per experiment and a panel per metric."""
     names = list(dict.fromkeys(metrics["experiment"] for metrics in found))
     size = (2.3 * len(SHOWN), 2.5 * len(names))
     figure = Figure(figsize=size, layout="constrained")
@@ -176,7 +142,7 @@ def draw(found: Sequence[Mapping[str, Any]]) -> Figure:
         own = [metrics for metrics in found if metrics["experiment"] == name]
         for axes, (path, title) in zip(row, SHOWN.items(), strict=True):
             _draw_panel(axes, own, path)
-            dress(axes, title, "")
+            style_axes(axes, title, "")
         row[0].set_ylabel(name, color=INK)
     return figure
 
@@ -184,8 +150,8 @@ def draw(found: Sequence[Mapping[str, Any]]) -> Figure:
 def _draw_panel(axes: Axes, found: Sequence[Mapping[str, Any]], path: str) -> None:
     losses = list(dict.fromkeys(metrics["config"]["loss"] for metrics in found))
     for x, loss in enumerate(losses):
-        runs = [metrics for metrics in found if metrics["config"]["loss"] == loss]
-        values = [value for run in runs if (value := report.metric(run, path)) is not None]
+        group = [metrics for metrics in found if metrics["config"]["loss"] == loss]
+        values = [v for metrics in group if (v := report.metric(metrics, path)) is not None]
         axes.plot([x] * len(values), values, "o", color=COLOURS[loss], alpha=0.7, markersize=5)
         if values:
             mean = sum(values) / len(values)
@@ -196,4 +162,4 @@ def _draw_panel(axes: Axes, found: Sequence[Mapping[str, Any]], path: str) -> No
 
 
 if __name__ == "__main__":
-    command_line()
+    run_command(runs.process()(main), LossesConfig, "experiments.losses")

@@ -2,28 +2,27 @@
 
     python -m experiments.make_polymnist --data-dir FOLDER --out polymnist
 
-A picture is a random piece of 28 by 28 pixels of the modality's photograph, inverted where the
-digit is brighter than 128 of 255 (Sutter, Daunhawer and Vogt, 2021). For every class and
-modality the digits are shuffled anew, so that an example shows as many handwritings as it has
-pictures. The result has the layout of the published data set, PNG files, and arrays that
-``mmvae_jax.data.polymnist`` maps into memory.
+An image is a random 28 by 28 crop of its modality's photograph, with inverted colours where the
+digit is brighter than 128 of 255 (Sutter, Daunhawer and Vogt, 2021). The digits of a class are
+shuffled for every modality, so the images of an example show different handwritings. The output
+has PNG files like the published data set, and arrays that ``mmvae_jax.data.polymnist`` memory-maps.
 """
 
 import dataclasses
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from jaxtyping import Int, UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from experiments import runs
+from experiments.command_line import run_command
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data.arrays import num_examples, take
 from mmvae_jax.data.files import Splits
@@ -32,7 +31,7 @@ from mmvae_jax.data.polymnist import IMAGE_SHAPE, LABELS, SPLITS
 
 RECIPE = "28x28 crop of the photograph, inverted where the MNIST digit is > 128"
 THRESHOLD = 128
-#: Photographs in colour that scikit-image installs with itself.
+#: Colour photographs that scikit-image installs.
 SCIKIT_IMAGE = ("astronaut", "chelsea", "coffee", "rocket", "immunohistochemistry")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 MANIFEST = "manifest.json"
@@ -41,43 +40,31 @@ Photo = UInt8[np.ndarray, "height width 3"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Make a PolyMNIST from MNIST and photographs, one of them for each modality."""
+class MakePolyMNISTConfig:
+    """Create a PolyMNIST data set from MNIST and photographs, one per modality."""
 
     out: Path
-    """Folder to make, which must not hold anything yet; its name should be ``polymnist``, by which
-    the reader finds it in the parent folder."""
+    """Folder of the data set, new or empty; call it polymnist, the name that readers expect."""
     data_dir: Path | None = None
-    """Folder with MNIST's files; without one, that of $MMVAE_DATA, or a download."""
+    """Folder of MNIST. Default: $MMVAE_DATA, or a download."""
     backgrounds: tuple[Path, ...] = ()
-    """Photographs, one per modality, or a folder of them, taken in order of their names; without
-    any, five that scikit-image installs."""
+    """Photographs, one per modality, or a folder of them. Default: five of scikit-image."""
     seed: int = 0
-    """Of the pairing and the pieces of photographs."""
+    """Seed of the pairings and the crops."""
     num_train: int | None = None
-    """Use the first of MNIST's training digits alone."""
+    """Number of training digits, the first of MNIST. Default: all 60,000."""
     num_test: int | None = None
-    """Use the first of MNIST's test digits alone."""
+    """Number of test digits, the first of MNIST. Default: all 10,000."""
 
 
-def command_line() -> None:
-    """``main`` of the command line's settings; what is wrong with them is said without a trace."""
-    try:
-        main(tyro.cli(Config))
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
-
-
-def main(config: Config) -> None:
-    """Writes the data set of a config.
+def main(config: MakePolyMNISTConfig) -> None:
+    """Writes the data set to ``out``.
 
     Raises:
-      FileExistsError: if ``out`` holds something.
       FileNotFoundError: if a file of MNIST is missing.
-      ValueError: if a photograph is unreadable or too small, or there are too few.
+      ValueError: if ``out`` is not empty, or photographs are unreadable, too small or too few.
     """
-    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise FileExistsError(f"out is {config.out}, which holds something: choose a new folder")
+    runs.check_new_folder(config.out)
     photos = load_backgrounds(config.backgrounds)
     splits = mnist(config.data_dir)
     hashes: dict[str, str] = {}
@@ -87,14 +74,17 @@ def main(config: Config) -> None:
         for name, images in make_modalities(digits, list(photos.values()), config.seed, split):
             write_png(config.out / split / name, images, labels)
             hashes |= _save(config.out, f"{split}/{name}.npy", images)
-        hashes |= _save(config.out, f"{split}/{LABELS}", labels)  # Last: its readers look for it.
+        # Last, because readers take arrays with labels for complete.
+        hashes |= _save(config.out, f"{split}/{LABELS}", labels)
     manifest = describe(config, splits, photos) | {"arrays": hashes}
     (config.out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    print(f"{config.out}: {len(photos)} modalities; {MANIFEST} lists the sources, and SHA-256 sums")
+    print(f"{config.out}: {len(photos)} modalities; {MANIFEST} lists sources and SHA-256 sums")
 
 
-def describe(config: Config, splits: Splits, photos: Mapping[str, Photo]) -> dict[str, Any]:
-    """Returns what decides the data set, sources by the SHA-256 of their values."""
+def describe(
+    config: MakePolyMNISTConfig, splits: Splits, photos: Mapping[str, Photo]
+) -> dict[str, Any]:
+    """Returns the recipe, the settings, and the SHA-256 of the values of each source."""
     digits = {split: _sha256(found.data["image"][:]) for split, found in splits._asdict().items()}
     backgrounds = {
         f"m{m}": {"source": name, "sha256": _sha256(photo), "shape": str(photo.shape)}
@@ -111,12 +101,12 @@ def describe(config: Config, splits: Splits, photos: Mapping[str, Photo]) -> dic
 
 
 def first_of_mnist(digits: MultimodalArrays, num: int | None) -> MultimodalArrays:
-    """Returns the first ``num`` digits, all of them for None, in the order of PolyMNIST's reader.
+    """Returns the first ``num`` digits (all for None) in the order of the published PolyMNIST.
 
-    That is the first of every class, then the second of every class, and so on.
+    The order is: the first digit of every class, then the second digit of every class, and so on.
 
     Raises:
-      ValueError: if there are not so many.
+      ValueError: if MNIST has fewer digits.
     """
     total = num_examples(digits)
     if num is not None and not 1 <= num <= total:
@@ -128,9 +118,9 @@ def first_of_mnist(digits: MultimodalArrays, num: int | None) -> MultimodalArray
 def make_modalities(
     digits: MultimodalArrays, photos: Sequence[Photo], seed: int, split: str
 ) -> Iterator[tuple[str, UInt8[np.ndarray, "n 28 28 3"]]]:
-    """Yields the name and images of each modality, image ``i`` being of the class of digit ``i``.
+    """Yields the name and the images of each modality; image ``i`` has the class of digit ``i``.
 
-    A modality is the same however many others there are.
+    The images of a modality do not depend on the number of modalities.
     """
     labels = np.asarray(digits.labels)
     places = _by_class(labels)
@@ -139,26 +129,26 @@ def make_modalities(
         shuffled = rng.permutation(len(labels))
         rows = np.empty_like(places)
         rows[places] = shuffled[_by_class(labels[shuffled])]
-        pieces = crop(photo, len(rows), rng)
-        yield f"m{m}", invert(pieces, digits.data["image"][rows][..., 0])
+        crops = crop(photo, len(rows), rng)
+        yield f"m{m}", invert(crops, digits.data["image"][rows][..., 0])
 
 
 def crop(photo: Photo, num: int, rng: np.random.Generator) -> UInt8[np.ndarray, "n 28 28 3"]:
-    """Returns random pieces of a photograph."""
+    """Returns ``num`` random crops of a photograph."""
     windows = np.lib.stride_tricks.sliding_window_view(photo, IMAGE_SHAPE[:2], axis=(0, 1))
     tops, lefts = (rng.integers(side, size=num) for side in windows.shape[:2])
     return np.ascontiguousarray(windows[tops, lefts].transpose(0, 2, 3, 1))
 
 
 def invert(
-    pieces: UInt8[np.ndarray, "n 28 28 3"], digits: UInt8[np.ndarray, "n 28 28"]
+    crops: UInt8[np.ndarray, "n 28 28 3"], digits: UInt8[np.ndarray, "n 28 28"]
 ) -> UInt8[np.ndarray, "n 28 28 3"]:
-    """Returns the pieces with inverted colours where the digit is."""
-    return np.where(digits[..., None] > THRESHOLD, 255 - pieces, pieces)
+    """Returns the crops with inverted colours where the digit is."""
+    return np.where(digits[..., None] > THRESHOLD, 255 - crops, crops)
 
 
 def write_png(folder: Path, images: UInt8[np.ndarray, "n h w 3"], labels: np.ndarray) -> None:
-    """Writes the images to ``<index>.<label>.png``, the index counting within the class."""
+    """Writes the images to ``<index>.<label>.png``, with an index within the class."""
     folder.mkdir(parents=True)
     names = [f"{i}.{c}.png" for i, c in zip(_rank_in_class(labels), labels, strict=True)]
 
@@ -173,10 +163,10 @@ def write_png(folder: Path, images: UInt8[np.ndarray, "n h w 3"], labels: np.nda
 
 
 def load_backgrounds(paths: tuple[Path, ...]) -> dict[str, Photo]:
-    """Returns photographs by name: these files, those of a folder, or scikit-image's.
+    """Returns photographs by name, from files, folders of files, or scikit-image without paths.
 
     Raises:
-      ValueError: if a file is no image or too small, or there is none.
+      ValueError: if a photograph is unreadable or too small, or there are fewer than two.
       ImportError: if no path is given and scikit-image is missing.
     """
     if not paths:
@@ -186,7 +176,7 @@ def load_backgrounds(paths: tuple[Path, ...]) -> dict[str, Photo]:
         photos = {str(file): _read_photo(file) for file in files}
     if len(photos) < 2:
         raise ValueError(
-            f"backgrounds are {list(photos)}: give two photographs or more, a modality has one"
+            f"backgrounds is {list(photos)}: give two photographs or more, one per modality"
         )
     height, width, _ = IMAGE_SHAPE
     for name, photo in photos.items():
@@ -209,7 +199,9 @@ def _read_photo(file: Path) -> Photo:
         with Image.open(file) as image:
             return np.asarray(image.convert("RGB"))
     except OSError as error:
-        raise ValueError(f"backgrounds name {file}, which is no readable image: {error}") from error
+        raise ValueError(
+            f"backgrounds has {file}, which is not a readable image: {error}"
+        ) from error
 
 
 def _scikit_image() -> dict[str, Photo]:
@@ -217,8 +209,8 @@ def _scikit_image() -> dict[str, Photo]:
         from skimage import data  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError(
-            "without backgrounds the photographs are scikit-image's: pip install scikit-image, or "
-            "give --backgrounds FOLDER"
+            "backgrounds is (), and scikit-image with its photographs is missing: pip install "
+            "scikit-image, or give --backgrounds FOLDER"
         ) from error
     return {f"skimage.data.{name}": np.asarray(getattr(data, name)()) for name in SCIKIT_IMAGE}
 
@@ -228,7 +220,7 @@ def _by_class(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
 
 
 def _rank_in_class(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """Returns how many examples of its class come before each example."""
+    """Returns, for each example, the number of earlier examples of its class."""
     order = _by_class(labels)
     counts = np.unique(labels, return_counts=True)[1]
     rank = np.empty_like(order)
@@ -246,4 +238,4 @@ def _sha256(values: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    command_line()
+    run_command(main, MakePolyMNISTConfig, "experiments.make_polymnist")

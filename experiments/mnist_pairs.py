@@ -2,7 +2,7 @@
 
     python -m experiments.mnist_pairs --help
 
-Small enough for many runs, on real data of 60,000 examples.
+An experiment on 60,000 real examples that is small enough for many runs.
 """
 
 import dataclasses
@@ -13,10 +13,10 @@ import numpy as np
 from flax import nnx
 
 import mmvae_jax as mm
-from experiments.conduct import command_line
 from experiments.experiment import Experiment, Modules, Problem, some_rows
+from experiments.run_experiment import run_from_command_line
 from mmvae_jax.batch import MultimodalArrays
-from mmvae_jax.checks import check_count
+from mmvae_jax.checks import check_count, check_positive
 from mmvae_jax.data.arrays import take
 from mmvae_jax.data.files import Splits
 from mmvae_jax.data.mnist import mnist
@@ -25,13 +25,13 @@ from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 
 NAMES = ("m0", "m1")
 DIM = (28, 28, 1)
-#: Training pairs that probes see.
+#: Number of training pairs for latent probes.
 NUM_PROBE = 5000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(Experiment):
-    """Train an MMVAE on pairs of MNIST digits, measure it and draw what it generates."""
+class MNISTPairsConfig(Experiment):
+    """Train an MMVAE on pairs of MNIST digits, measure it on test pairs and draw figures."""
 
     name: ClassVar[str] = "mnist_pairs"
     num_classes: ClassVar[int] = 10
@@ -39,7 +39,7 @@ class Config(Experiment):
     scale: float = 0.75
     """Scale of the images' Laplace likelihood."""
     hidden: int = 400
-    """Width of the networks' hidden layers."""
+    """Width of the hidden layer of each network."""
     K: int = 10
     num_epochs: int | None = 3
     num_test: int = 2000
@@ -51,15 +51,15 @@ class Config(Experiment):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("hidden", self.hidden)
-        self.check_positive("scale")
+        check_positive("scale", self.scale)
 
     def load(self) -> Problem:
-        """MNIST of ``data_dir``, each digit with another of its class."""
+        """Returns pairs of MNIST digits of one class, made with the config's seed."""
         train, test = mnist_pairs(mnist(self.data_dir), self.seed)
         return Problem(train, test, take(train, some_rows(train, NUM_PROBE)))
 
     def model_config(self) -> mm.MMVAEConfig:
-        """Laplace images."""
+        """Returns a config with Laplace images."""
         return mm.MMVAEConfig(
             input_dims=dict.fromkeys(NAMES, DIM),
             decoders_dist=dict.fromkeys(NAMES, "laplace"),
@@ -68,7 +68,7 @@ class Config(Experiment):
         )
 
     def make_networks(self, rngs: nnx.Rngs) -> tuple[Modules, Modules]:
-        """Those of Shi et al. (2019) for MNIST."""
+        """Returns the MNIST networks of Shi et al. (2019)."""
         d, hidden = self.latent_dim, (self.hidden,)
         encoders = {name: MLPEncoder(DIM, d, hidden=hidden, rngs=rngs) for name in NAMES}
         decoders = {
@@ -78,7 +78,7 @@ class Config(Experiment):
 
 
 def mnist_pairs(digits: Splits, seed: int) -> Splits:
-    """Returns every digit once in each modality, in two different orders."""
+    """Returns pairs in which every digit occurs once in each modality."""
 
     def pair(split: int) -> MultimodalArrays:
         labels = np.asarray(digits[split].labels)
@@ -91,4 +91,4 @@ def mnist_pairs(digits: Splits, seed: int) -> Splits:
 
 
 if __name__ == "__main__":
-    command_line(Config)
+    run_from_command_line(MNISTPairsConfig)

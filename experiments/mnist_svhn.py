@@ -3,7 +3,7 @@
     python -m experiments.mnist_svhn --help
     python -m experiments.mnist_svhn paper --data-dir FOLDER --seeds 0 1 2
 
-The first experiment of Shi et al. (2019), as their released code and README set it up.
+The first experiment of Shi et al. (2019), with the settings of their released code and README.
 """
 
 import dataclasses
@@ -13,22 +13,22 @@ from typing import ClassVar
 from flax import nnx
 
 import mmvae_jax as mm
-from experiments.conduct import command_line
 from experiments.experiment import Experiment, Modules, Problem, some_rows
-from mmvae_jax.checks import check_count
+from experiments.run_experiment import run_from_command_line
+from mmvae_jax.checks import check_count, check_positive
 from mmvae_jax.data.arrays import take
 from mmvae_jax.data.mnist_svhn import mnist_svhn
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.svhn import SVHNDecoder, SVHNEncoder
 
 DIMS = {"mnist": (28, 28, 1), "svhn": (32, 32, 3)}
-#: Training pairs that probes see.
+#: Number of training pairs for latent probes.
 NUM_PROBE = 10_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(Experiment):
-    """Train an MMVAE on MNIST-SVHN, measure it on unseen pairs and draw what it generates."""
+class MNISTSVHNConfig(Experiment):
+    """Train an MMVAE on MNIST-SVHN, measure it on test pairs and draw figures."""
 
     name: ClassVar[str] = "mnist_svhn"
     num_classes: ClassVar[int] = 10
@@ -36,26 +36,26 @@ class Config(Experiment):
     scale: float = 0.75
     """Scale of the images' Laplace likelihoods."""
     rescale: bool = True
-    """Multiply the log-likelihood of MNIST by 3.92, the ratio of the numbers of values."""
+    """Multiply the log-likelihood of MNIST by 3.92, the ratio of 3072 to 784 values."""
     hidden: int = 400
-    """Width of the hidden layer of MNIST's networks."""
+    """Width of the hidden layer of the MNIST networks."""
     pairings: int = 30
-    """How often a digit is shown, each time with another of its class."""
+    """Number of times each digit appears, with another one of its class."""
     out: Path = Path("runs/mnist_svhn")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for field in ("hidden", "pairings"):
             check_count(field, getattr(self, field))
-        self.check_positive("scale")
+        check_positive("scale", self.scale)
 
     def load(self) -> Problem:
-        """Pairs of the two data sets in ``data_dir``, made with the config's seed."""
+        """Returns pairs of the two data sets in ``data_dir``, made with the config's seed."""
         train, test = mnist_svhn(self.data_dir, num_pairings=self.pairings, seed=self.seed)
         return Problem(train, test, take(train, some_rows(train, NUM_PROBE)))
 
     def model_config(self) -> mm.MMVAEConfig:
-        """Laplace images."""
+        """Returns a config with Laplace images."""
         return mm.MMVAEConfig(
             input_dims=DIMS,
             decoders_dist=dict.fromkeys(DIMS, "laplace"),
@@ -65,7 +65,7 @@ class Config(Experiment):
         )
 
     def make_networks(self, rngs: nnx.Rngs) -> tuple[Modules, Modules]:
-        """Those of Shi et al. (2019), Appendix C."""
+        """Returns the networks of Shi et al. (2019), Appendix C."""
         d, dim, hidden = self.latent_dim, DIMS["mnist"], (self.hidden,)
         encoders = {
             "mnist": MLPEncoder(dim, d, hidden=hidden, rngs=rngs),
@@ -81,13 +81,13 @@ class Config(Experiment):
 PRESETS = {
     "paper": (
         "Shi et al. (2019): DReG, K=30, 20 latents, learnt prior, 30 epochs, amsgrad.",
-        Config(preset="paper"),
+        MNISTSVHNConfig(preset="paper"),
     ),
     "small": (
-        "An hour or so on two CPU cores: K=10, one epoch of five pairings.",
-        Config(preset="small", K=10, num_epochs=1, pairings=5, num_likelihood=200),
+        "About an hour on two CPU cores: K=10, one epoch of five pairings.",
+        MNISTSVHNConfig(preset="small", K=10, num_epochs=1, pairings=5, num_likelihood=200),
     ),
 }
 
 if __name__ == "__main__":
-    command_line(PRESETS)
+    run_from_command_line(PRESETS)

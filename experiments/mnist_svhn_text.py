@@ -1,9 +1,9 @@
-"""MNIST-SVHN-Text: a handwritten digit, a house number of the same class, and its name.
+"""MNIST-SVHN-Text: a handwritten digit, a house number of the same class, and the digit's name.
 
     python -m experiments.mnist_svhn_text --help
     python -m experiments.mnist_svhn_text mopoe --data-dir FOLDER --seeds 0 1 2
 
-The data set of Sutter et al. (2020), with the settings under which they train their own models.
+The data set of Sutter et al. (2020), with the settings of their own models.
 """
 
 import dataclasses
@@ -14,33 +14,32 @@ from flax import nnx
 
 import mmvae_jax as mm
 from experiments import mnist_svhn
-from experiments.conduct import command_line
 from experiments.experiment import Modules, Problem, some_rows
+from experiments.run_experiment import run_from_command_line
 from mmvae_jax.data import mnist_svhn as data
 from mmvae_jax.data.arrays import take
 from mmvae_jax.data.polydigits import ALPHABET, WORD_LENGTH, decode_words
 from mmvae_jax.networks.text import TextDecoder, TextEncoder
 
 DIMS = {**mnist_svhn.DIMS, "text": (WORD_LENGTH, len(ALPHABET))}
-#: Values of the largest modality: by these over its own is each modality's likelihood multiplied,
-#: where a text counts as its eight characters.
+#: Factors of the log-likelihoods: the 3072 values of SVHN over the number of values of a modality.
+#: A text counts as eight values, one per character.
 _FACTORS = {"mnist": 3072 / 784, "svhn": 1.0, "text": 3072 / WORD_LENGTH}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(mnist_svhn.Config):
-    """Train an MMVAE on MNIST-SVHN-Text, measure it and draw what it generates."""
+class MNISTSVHNTextConfig(mnist_svhn.MNISTSVHNConfig):
+    """Train an MMVAE on MNIST-SVHN-Text, measure it on test examples and draw figures."""
 
     name: ClassVar[str] = "mnist_svhn_text"
 
     rescale: bool = True
-    """Multiply the log-likelihood of MNIST by 3.92 and that of text by 384: 3072 over the number
-    of pixels, and of characters."""
+    """Multiply the log-likelihood of MNIST by 3.92 (3072/784) and of text by 384 (3072/8)."""
     pairings: int = 20
     out: Path = Path("runs/mnist_svhn_text")
 
     def load(self) -> Problem:
-        """Triples of the two data sets in ``data_dir``, made with the config's seed."""
+        """Returns triples from the data sets in ``data_dir``, made with the config's seed."""
         train, test = data.mnist_svhn(
             self.data_dir, num_pairings=self.pairings, text=True, seed=self.seed
         )
@@ -48,7 +47,7 @@ class Config(mnist_svhn.Config):
         return Problem(train, test, probe, {"text": decode_words})
 
     def model_config(self) -> mm.MMVAEConfig:
-        """Laplace images and categorical characters."""
+        """Returns a config with Laplace images and categorical characters."""
         images = super().model_config()
         return images.replace(
             input_dims=DIMS,
@@ -59,7 +58,7 @@ class Config(mnist_svhn.Config):
         )
 
     def make_networks(self, rngs: nnx.Rngs) -> tuple[Modules, Modules]:
-        """Those of Shi et al. (2019) for the images, those of Sutter et al. (2020) for the text."""
+        """Returns image networks of Shi et al. (2019) and text networks of Sutter et al. (2020)."""
         encoders, decoders = super().make_networks(rngs)
         encoders["text"] = TextEncoder(self.latent_dim, rngs=rngs)
         decoders["text"] = TextDecoder(self.latent_dim, rngs=rngs)
@@ -68,8 +67,8 @@ class Config(mnist_svhn.Config):
 
 PRESETS = {
     "mopoe": (
-        "Sutter et al.: one particle, beta=2.5, normal posteriors and prior, 200 epochs, Adam.",
-        Config(
+        "Sutter et al. (2020): K=1, beta=2.5, normal posteriors and prior, 200 epochs, Adam.",
+        MNISTSVHNTextConfig(
             preset="mopoe",
             loss="elbo",
             K=1,
@@ -82,10 +81,10 @@ PRESETS = {
         ),
     ),
     "paper": (
-        "As Shi et al. (2019) train MNIST-SVHN: DReG, K=30, learnt prior, 30 epochs, amsgrad.",
-        Config(preset="paper"),
+        "Shi et al. (2019) on MNIST-SVHN: DReG, K=30, learnt prior, 30 epochs, amsgrad.",
+        MNISTSVHNTextConfig(preset="paper"),
     ),
 }
 
 if __name__ == "__main__":
-    command_line(PRESETS)
+    run_from_command_line(PRESETS)

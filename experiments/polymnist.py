@@ -1,9 +1,9 @@
-"""PolyMNIST: five pictures of one digit, each on another photograph.
+"""PolyMNIST: five images of one digit, each on a different photograph.
 
     python -m experiments.polymnist --help
     python -m experiments.polymnist multivae --data-dir FOLDER --seeds 0 1 2
 
-The data set is read from FOLDER/polymnist; ``python -m experiments.make_polymnist`` makes one.
+The data set is read from FOLDER/polymnist; ``python -m experiments.make_polymnist`` creates it.
 """
 
 import dataclasses
@@ -13,16 +13,16 @@ from typing import ClassVar, Literal
 from flax import nnx
 
 import mmvae_jax as mm
-from experiments.conduct import command_line
 from experiments.experiment import Experiment, Modules, Problem, is_count, some_rows
+from experiments.run_experiment import run_from_command_line
+from mmvae_jax.checks import check_choice, check_positive
 from mmvae_jax.data.arrays import take
 from mmvae_jax.data.polymnist import IMAGE_SHAPE, NUM_MODALITIES, polymnist
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.polymnist import PolyMNISTDecoder, PolyMNISTEncoder
 from mmvae_jax.networks.resnet import PolyMNISTResNetDecoder, PolyMNISTResNetEncoder
 
-Networks = Literal["mlp", "conv", "resnet"]
-#: Encoder and decoder by name, of latents of a size.
+#: Constructors of an encoder and a decoder by name; both take the number of latents and ``rngs``.
 NETWORKS = {
     "mlp": (
         lambda d, rngs: MLPEncoder(IMAGE_SHAPE, d, hidden=(512,), rngs=rngs),
@@ -31,22 +31,21 @@ NETWORKS = {
     "conv": (PolyMNISTEncoder, PolyMNISTDecoder),
     "resnet": (PolyMNISTResNetEncoder, PolyMNISTResNetDecoder),
 }
-#: Training examples that probes see.
+#: Number of training examples for latent probes.
 NUM_PROBE = 10_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(Experiment):
-    """Train an MMVAE on PolyMNIST, measure it on the test digits and draw what it generates."""
+class PolyMNISTConfig(Experiment):
+    """Train an MMVAE on PolyMNIST, measure it on test digits and draw figures."""
 
     name: ClassVar[str] = "polymnist"
     num_classes: ClassVar[int] = 10
 
     modalities: int = NUM_MODALITIES
-    """How many of the pictures to use, 2 to 5."""
-    networks: Networks = "conv"
-    """One hidden layer of 512 units, convolutions 32-64-128 (Sutter et al., 2021), or residual
-    networks 64-128-256 (Palumbo et al., 2023)."""
+    """Number of images per example, 2 to 5."""
+    networks: Literal["mlp", "conv", "resnet"] = "conv"
+    """A dense layer of 512, convolutions (Sutter et al. 2021) or ResNets (Palumbo et al. 2023)."""
     scale: float = 0.75
     """Scale of the Laplace likelihood."""
     learn_prior: bool = False
@@ -58,18 +57,18 @@ class Config(Experiment):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        is_offered = is_count(self.modalities) and 2 <= self.modalities <= NUM_MODALITIES
+        is_offered = is_count(self.modalities, 2) and self.modalities <= NUM_MODALITIES
         self.check("modalities", is_offered, f"give an integer from 2 to {NUM_MODALITIES}")
-        self.check("networks", self.networks in NETWORKS, f"choose one of {list(NETWORKS)}")
-        self.check_positive("scale")
+        check_choice("networks", self.networks, tuple(NETWORKS))
+        check_positive("scale", self.scale)
 
     def load(self) -> Problem:
-        """PolyMNIST as it lies in ``data_dir``."""
+        """Returns PolyMNIST as found in ``data_dir``."""
         train, test = polymnist(self.data_dir, num_modalities=self.modalities)
         return Problem(train, test, take(train, some_rows(train, NUM_PROBE)))
 
     def model_config(self) -> mm.MMVAEConfig:
-        """Laplace images, none rescaled."""
+        """Returns a config with Laplace images, not rescaled."""
         names = [f"m{m}" for m in range(self.modalities)]
         return mm.MMVAEConfig(
             input_dims=dict.fromkeys(names, IMAGE_SHAPE),
@@ -79,7 +78,7 @@ class Config(Experiment):
         )
 
     def make_networks(self, rngs: nnx.Rngs) -> tuple[Modules, Modules]:
-        """The chosen kind, one pair for each picture."""
+        """Returns networks of the chosen kind, one pair per modality."""
         encoder, decoder = NETWORKS[self.networks]
         names = self.model_config().modalities
         encoders = {name: encoder(self.latent_dim, rngs=rngs) for name in names}
@@ -88,12 +87,12 @@ class Config(Experiment):
 
 PRESETS = {
     "multivae": (
-        "Benchmark of MultiVae: K=10, 512 latents, normal posteriors and prior, Adam.",
-        Config(preset="multivae", posterior="normal", amsgrad=False),
+        "MultiVae's benchmark: K=10, 512 latents, normal posteriors and prior, Adam.",
+        PolyMNISTConfig(preset="multivae", posterior="normal", amsgrad=False),
     ),
     "mmvaeplus": (
-        "Baseline in the manner of MMVAE+: residual networks, one particle, 160 latents, amsgrad.",
-        Config(
+        "Like the MMVAE baseline of MMVAE+: ResNets, one particle, 160 latents, AMSGrad.",
+        PolyMNISTConfig(
             preset="mmvaeplus",
             networks="resnet",
             latent_dim=160,
@@ -104,8 +103,8 @@ PRESETS = {
         ),
     ),
     "small": (
-        "An hour on two CPU cores: dense networks, 16 latents, K=3, small scale, iwae_looser.",
-        Config(
+        "About an hour on two CPU cores: dense networks, 16 latents, K=3, scale 0.2, iwae_looser.",
+        PolyMNISTConfig(
             preset="small",
             networks="mlp",
             loss="iwae_looser",  # dreg_looser and mixture_dreg_looser diverge with this scale
@@ -119,4 +118,4 @@ PRESETS = {
 }
 
 if __name__ == "__main__":
-    command_line(PRESETS)
+    run_from_command_line(PRESETS)

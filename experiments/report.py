@@ -1,14 +1,13 @@
-"""Results of many runs as one table.
+"""Table of the results of many runs.
 
     python -m experiments.report runs/mnist_svhn runs/stl --out results.md
 
-Runs that differ in nothing but their seed share a row: means and sample standard deviations over
-the seeds. Below the rows of a preset stands what was published for it.
+Runs that differ only in their seed share a row, with means and sample standard deviations over the
+seeds. Published results of a preset follow the rows of the preset.
 """
 
 import dataclasses
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -16,17 +15,18 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import tyro
 
-from experiments.published import Published, published_for
+from experiments.command_line import run_command
+from experiments.published_values import PublishedValue, published_for
 
-#: What a metrics.json holds.
+#: Content of a metrics.json.
 Metrics = Mapping[str, Any]
 
-#: Of `experiments.runs`, which imports JAX; a report needs none.
+#: Same name as in ``experiments.runs``, which imports JAX; a report starts faster without JAX.
 METRICS_FILE = "metrics.json"
-#: What no report can do without, and its type.
+#: Types of the required fields of a metrics.json.
 FIELDS = {"experiment": str, "preset": str, "config": dict, "device": str, "versions": dict}
-FIX = "delete it and start its run again with --resume, which measures anew"
-#: Titles of columns by the path of their metric; those of which there is no value are left out.
+FIX = "delete it and start its run again with --resume, which measures the model again"
+#: Column titles by the path of a metric; a column without values is left out.
 COLUMNS = {
     "test_bound": "bound, nats",
     "log_likelihood/joint/mean": "log p(X), nats",
@@ -41,16 +41,16 @@ COLUMNS = {
     "encoder_gradient/signal_to_noise": "encoder gradient, signal to noise",
     "encoder_gradient/cosine": "encoder gradient, cosine with the unbiased",
 }
-#: Metrics in nats, to one decimal; all others are shares.
+#: Metrics in nats, printed to one decimal; all others are printed to three.
 NATS = ("test_bound", "log_likelihood")
 
 
-class Run(NamedTuple):
+class FinishedRun(NamedTuple):
     """A finished run.
 
     Attributes:
-      file: its metrics.json.
-      metrics: what the file holds.
+      file: path of the run's metrics.json.
+      metrics: content of the file.
     """
 
     file: Path
@@ -58,29 +58,21 @@ class Run(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Print the results of runs as one Markdown table."""
+class ReportConfig:
+    """Print the results of finished runs as one Markdown table."""
 
     dirs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DIR...")]
-    """Folders of runs, or folders above them."""
+    """Folders of runs, or their parent folders."""
     out: Path | None = None
-    """New file to write the table to, as well."""
+    """New file that the table is also written to. Default: none."""
 
 
-def command_line() -> None:
-    """``main`` of the command line's settings; what is wrong with them is said without a trace."""
-    try:
-        main(tyro.cli(Config))
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
-
-
-def main(config: Config) -> None:
-    """Prints the table, and writes it.
+def main(config: ReportConfig) -> None:
+    """Prints the table and writes it to ``out``.
 
     Raises:
-      FileExistsError: if there is something at ``out`` already.
-      ValueError: if the runs are not fit for a table, see ``load_runs``.
+      FileExistsError: if ``out`` exists.
+      ValueError: if the runs cannot share a table, see ``load_runs``.
     """
     if config.out is not None and config.out.exists():
         raise FileExistsError(f"out is {config.out}, which exists already: choose a new file")
@@ -91,34 +83,34 @@ def main(config: Config) -> None:
             stream.write(text + "\n")
 
 
-def load_runs(dirs: Sequence[Path]) -> list[Run]:
-    """Returns every finished run at or below the folders, once.
+def load_runs(dirs: Sequence[Path]) -> list[FinishedRun]:
+    """Returns every finished run at or below the folders, each one once.
 
     Raises:
       ValueError: if a folder holds no finished run, a file is damaged or lacks one of ``FIELDS``,
-        or two runs differ in neither a setting nor the seed; the message names the files.
+        or two runs have the same settings and seed. The message names the files.
     """
     if not dirs:
-        raise ValueError("dirs is empty: name folders of finished runs")
+        raise ValueError("dirs is (): name folders of finished runs")
     files: dict[Path, Path] = {}
     for folder in dirs:
         found = sorted(folder.rglob(METRICS_FILE))
         if not found:
             raise ValueError(
-                f"dirs has {folder}, with no {METRICS_FILE} at or below it: "
-                "name folders of finished runs"
+                f"dirs has {folder}, which has no {METRICS_FILE} at or below it: name folders of "
+                "finished runs"
             )
         files |= {file.resolve(): file for file in found}
-    runs = [Run(file, _read(file)) for file in files.values()]
+    runs = [FinishedRun(file, _read(file)) for file in files.values()]
     _check_seeds(runs)
     return runs
 
 
 def table(runs: Sequence[Metrics]) -> str:
-    """Returns a Markdown table, a row for every setting, and a note on where it was computed.
+    """Returns a Markdown table with a row per setting, and a note on devices and versions.
 
     Args:
-      runs: what their metrics.json hold; those of one setting have different seeds.
+      runs: metrics of the runs; runs with the same settings have different seeds.
     """
     groups = _same_setting(runs)
     presets = sorted(set(map(_preset_of, groups)))
@@ -138,8 +130,8 @@ def table(runs: Sequence[Metrics]) -> str:
     return "\n".join([*lines, "", _provenance(runs)])
 
 
-def columns_for(published: Iterable[Published]) -> dict[str, str]:
-    """Returns titles by path: those of ``COLUMNS``, and others of which a published value is."""
+def columns_for(published: Iterable[PublishedValue]) -> dict[str, str]:
+    """Returns column titles by path: ``COLUMNS``, then further metrics with published values."""
     extra = {p.metric: _title(p.metric) for p in published if p.metric not in COLUMNS}
     return COLUMNS | extra
 
@@ -149,12 +141,12 @@ def row(
     columns: Mapping[str, str] = COLUMNS,
     settings: Sequence[str] = (),
 ) -> str:
-    """Returns the line of runs that differ in their seed alone.
+    """Returns the table row of runs that differ only in their seed.
 
     Args:
-      runs: one or more.
-      columns: titles by the path of their metric.
-      settings: names of those to show.
+      runs: metrics of one or more runs.
+      columns: column titles by the path of a metric.
+      settings: names of the settings to show in the first cell.
     """
     config = runs[0]["config"]
     shown = [f"`{name}={config[name]}`" for name in settings if name in config]
@@ -163,8 +155,8 @@ def row(
     return _line(label, str(len(runs)), *cells)
 
 
-def published_rows(published: Iterable[Published], columns: Mapping[str, str]) -> list[str]:
-    """Returns a line for each source, with its values as they were printed."""
+def published_rows(published: Iterable[PublishedValue], columns: Mapping[str, str]) -> list[str]:
+    """Returns a table row per source, with values as printed in the source."""
     sources: dict[str, dict[str, float]] = {}
     for p in published:
         sources.setdefault(p.source, {})[p.metric] = p.value
@@ -175,7 +167,7 @@ def published_rows(published: Iterable[Published], columns: Mapping[str, str]) -
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns the names of settings in which some differ, the seed aside.
+    """Returns the names of the settings that are not the same in all configs, except the seed.
 
     >>> differing([{"K": 1, "beta": 1.0, "seed": 0}, {"K": 5, "beta": 1.0, "seed": 1}])
     ['K']
@@ -186,7 +178,7 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def metric(run: Metrics, path: str) -> float | None:
-    """Returns a metric, the mean if there are several at the path, None if there is none.
+    """Returns the metric at a path: a mapping's mean; None if nothing is there.
 
     >>> metric({"classifier_accuracy": {"mnist": 1.0, "svhn": 0.5}}, "classifier_accuracy")
     0.75
@@ -200,7 +192,7 @@ def metric(run: Metrics, path: str) -> float | None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The content of a metrics.json that has all a report needs."""
+    """Returns the content of a metrics.json after checking its required fields."""
     try:
         metrics = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -209,15 +201,17 @@ def _read(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is damaged (it holds no object): {FIX}")
     for name, kind in FIELDS.items():
         if not isinstance(metrics.get(name), kind):
-            raise ValueError(f"{file} has {name} {metrics.get(name)!r}, no {kind.__name__}: {FIX}")
+            raise ValueError(
+                f"{file} has {name} {metrics.get(name)!r}, not a {kind.__name__}: {FIX}"
+            )
     seed = metrics["config"].get("seed")
     if not isinstance(seed, int):
-        raise ValueError(f"{file} has seed {seed!r} in its config, no int: {FIX}")
+        raise ValueError(f"{file} has seed {seed!r} in its config, not an int: {FIX}")
     return metrics
 
 
-def _check_seeds(runs: Iterable[Run]) -> None:
-    """Refuses a second run of one setting and seed: it would count that seed twice."""
+def _check_seeds(runs: Iterable[FinishedRun]) -> None:
+    """Raises ValueError if two runs have the same settings and seed."""
     seen: dict[tuple[str, ...], Path] = {}
     for file, metrics in runs:
         seed = metrics["config"]["seed"]
@@ -225,18 +219,18 @@ def _check_seeds(runs: Iterable[Run]) -> None:
         if other is not file:
             raise ValueError(
                 f"{other} and {file} have the same settings and the same seed, {seed}: "
-                "name the folder of one of them alone"
+                "name the folder of only one of them"
             )
 
 
 def _setting(run: Metrics) -> tuple[str, str, str]:
-    """What runs of one row have in common."""
+    """Returns the key of a table row: all runs with the same key share the row."""
     config = {name: value for name, value in run["config"].items() if name != "seed"}
     return run["experiment"], run["preset"], json.dumps(config, sort_keys=True)
 
 
 def _same_setting(runs: Iterable[Metrics]) -> list[list[Metrics]]:
-    """Runs by setting, in the order in which settings first occur."""
+    """Groups runs by setting, in the order in which settings first occur."""
     groups: dict[tuple[str, ...], list[Metrics]] = {}
     for run in runs:
         groups.setdefault(_setting(run), []).append(run)
@@ -248,7 +242,7 @@ def _preset_of(group: Sequence[Metrics]) -> tuple[str, str]:
 
 
 def _title(path: str) -> str:
-    """Such as "latent probe, mnist" for a metric of one or two modalities."""
+    """Returns a title like "latent probe, mnist" for a metric of one or two modalities."""
     name, *modalities = path.split("/")
     name = name.removesuffix("_pairs").removesuffix("_modalities").replace("_", " ")
     return f"{name}, {' to '.join(modalities)}"
@@ -259,7 +253,7 @@ def _decimals(path: str) -> int:
 
 
 def _cell(values: Sequence[float | None], decimals: int) -> str:
-    """Mean and sample standard deviation of the seeds that have a value; their number, if not all.
+    """Formats mean and sample standard deviation, with counts if some seeds have no value.
 
     >>> _cell([0.5, 0.7], 3), _cell([0.5, None], 3), _cell([None, None], 3)
     ('0.600 +- 0.141', '0.500 (1 of 2)', '')
@@ -280,7 +274,7 @@ def _line(*cells: str) -> str:
 
 
 def _provenance(runs: Iterable[Metrics]) -> str:
-    """Every device, and every version of each package."""
+    """Returns a note with all devices and all versions of each package."""
     devices = {run["device"]: None for run in runs}
     versions: dict[str, dict[str, None]] = {}
     for run in runs:
@@ -292,4 +286,4 @@ def _provenance(runs: Iterable[Metrics]) -> str:
 
 
 if __name__ == "__main__":
-    command_line()
+    run_command(main, ReportConfig, "experiments.report")

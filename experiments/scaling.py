@@ -1,32 +1,31 @@
-"""What a training step costs on several devices: formulas beside what the compiled program says.
+"""Cost of a training step on several devices: formulas next to numbers of the compiled program.
 
     python -m experiments.scaling --devices 1 2 4 8
 
-With N parameters, E and D operations of all encoders for an example and of all decoders for a
-particle, B examples, K particles from each of M experts and P = data x particle devices, a dense
-step takes of each device, in single precision,
+The formulas give the cost of a dense step per device, in single precision. They use the number of
+parameters N, the operations E of all encoders per example and D of all decoders per particle,
+B examples, M experts and K particles per expert, on data x particle devices:
 
-    operations        3 B / data (E + M (K / particle) D)
-    kept memory       12 N bytes (parameters, two moments of Adam), 12 N / data under fsdp
-    activations       grow with B / data, M^2 and K / particle; not with K in a sparse step
-    exchange          4 N bytes of gradients, summed over all devices; under fsdp 4 N gathered,
-                      and 4 N / data scattered to each; beside it some scalars
-    on particle axes  4 M K B / data bytes of log weights, gathered
+    operations            3 B / data (E + M (K / particle) D)
+    state, bytes          12 N (parameters and two moments of Adam), 12 N / data under fsdp
+    all-reduce, bytes     4 N (gradients)
+    all-gather, bytes     4 N under fsdp; with a particle axis 4 M K B / data (log weights)
+    reduce-scatter, bytes 4 N / data under fsdp, instead of the all-reduce
 
-and a sparse one ``(1 + 3 s) / 3`` of the decoders' operations, with s the share of particles that
-it back-propagates. No device is needed: programs are compiled for virtual ones.
+Under fsdp the formulas hold for the sharded parameters. A sparse step needs (1 + 3 s) / 3 of the
+decoders' operations, where s is the share of back-propagated particles. Programs are compiled for
+virtual CPU devices and not run.
 """
 
 import dataclasses
-import json
+import math
 import re
-import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 import optax
-import tyro
 from flax import nnx
 
 import mmvae_jax as mm
@@ -35,137 +34,119 @@ from experiments.benchmark.flops import forward_flops, model_flops
 from experiments.benchmark.models import build_model
 from experiments.benchmark.rates import network_flops
 from experiments.benchmark.report import aligned
+from experiments.command_line import run_command
+from mmvae_jax.checks import check_choice
 from mmvae_jax.training.mesh import Layout
 
-EXCHANGES = ("all-reduce", "all-gather", "reduce-scatter")
-OTHERS = ("all-to-all", "collective-permute")
+#: Units of the table, by column.
+UNITS = {"flops": 1e9, "state": 1e6, "all-reduce": 1e6, "all-gather": 1e6, "reduce-scatter": 1e6}
+HEADER = ("data", "particle", "fsdp", "GFLOP", *(f"{name} MB" for name in list(UNITS)[1:]))
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 NUM_BYTES = {"f32": 4, "s32": 4, "u32": 4, "pred": 1}
-HEADER = ("data", "particle", "fsdp", "GFLOP", "kept MB", *(f"{name} MB" for name in EXCHANGES))
+
+#: Cost per device: operations, and bytes of the state and of each collective.
+Cost = dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Compare what a dense step should cost on meshes of devices with what XLA compiles."""
+class ScalingConfig:
+    """Compare the expected cost of a dense training step on device meshes with XLA's programs."""
 
     case: str = "two_mlp"
-    """Model and sizes, a key of experiments.benchmark.cases.CASES."""
+    """Model: a key of experiments.benchmark.cases.CASES."""
     K: int = 8
-    """Particles per expert."""
+    """Number of particles per expert."""
     batch: int = 64
-    """Examples of a step, on all devices together."""
+    """Number of examples per step, over all devices."""
     devices: tuple[int, ...] = (1, 2, 4, 8)
     """Numbers of virtual devices."""
-    json: bool = False
-    """Print JSON in place of a table."""
 
     def __post_init__(self) -> None:
-        if self.case not in CASES:
-            raise ValueError(f"case is {self.case!r}: choose one of {list(CASES)}")
+        check_choice("case", self.case, tuple(CASES))
         for field in ("K", "batch"):
-            if any(num < 1 or getattr(self, field) % num for num in self.devices):
-                raise ValueError(
-                    f"{field} is {getattr(self, field)}: give a multiple of each of the numbers "
-                    f"of devices {self.devices}"
-                )
+            value = getattr(self, field)
+            if any(num < 1 or value % num for num in self.devices):
+                raise ValueError(f"{field} is {value}: give a multiple of each of {self.devices}")
 
 
-def main(config: Config) -> list[dict[str, Any]]:
-    """Print a row for the formulas and one for the program, for every mesh."""
+def main(config: ScalingConfig) -> None:
+    """Prints a table with a row per mesh; each cell has the formula's and the program's number."""
     jax.config.update("jax_num_cpu_devices", max(config.devices))
-    model = build_model(CASES[config.case], config.K, seed=0)
+    print("formula / compiled program, per device")
     rows = []
-    for data, particle, fsdp in meshes(config.devices):
+    for *mesh, expected, found in compare(config):
+        cells = [f"{expected[n] / unit:.2f} / {found[n] / unit:.2f}" for n, unit in UNITS.items()]
+        rows.append((*map(str, mesh), *cells))
+    print(aligned([HEADER, *rows]))
+
+
+def compare(config: ScalingConfig) -> Iterator[tuple[int, int, bool, Cost, Cost]]:
+    """Yields axis sizes data and particle, fsdp, the formulas' cost and the program's cost."""
+    model = build_model(CASES[config.case], config.K, seed=0)
+    several = [num for num in config.devices if num > 1]
+    meshes = [(n, 1, False) for n in config.devices]
+    meshes += [(n, 1, True) for n in several] + [(1, n, False) for n in several]
+    for data, particle, fsdp in meshes:
         mesh = mm.make_mesh(data, particle, devices=jax.devices()[: data * particle])
-        row = {"data": data, "particle": particle, "fsdp": fsdp}
-        print(f"compiling for {row}", file=sys.stderr)
-        found = compiled(config, model, mesh, fsdp=fsdp)
-        rows.append(row | {"predicted": predicted(config, model, mesh, fsdp=fsdp), "found": found})
-    print(json.dumps(rows) if config.json else table(rows))
-    return rows
+        expected = expected_cost(model, config.batch, mesh, fsdp=fsdp)
+        yield data, particle, fsdp, expected, compiled_cost(model, config.batch, mesh, fsdp=fsdp)
 
 
-def meshes(devices: tuple[int, ...]) -> list[tuple[int, int, bool]]:
-    """Every number of devices on the data axis, with and without fsdp, and on the particle axis."""
-    many = [num for num in devices if num > 1]
-    return [
-        *((num, 1, False) for num in devices),
-        *((num, 1, True) for num in many),
-        *((1, num, False) for num in many),
-    ]
-
-
-def predicted(config: Config, model: mm.MMVAE, mesh: jax.sharding.Mesh, *, fsdp: bool) -> dict:
-    """What the formulas say of one device."""
-    data, particle = mesh.shape["data"], mesh.shape["particle"]
-    case, num_experts = CASES[config.case], len(model.config.modalities)
+def expected_cost(model: mm.MMVAE, batch: int, mesh: jax.sharding.Mesh, *, fsdp: bool) -> Cost:
+    """Returns the cost of a step with ``batch`` examples according to the formulas."""
+    data, particle, num_experts = mesh.shape["data"], mesh.shape["particle"], len(model.encoders)
     dims = model.config.input_dims
     encode, decode = forward_flops(
         "step",
         encoders=sum(network_flops(model.encoders[m], dim) for m, dim in dims.items()),
-        decoders=sum(network_flops(model.decoders[m], (case.latent_dim,)) for m in dims),
+        decoders=sum(network_flops(model.decoders[m], (model.config.latent_dim,)) for m in dims),
         num_experts=num_experts,
-        K=config.K // particle,
-        batch=config.batch // data,
+        K=model.config.K // particle,
+        batch=batch // data,
     )
-    params = jax.tree.leaves(nnx.state(model, nnx.Param))
-    layout = Layout(mesh, fsdp)
-    spread = sum(4 * p.size for p in params if layout.spec(p.shape))
-    whole = sum(4 * p.size for p in params) - spread
-    gathered = 4 * num_experts * config.K * config.batch // data if particle > 1 else 0
+    params, layout = jax.tree.leaves(nnx.state(model, nnx.Param)), Layout(mesh, fsdp)
+    sharded = sum(4 * p.size for p in params if layout.spec(p.shape))
+    whole = sum(4 * p.size for p in params) - sharded
+    log_weights = 4 * num_experts * model.config.K * batch // data if particle > 1 else 0
     return {
-        "flops": model_flops(encode, decode, backward="dense", share=None),
-        "kept": 3 * (whole + spread / data),
+        "flops": model_flops(encode, decode, backward="dense", share=None) or 0.0,
+        "state": 3 * (whole + sharded / data),
         "all-reduce": whole if data * particle > 1 else 0,
-        "all-gather": spread + gathered,
-        "reduce-scatter": spread / data,
+        "all-gather": sharded + log_weights,
+        "reduce-scatter": sharded / data,
     }
 
 
-def compiled(config: Config, model: mm.MMVAE, mesh: jax.sharding.Mesh, *, fsdp: bool) -> dict:
-    """What the compiled program says of one device."""
-    tx = optax.adam(1e-3)
-    state = mm.create_train_state(model, tx, key=jax.random.key(0), mesh=mesh, fsdp=fsdp)
+def compiled_cost(model: mm.MMVAE, batch: int, mesh: jax.sharding.Mesh, *, fsdp: bool) -> Cost:
+    """Returns the cost of a step with ``batch`` examples according to the compiled program."""
+    key, tx = jax.random.key(0), optax.adam(1e-3)
+    state = mm.create_train_state(model, tx, key=key, mesh=mesh, fsdp=fsdp)
     dims = model.config.input_dims
-    images = {m: np.zeros((config.batch, *dim), np.float32) for m, dim in dims.items()}
-    batch = mm.shard_batch(mm.Batch(data=images), mesh)
-    program = mm.train_step.lower(state, batch, backward=mm.Backward("dense")).compile()
-    text, cost, memory = program.as_text(), program.cost_analysis(), program.memory_analysis()
-    assert text is not None, "programs for CPU have a text, costs and a size"
-    assert cost is not None
-    assert memory is not None
-    exchanged = collectives(text)
-    if others := set(exchanged) - set(EXCHANGES):
-        raise RuntimeError(f"the program exchanges by {others}, which the formulas do not know")
-    own_images = sum(x.nbytes for x in images.values()) / mesh.shape["data"]
+    images = {m: np.zeros((batch, *dim), np.float32) for m, dim in dims.items()}
+    examples = mm.shard_batch(mm.Batch(data=images), mesh)
+    program: Any = mm.train_step.lower(state, examples, backward=mm.Backward("dense")).compile()
+    exchanged = collectives(program.as_text())
+    if unknown := set(exchanged) - set(UNITS):
+        raise RuntimeError(f"the program uses {unknown}, which the formulas do not cover")
+    batch_bytes = sum(x.nbytes for x in images.values()) / mesh.shape["data"]
     return {
-        "flops": cost["flops"],
-        "kept": memory.argument_size_in_bytes - own_images,
-        **{name: exchanged.get(name, 0) for name in EXCHANGES},
+        **dict.fromkeys(UNITS, 0),
+        "flops": program.cost_analysis()["flops"],
+        "state": program.memory_analysis().argument_size_in_bytes - batch_bytes,
+        **exchanged,
     }
 
 
 def collectives(text: str) -> dict[str, int]:
-    """Bytes that come out of each kind of exchange in the text of a compiled program."""
+    """Returns the output bytes of each kind of collective in the text of a compiled program."""
     found: dict[str, int] = {}
-    pattern = re.compile(rf"= (.*?) ({'|'.join(EXCHANGES + OTHERS)})(-start)?\(")
-    for line in text.splitlines():
-        if match := pattern.search(line):
-            for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", match[1]):
-                size = int(np.prod([int(n) for n in shape.split(",") if n]))
-                found[match[2]] = found.get(match[2], 0) + NUM_BYTES[dtype] * size
+    pattern = rf"^[^=\n]*= (.*?) ({'|'.join(COLLECTIVES)})(-start)?\("
+    for match in re.finditer(pattern, text, re.MULTILINE):
+        for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", match[1]):
+            size = math.prod(int(n) for n in shape.split(",") if n)
+            found[match[2]] = found.get(match[2], 0) + NUM_BYTES[dtype] * size
     return found
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Formula / program, for every mesh."""
-    lines = []
-    for row in rows:
-        said, found = row["predicted"], row["found"]
-        units = {"flops": 1e9, "kept": 1e6, **dict.fromkeys(EXCHANGES, 1e6)}
-        cells = [f"{said[n] / unit:.2f} / {found[n] / unit:.2f}" for n, unit in units.items()]
-        lines.append((str(row["data"]), str(row["particle"]), str(row["fsdp"]), *cells))
-    return aligned([HEADER, *lines])
-
-
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    run_command(main, ScalingConfig, "experiments.scaling")

@@ -1,25 +1,24 @@
-"""Classifiers of real examples, by which experiments judge generated ones.
+"""Classifiers of real examples, which experiments use to judge generated examples.
 
     python -m experiments.train_classifiers --dataset polymnist --out classifiers/polymnist
 
-One for each modality is trained on the training split and scored on the test split: its accuracy
-there is a ceiling of every coherence that is measured with it. ``--classifiers`` of the experiments
-takes the folder.
+The program trains one classifier per modality on the training split and measures its accuracy on
+the test split. This accuracy is an upper limit of the coherences that the classifier measures. The
+experiments take the folder as ``--classifiers``.
 """
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import jax
 import numpy as np
-import tyro
 
 from experiments import runs
-from mmvae_jax.checks import check_count
+from experiments.command_line import run_command
+from mmvae_jax.checks import check_choice, check_count
 from mmvae_jax.data.arrays import num_examples
 from mmvae_jax.data.files import Folder, Splits
 from mmvae_jax.data.mnist import fashion_mnist, mnist
@@ -29,16 +28,16 @@ from mmvae_jax.data.polymnist import polymnist
 from mmvae_jax.data.svhn import svhn
 from mmvae_jax.metrics.classifier import train_classifier
 
-#: Each of the data sets shows the ten digits, or ten kinds of garments.
+#: Number of digits, or of kinds of garments in Fashion-MNIST.
 NUM_CLASSES = 10
 ACCURACY_FILE = "accuracy.json"
 
 
 def _polydigits(data_dir: Folder | None) -> Splits:
-    """All the modalities that there can be, each the same with however few others."""
+    """Returns PolyDigits with all modalities; with fewer, the images would be the same."""
     if data_dir is not None:
         raise ValueError(
-            f"data_dir is {data_dir}, but polydigits is made from installed files: leave it out"
+            f"data_dir is {data_dir}: leave it out, polydigits is made from installed files"
         )
     dataset = polydigits(MAX_MODALITIES, text=True)
     return Splits(dataset.train, dataset.test)
@@ -48,7 +47,7 @@ DATASETS: dict[str, Callable[[Folder | None], Splits]] = {
     "mnist": mnist,
     "fashion-mnist": fashion_mnist,
     "svhn": svhn,
-    # One pairing shows no image twice.
+    # One pairing: every image occurs at most once.
     "mnist-svhn": functools.partial(mnist_svhn, num_pairings=1),
     "mnist-svhn-text": functools.partial(mnist_svhn, num_pairings=1, text=True),
     "polymnist": polymnist,
@@ -57,8 +56,8 @@ DATASETS: dict[str, Callable[[Folder | None], Splits]] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Train a classifier of each modality of a data set, and score it on unseen examples."""
+class ClassifiersConfig:
+    """Train a classifier of each modality of a data set and measure its test accuracy."""
 
     dataset: Literal[
         "mnist",
@@ -69,49 +68,36 @@ class Config:
         "polymnist",
         "polydigits",
     ]
-    """What to learn."""
+    """Name of the data set."""
     out: Path
-    """Folder to make, which must not hold anything yet."""
+    """Folder of the classifiers, new or empty."""
     data_dir: Path | None = None
-    """Folder of the data sets; without one, that of $MMVAE_DATA, or a download where there is one
-    to check."""
+    """Folder of the data sets. Default: $MMVAE_DATA, or a download where one is offered."""
     num_steps: int = 3000
-    """Training steps of each classifier, of 128 examples."""
+    """Number of training steps of each classifier, with 128 examples each."""
     seed: int = 0
-    """Of initial parameters and batches."""
+    """Seed of the initial parameters and the batches."""
 
     def __post_init__(self) -> None:
-        if self.dataset not in DATASETS:
-            raise ValueError(f"dataset is {self.dataset!r}: choose one of {list(DATASETS)}")
+        check_choice("dataset", self.dataset, tuple(DATASETS))
         check_count("num_steps", self.num_steps)
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}: give an integer of at least 0")
 
 
-def command_line() -> None:
-    """``main`` of the command line's settings; what is wrong with them is said without a trace."""
-    try:
-        config = tyro.cli(Config)
-        runs.keep_compiled()
-        main(config)
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
-
-
-def main(config: Config) -> dict[str, float]:
-    """Trains the classifiers of a config and writes them to its folder, their accuracies last.
+def main(config: ClassifiersConfig) -> dict[str, float]:
+    """Trains the classifiers and writes them to ``out``, then writes their accuracies.
 
     Returns:
-      The share of the test split's examples that are recognised, by modality.
+      Accuracy on the test split by modality.
 
     Raises:
-      FileExistsError: if ``out`` holds something.
       FileNotFoundError: if a file of the data set is missing.
-      ValueError: if a file of the data set is damaged, or not needed.
+      ValueError: if ``out`` is not empty, a file of the data set is damaged, or ``data_dir`` is
+        given for PolyDigits.
     """
     out = config.out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"out is {out}, which holds something: choose a new folder")
+    runs.check_new_folder(out)
     splits = DATASETS[config.dataset](config.data_dir)
     out.mkdir(parents=True, exist_ok=True)
     accuracy, seconds = train_all(config, splits)
@@ -126,22 +112,24 @@ def main(config: Config) -> dict[str, float]:
         **runs.provenance(),
     }
     runs.write_json(out / ACCURACY_FILE, results)
-    print(f"{out}: {len(accuracy)} classifiers; {ACCURACY_FILE} says the same")
+    print(f"{out}: {len(accuracy)} classifiers, and their accuracies in {ACCURACY_FILE}")
     return accuracy
 
 
-def train_all(config: Config, splits: Splits) -> tuple[dict[str, float], dict[str, float]]:
-    """Trains, writes and scores one modality after the other, and prints a row for each.
+def train_all(
+    config: ClassifiersConfig, splits: Splits
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Trains, writes and scores a classifier per modality, and prints a row for each.
 
     Returns:
-      By modality the accuracy on the test split, and the seconds that it took.
+      Accuracies on the test split and seconds of computation, both by modality.
     """
     train, test = splits
     labels, unseen = np.asarray(train.labels), np.asarray(test.labels)
     keys = jax.random.split(jax.random.key(config.seed), len(train.data))
     accuracy: dict[str, float] = {}
     seconds: dict[str, float] = {}
-    print(f"{'modality':12}{'accuracy':>9}{'seconds':>9}   of {len(unseen)} unseen examples")
+    print(f"{'modality':12}{'accuracy':>9}{'seconds':>9}   ({len(unseen)} test examples)")
     for (name, x), key in zip(train.data.items(), keys, strict=True):
         with runs.timed(seconds, name):
             classifier = train_classifier(
@@ -154,4 +142,4 @@ def train_all(config: Config, splits: Splits) -> tuple[dict[str, float], dict[st
 
 
 if __name__ == "__main__":
-    command_line()
+    run_command(runs.process()(main), ClassifiersConfig, "experiments.train_classifiers")

@@ -1,10 +1,10 @@
-"""Versions of installed packages; imports none of them."""
+"""Versions of installed packages, read without importing the packages."""
 
 import importlib.metadata
 
 
 def version(package: str) -> str:
-    """As installed, or a remark that the package runs from its sources."""
+    """Returns the installed version, or a remark if the package is used from its sources."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from experiments.axes import ACCENT, INK, dress
+from experiments.figure_style import ACCENT, INK, style_axes
 
 #: What was measured at one value with one kind of backward pass.
 Row = Mapping[str, Any]
@@ -54,7 +54,7 @@ def draw(rows: Sequence[Row], swept: str, title: str) -> Figure:
 
 def _dress(axes: Axes, swept: str, rows: Sequence[Row], title: str) -> None:
     axes.set(xscale="log", yscale="log")
-    dress(axes, title, AXIS_NAMES[swept])
+    style_axes(axes, title, AXIS_NAMES[swept])
     axes.set_xticks(sorted({row[swept] for row in rows}))
     low, high = axes.get_ylim()
     axes.set_ylim(low / MARGIN, high * MARGIN)

@@ -1,11 +1,8 @@
-"""The experiments on small official files: what a run leaves, seeds and mistakes."""
+"""The experiments on small files in the official formats: results, seeds and errors."""
 
 import dataclasses
 import json
-import os
-import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -17,17 +14,16 @@ from helpers.stopped_runs import stoppable_fit
 
 import mmvae_jax as mm
 from experiments import (
-    conduct,
     cub,
     digits,
     figures,
-    losses,
-    measures,
+    measurements,
     mnist_pairs,
     mnist_svhn,
     mnist_svhn_text,
     polymnist,
     report,
+    run_experiment,
     runs,
 )
 from experiments.experiment import Experiment
@@ -35,9 +31,8 @@ from mmvae_jax import plots
 from mmvae_jax.metrics import classifier
 from mmvae_jax.metrics.classifier import train_classifier
 
-ROOT = Path(__file__).parents[2]
 FILES = FIGURES | {"metrics.json", "history.jsonl", "checkpoints"}
-#: What every experiment measures, those that know classes, and what is said of the run.
+#: Metrics of every experiment, metrics of those with classes, and metadata of a run.
 ALWAYS = {"test_bound", "active_units", "divergence", "reconstruction", "log_likelihood"}
 OF_CLASSES = {
     "classifier_accuracy",
@@ -53,9 +48,9 @@ OF_CLASSES = {
     "clustering_accuracy",
     "frechet_classifier",
 }
-TOLD = {"experiment", "preset", "steps", "config", "versions", "device", "seconds"}
+METADATA = {"experiment", "preset", "steps", "config", "versions", "device", "seconds"}
 
-#: As little as there can be.
+#: The smallest possible run.
 SMALL = {
     "num_epochs": None,
     "num_steps": 2,
@@ -78,21 +73,21 @@ RUNS = {
     "mnist_svhn_text": dataclasses.replace(
         mnist_svhn_text.PRESETS["mopoe"][1], **{**SMALL, "K": 1}, pairings=1
     ),
-    "mnist_pairs": mnist_pairs.Config(**SMALL, hidden=8),
+    "mnist_pairs": mnist_pairs.MNISTPairsConfig(**SMALL, hidden=8),
     "cub": dataclasses.replace(cub.PRESETS["small"][1], **SMALL),
 }
-#: The cheapest experiment there is.
-DIGITS = digits.Config(**SMALL | {"num_likelihood": 0}, modalities=2, hidden=(8,), pairings=1)
+#: The cheapest experiment.
+DIGITS = digits.DigitsConfig(**SMALL | {"num_likelihood": 0}, modalities=2, hidden=(8,), pairings=1)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_and_alone():
-    """Few examples at a time, no t-SNE, and no folder of compiled programs outside the test's."""
+def small_batches():
+    """Small batches, no t-SNE, and no change of the compilation cache."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (measures, figures, cub, classifier):
+        for module in (measurements, figures, cub, classifier):
             patch.setattr(module, "CHUNK", 16)
         patch.setattr(plots, "project_2d", lambda z: z[:, :2])
-        patch.setattr(runs, "keep_compiled", lambda: None)
+        patch.setattr(runs, "use_compilation_cache", lambda: None)
         yield
 
 
@@ -108,7 +103,7 @@ def data_dir(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def classifiers(tmp_path_factory) -> Path:
-    """Folders by experiment, with classifiers that have seen nothing."""
+    """Folders by experiment, with classifiers after one training step."""
     folder = tmp_path_factory.mktemp("classifiers")
     for name, config in {**RUNS, "digits": DIGITS}.items():
         if config.num_classes:
@@ -124,7 +119,7 @@ def classifiers(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def prepare(data_dir, classifiers, tmp_path):
-    """Settings of `RUNS`, or those of digits, with all that they need."""
+    """A function that returns settings by name, with folders of data and classifiers."""
 
     def prepared(name: str, **changes) -> Experiment:
         config = {**RUNS, "digits": DIGITS}[name]
@@ -141,25 +136,14 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 def numbers(values) -> list[float]:
-    """All the numbers in what JSON can hold."""
+    """Returns all numbers in a JSON value."""
     if isinstance(values, dict):
         return [x for value in values.values() for x in numbers(value)]
     return [values]
 
 
-def run_command(*arguments) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-
-
 def assert_is_complete(out: Path, config: Experiment, modalities: list[str]) -> None:
-    """Every file and every metric under its name, and nothing that is not a number."""
+    """Checks that a run has every file and every metric, and that the metrics are finite."""
     assert {path.name for path in out.iterdir()} == FILES
     for name in FIGURES:
         assert (out / name).read_bytes().startswith(b"\x89PNG")
@@ -167,7 +151,7 @@ def assert_is_complete(out: Path, config: Experiment, modalities: list[str]) -> 
     assert (metrics["experiment"], metrics["preset"]) == (config.name, config.preset)
     assert metrics["steps"] == 2
     assert metrics["config"] == json.loads(json.dumps(config.settings()))
-    measured = {name: value for name, value in metrics.items() if name not in TOLD}
+    measured = {name: value for name, value in metrics.items() if name not in METADATA}
     assert set(measured) == ALWAYS | (OF_CLASSES if config.num_classes else {"correlation"})
     assert np.isfinite(numbers(measured)).all()
     assert [*measured["active_units"]] == modalities
@@ -193,15 +177,16 @@ def assert_is_complete(out: Path, config: Experiment, modalities: list[str]) -> 
     ("name", "modalities"),
     [
         ("polymnist", ["m0", "m1"]),
-        pytest.param("cub", ["image", "caption"], marks=pytest.mark.slow),
-        pytest.param("resnet", ["m0", "m1"], marks=pytest.mark.slow),
-        pytest.param("mnist_svhn_text", ["mnist", "svhn", "text"], marks=pytest.mark.slow),
-        pytest.param("mnist_pairs", ["m0", "m1"], marks=pytest.mark.slow),
+        ("cub", ["image", "caption"]),
+        ("resnet", ["m0", "m1"]),
+        ("mnist_svhn_text", ["mnist", "svhn", "text"]),
+        ("mnist_pairs", ["m0", "m1"]),
     ],
 )
+@pytest.mark.slow
 def test_a_run_leaves_its_results(name, modalities, prepare, capsys):
     config = prepare(name)
-    (returned,) = conduct.main(config)
+    (returned,) = run_experiment.main(config)
     assert_is_complete(config.out, config, modalities)
     assert returned == json.loads((config.out / "metrics.json").read_text())
     printed = capsys.readouterr().out.splitlines()
@@ -210,21 +195,20 @@ def test_a_run_leaves_its_results(name, modalities, prepare, capsys):
 
 
 @pytest.mark.slow
-def test_a_run_of_a_preset_from_the_command_line(prepare):
+def test_a_run_of_a_preset_from_the_command_line(prepare, monkeypatch, capsys):
     config = prepare("mnist_svhn")
     places = {"data_dir": config.data_dir, "classifiers": config.classifiers, "out": config.out}
-    arguments = [
-        f"--{field.replace('_', '-')}={value}" for field, value in (SMALL | places).items()
-    ]
-    run = run_command("experiments.mnist_svhn", "small", *arguments)
-    assert run.returncode == 0, run.stderr
+    flags = [f"--{field.replace('_', '-')}={value}" for field, value in (SMALL | places).items()]
+    monkeypatch.setattr(sys, "argv", ["mnist_svhn", "small", *flags])
+    run_experiment.run_from_command_line(mnist_svhn.PRESETS)
     assert_is_complete(config.out, config, ["mnist", "svhn"])
-    assert "joint log-likelihood, nats" in run.stdout
-    assert str(config.out / "metrics.json") in run.stdout.splitlines()
+    printed = capsys.readouterr().out
+    assert "joint log-likelihood, nats" in printed
+    assert str(config.out / "metrics.json") in printed.splitlines()
 
 
 @pytest.mark.slow
-def test_seeds_are_runs_of_their_own_that_can_go_on(prepare, tmp_path, monkeypatch, capsys):
+def test_seeds_are_separate_runs_that_can_be_resumed(prepare, tmp_path, monkeypatch, capsys):
     config = prepare("digits", seeds=(0, 1))
     seeds = [config.out / "seed0", config.out / "seed1"]
     fit = mm.fit
@@ -232,13 +216,13 @@ def test_seeds_are_runs_of_their_own_that_can_go_on(prepare, tmp_path, monkeypat
 
     monkeypatch.setattr(mm, "fit", killed_before(1))
     with pytest.raises(KeyboardInterrupt):
-        conduct.main(config)
+        run_experiment.main(config)
     first = contents(config.out)
     assert {path.name for path in config.out.iterdir()} == {"seed0"}
 
     resumed = dataclasses.replace(config, resume=True)
     monkeypatch.setattr(mm, "fit", killed_before(2))
-    both = conduct.main(resumed)
+    both = run_experiment.main(resumed)
     assert started == [0, 1]
     assert [metrics["config"]["seed"] for metrics in both] == [0, 1]
     assert both == [json.loads((seed / "metrics.json").read_text()) for seed in seeds]
@@ -247,67 +231,54 @@ def test_seeds_are_runs_of_their_own_that_can_go_on(prepare, tmp_path, monkeypat
     assert {path: after[path] for path in first} == first
     assert "| digits default | 2 | " in capsys.readouterr().out
 
-    assert conduct.main(resumed) == both  # finished: they are only shown again
+    assert run_experiment.main(resumed) == both  # finished runs are only printed
     assert contents(config.out) == after
     assert "| digits default | 2 | " in capsys.readouterr().out
 
-    with pytest.raises(ValueError, match=r"out is .*seed0, which is not empty.*--resume"):
-        conduct.main(config)
+    with pytest.raises(ValueError, match=r"out is .*seed0, which is not empty"):
+        run_experiment.main(config)
     with pytest.raises(ValueError, match=r"run\.K: 2 there, 3 now"):
-        conduct.main(dataclasses.replace(resumed, K=3))
+        run_experiment.main(dataclasses.replace(resumed, K=3))
     assert contents(config.out) == after
 
     monkeypatch.setattr(mm, "fit", fit)
-    (alone,) = conduct.main(prepare("digits", seed=1, out=tmp_path / "alone"))
-    assert {**alone, "seconds": None} == {**both[1], "seconds": None}
+    (single,) = run_experiment.main(prepare("digits", seed=1, out=tmp_path / "single"))
+    assert {**single, "seconds": None} == {**both[1], "seconds": None}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"resume": True}, "resume is True, but out is .*run, which does not exist"),
-        ({"resume": True, "seeds": (0, 1)}, "resume is True, but out is .*run, which does not"),
-        ({"classifiers": Path("nowhere")}, r"nowhere lacks \['m0\.npz', 'm1\.npz'\]: run python"),
+        ({"resume": True}, "resume is True"),
+        ({"resume": True, "seeds": (0, 1)}, "resume is True"),
+        ({"classifiers": Path("nowhere")}, r"nowhere lacks \['m0\.npz', 'm1\.npz'\]"),
         ({"inception": Path("nowhere.npz")}, r"nowhere\.npz"),
     ],
 )
-def test_what_a_run_needs_is_looked_for_before_it_starts(prepare, monkeypatch, changes, message):
-    monkeypatch.setattr(conduct, "run", lambda config: pytest.fail("was started"))
-    config = prepare("digits", **changes)
+def test_mistakes_stop_a_run_before_it_starts(monkeypatch, changes, message, tmp_path):
+    monkeypatch.setattr(run_experiment, "compute_run", lambda config: pytest.fail("was started"))
+    config = dataclasses.replace(DIGITS, out=tmp_path / "run", **changes)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        conduct.main(config)
+        run_experiment.main(config)
     assert not config.out.exists()
 
 
 @pytest.mark.parametrize(
-    ("module", "preset", "message"),
+    ("settings", "preset", "message"),
     [
-        (polymnist, "small", "lacks PolyMNIST, looked for in polymnist and .*make_polymnist"),
-        (mnist_svhn, "paper", r"lacks mnist/train-images-idx3-ubyte\.gz and .*download it from"),
-        (mnist_svhn_text, "mopoe", r"lacks mnist/train-images-idx3-ubyte\.gz"),
-        (mnist_pairs, None, r"lacks mnist/train-images-idx3-ubyte\.gz"),
-        (cub, "small", r"lacks CUB, looked for in cub: unzip .*cub\.zip.*put it into"),
-        (losses, None, r"lacks mnist/train-images-idx3-ubyte\.gz"),
+        (polymnist.PRESETS, ["small"], "lacks PolyMNIST"),
+        (mnist_svhn.PRESETS, ["paper"], r"lacks mnist/train-images-idx3-ubyte\.gz"),
+        (mnist_svhn_text.PRESETS, ["mopoe"], r"lacks mnist/train-images-idx3-ubyte\.gz"),
+        (mnist_pairs.MNISTPairsConfig, [], r"lacks mnist/train-images-idx3-ubyte\.gz"),
+        (cub.PRESETS, ["small"], "lacks CUB"),
     ],
 )
-def test_missing_data_are_told_without_a_trace(module, preset, message, tmp_path, monkeypatch):
+def test_missing_data_end_the_command_with_a_message(
+    settings, preset, message, tmp_path, monkeypatch
+):
     out = tmp_path / "run"
-    chosen = [] if preset is None else [preset]
     places = ["--data-dir", str(tmp_path), "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", ["experiment", *chosen, *places])
-    # What `python -m` does with the module.
-    settings = getattr(module, "PRESETS", module.Config)
-    start = partial(conduct.command_line, settings)
+    monkeypatch.setattr(sys, "argv", ["experiment", *preset, *places])
     with pytest.raises(SystemExit, match=f"^error: .*{message}"):
-        (losses.command_line if module is losses else start)()
-    assert not out.exists()
-
-
-def test_missing_data_end_the_command_with_code_1(tmp_path):
-    out = tmp_path / "run"
-    run = run_command("experiments.polymnist", "small", "--data-dir", tmp_path, "--out", out)
-    assert run.returncode == 1
-    assert run.stderr.startswith("error: ")
-    assert "lacks PolyMNIST" in run.stderr
-    assert "Traceback" not in run.stderr
+        run_experiment.run_from_command_line(settings)
     assert not out.exists()

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 from helpers.small_model import make_data, make_model
 from jax.flatten_util import ravel_pytree
@@ -29,7 +30,7 @@ class Constant(nnx.Module):
 
 
 class Slope(nnx.Module):
-    """Decodes z as it is, times a number."""
+    """Decodes ``slope * z``."""
 
     def __init__(self, slope):
         self.slope = slope
@@ -39,7 +40,7 @@ class Slope(nnx.Module):
 
 
 def constant_model(experts, *, slopes=None, sigma=SIGMA, **fields):
-    """Posteriors (locations, log variances) that know nothing of x, and a standard normal prior."""
+    """Returns a model with constant posteriors (loc, log_var) and a standard normal prior."""
     dims = {name: (len(loc),) for name, (loc, _) in experts.items()}
     config = mm.MMVAEConfig(
         input_dims=dims,
@@ -55,17 +56,17 @@ def constant_model(experts, *, slopes=None, sigma=SIGMA, **fields):
 
 
 def known_elbo(loc, log_var, x):
-    """A model of one axis, a batch, and what K draws of its ELBO's gradient have in common.
+    """Returns a model with one latent, a batch, and mean and variance of its ELBO's gradient.
 
-    With z = m + s e the loss, -log N(x; z, sigma^2) - log N(z; 0, 1) - log s but for constants,
-    has the derivatives g = (z - x) / sigma^2 + z = a + b e for m, and g s e / 2 - 1/2 for log s^2.
+    Let z = m + s e. Up to constants, the loss is -log N(x; z, sigma^2) - log N(z; 0, 1) - log s.
+    Its derivatives are g = (z - x) / sigma^2 + z = a + b e for m, and g s e / 2 - 1/2 for log s^2.
     """
     model = constant_model({"x": ([loc], [log_var])}, K=K, loss="elbo")
     batch = mm.Batch({"x": jnp.array([[x]])})
     s = np.exp(log_var / 2)
     a, b = (loc - x) / SIGMA**2 + loc, (1 / SIGMA**2 + 1) * s
     mean = {"loc": a, "log_var": (b * s - 1) / 2}
-    variance = b**2 / K + (s / 2) ** 2 * (a**2 + 2 * b**2) / K  # of e it is 1, of e^2 it is 2
+    variance = b**2 / K + (s / 2) ** 2 * (a**2 + 2 * b**2) / K  # Var e = 1, Var e^2 = 2
     return model, batch, mean, variance
 
 
@@ -76,32 +77,34 @@ def test_moments_are_those_of_the_gradient():
     standard_error = np.sqrt(variance / num)
     expected = np.array([mean["loc"], mean["log_var"]])
     assert (np.abs(found.mean - expected) < 4 * standard_error).all()
-    # Squares of what is nearly normal vary by sqrt(2), or a little more, times their mean.
+    # The squared deviation of a nearly normal gradient has a standard deviation of a little more
+    # than sqrt(2) times its mean.
     np.testing.assert_allclose(found.variance, variance, rtol=4 * np.sqrt(3 / num))
 
 
-def test_signal_to_noise_is_of_one_gradient_whatever_the_number_drawn():
+def test_signal_to_noise_does_not_depend_on_the_number_of_gradients():
     model, batch, mean, variance = known_elbo(0.3, -1.0, 1.0)
     expected = np.sqrt(sum(g**2 for g in mean.values()) / variance)
     for num in (400, 2000):
         found = measure_gradient_noise(model, batch, jax.random.key(1), num=num)
         np.testing.assert_allclose(found["signal_to_noise"], expected, rtol=0.15)
-        np.testing.assert_allclose(found["cosine"], 1, atol=0.1)  # of reparam with itself
+        np.testing.assert_allclose(found["cosine"], 1, atol=0.1)  # reparam against itself
 
 
 def test_at_the_optimum_there_is_no_signal():
-    """There the mean of a few gradients is noise alone, of norm sqrt(variance / num)."""
+    """The mean of ``num`` gradients is only noise, of norm sqrt(variance / num)."""
     model, batch, mean, _ = known_elbo(0.0, -np.log(1 / SIGMA**2 + 1), 0.0)
     np.testing.assert_allclose([*mean.values()], 0, atol=1e-12)
     num = 400
     signals = [encoder_gradients(model, batch, jax.random.key(i), num) for i in range(8)]
     shares = np.array([found.signal / (float(found.variance) / num) for found in signals])
-    # Of a chi-squared with about two degrees of freedom, scaled to mean 1, less 1.
+    # Distributed as chi-squared with two degrees of freedom, scaled to mean 1, minus 1.
     assert abs(shares.mean()) < 4 / np.sqrt(len(shares))
     assert shares.min() < 0 < shares.max()
 
 
-def test_moments_are_those_of_gradients_one_by_one():
+@pytest.mark.slow
+def test_moments_equal_those_of_separately_computed_gradients():
     model, batch, key, num = make_model(), mm.Batch(make_data()), jax.random.key(3), 5
     found = encoder_gradients(model, batch, key.copy(), num)
     draws = jax.random.split(jax.random.split(key)[1], num)
@@ -120,8 +123,9 @@ def test_moments_are_those_of_gradients_one_by_one():
     np.testing.assert_allclose(found.signal, signal, rtol=1e-3)
 
 
-def test_only_an_unbiased_gradient_points_where_it_should():
-    """Two experts that overlap; copies of the example make one gradient less noisy."""
+@pytest.mark.slow
+def test_only_an_unbiased_gradient_has_cosine_one():
+    """The two experts overlap; copies of the example reduce the noise."""
     experts = {"a": ([0.2, -0.4], [0.0, -0.3]), "b": ([-0.2, 0.5], [-0.2, 0.2])}
     x = {
         "a": jnp.tile(jnp.array([2.0, 0.0]), (16, 1)),
@@ -132,12 +136,12 @@ def test_only_an_unbiased_gradient_points_where_it_should():
         model = constant_model(experts, sigma=2.0, K=20, loss=loss)
         noise = measure_gradient_noise(model, mm.Batch(x), jax.random.key(0), num=200)
         found[loss] = noise["cosine"]
-    # Each of the two vectors is known to a share of 1 / (2.9 sqrt(200)) of its norm.
+    # The relative error of each mean gradient is about 1 / (2.9 sqrt(200)).
     np.testing.assert_allclose(found["mixture_dreg_looser"], 1, atol=0.03)
     assert 0.85 < found["dreg_looser"] < 0.94
 
 
-def test_another_loss_is_that_of_a_copy():
+def test_with_loss_changes_only_the_copy():
     model = make_model(loss="dreg_looser")
     copy = with_loss(model, "stl")
     assert (model.config.loss, copy.config.loss) == ("dreg_looser", "stl")

@@ -1,4 +1,4 @@
-"""The comparison of losses: all runs, one table and figure, shared classifiers, and going on."""
+"""The comparison of losses: runs, table, figure, shared classifiers, and resumed runs."""
 
 import json
 from functools import partial
@@ -10,31 +10,32 @@ from helpers.official_files import write_mnist
 from helpers.stopped_runs import stoppable_fit
 
 import mmvae_jax as mm
-from experiments import digits, figures, losses, measures, mnist_pairs, runs
-from experiments.losses import SHOWN, Config
+from experiments import digits, figures, losses, measurements, mnist_pairs, runs
+from experiments.losses import SHOWN, LossesConfig
 from mmvae_jax import plots
 from mmvae_jax.metrics import classifier
 
+ROOT = Path(__file__).parents[2]
 LOSSES = ("dreg_looser", "elbo")
 TINY = {"hidden": 8, "latent_dim": 2, "K": 2, "batch_size": 16, "num_test": 20, "num_samples": 20}
 DIGITS = partial(
-    digits.Config, **TINY | {"hidden": (8,)}, modalities=2, pairings=1, num_particles=5
+    digits.DigitsConfig, **TINY | {"hidden": (8,)}, modalities=2, pairings=1, num_particles=5
 )
-PAIRS = partial(mnist_pairs.Config, **TINY, num_particles=5)
+PAIRS = partial(mnist_pairs.MNISTPairsConfig, **TINY, num_particles=5)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny():
-    """Tiny experiments, few examples at a time and no t-SNE."""
+    """Tiny experiments, small batches and no t-SNE."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(losses.EXPERIMENTS, "digits", DIGITS)
         patch.setitem(losses.EXPERIMENTS, "mnist_pairs", PAIRS)
-        for module in (measures, figures, classifier):
+        for module in (measurements, figures, classifier):
             patch.setattr(module, "CHUNK", 16)
         quick = partial(classifier.train_classifier, num_steps=2)
-        patch.setattr(measures, "train_classifier", quick)
+        patch.setattr(measurements, "train_classifier", quick)
         patch.setattr(plots, "project_2d", lambda z: z[:, :2])
-        patch.setattr(runs, "keep_compiled", lambda: None)
+        patch.setattr(runs, "use_compilation_cache", lambda: None)
         yield
 
 
@@ -43,7 +44,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 def one_run(loss="dreg_looser", *, experiment="digits", seed=0, **values):
-    """What metrics.json holds of a run, but for what nothing here looks at."""
+    """The metrics of a run that the table and the figure show."""
     measured = {path: values.get(path, 0.5) for path in SHOWN if "/" not in path}
     nested = {
         "log_likelihood": {"joint": {"mean": -3.0}},
@@ -54,13 +55,13 @@ def one_run(loss="dreg_looser", *, experiment="digits", seed=0, **values):
 
 
 def panels(figure) -> np.ndarray:
-    """Axes by row and column."""
+    """Returns the axes by row and column."""
     return np.array(figure.axes).reshape(-1, len(SHOWN))
 
 
 @pytest.mark.slow
-def test_a_comparison_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
-    config = Config(
+def test_a_stopped_comparison_is_resumed(tmp_path, monkeypatch, capsys):
+    config = LossesConfig(
         losses=LOSSES,
         experiments=("digits",),
         seeds=(3, 4),
@@ -80,9 +81,7 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
     assert {path.name for path in out.iterdir()} == {"classifiers", *LOSSES}
     assert {path.name for path in (out / "classifiers").iterdir()} == {"m0.npz", "m1.npz"}
 
-    with pytest.raises(
-        ValueError, match=r"out is .*losses, which is not an empty folder.*--resume"
-    ):
+    with pytest.raises(ValueError, match=r"out is .*losses, which is not empty"):
         losses.main(config)
     assert contents(config.out) == before
 
@@ -91,7 +90,7 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(losses, "classifiers_of", trained_again)
     monkeypatch.setattr(mm, "fit", killed_before(4))
-    resumed = Config(**{**vars(config), "resume": True})
+    resumed = LossesConfig(**{**vars(config), "resume": True})
     capsys.readouterr()
     found = losses.main(resumed)
     assert started == [(loss, seed) for loss in LOSSES for seed in (3, 4)]
@@ -100,18 +99,18 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
         folder = out / run["config"]["loss"] / f"seed{run['config']['seed']}"
         assert run == json.loads((folder / "metrics.json").read_text())
         assert run["steps"] == 2
-        assert run["log_likelihood"]["num_examples"] == 20  # all that are tested on
+        assert run["log_likelihood"]["num_examples"] == 20  # all test examples
         assert {*run["encoder_gradient"]} == {"signal_to_noise", "cosine"}
         assert np.isfinite([losses.report.metric(run, path) for path in SHOWN]).all()
-    # All runs are judged by the same classifiers.
+    # All runs use the same classifiers.
     judged = [list(run["classifier_accuracy"].values()) for run in found]
-    assert judged == judged[:2] * 2  # a seed has its own test examples
+    assert judged == judged[:2] * 2  # the test examples depend on the seed
     after = contents(config.out)
     assert {path: after[path] for path in before} == before
     assert (config.out / "losses.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out.splitlines()
     for loss in LOSSES:
-        # In the table of all runs, which is printed last; that of one loss needs not name it.
+        # In the last table, of all runs; the table of one loss does not name the loss.
         assert any(line.startswith(f"| digits default, `loss={loss}` | 2 |") for line in printed)
 
     assert losses.main(resumed) == found
@@ -121,7 +120,7 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 def test_real_experiments_share_the_table_and_the_figure(tmp_path, capsys):
     write_mnist(tmp_path / "data/mnist")
-    config = Config(
+    config = LossesConfig(
         losses=("stl_looser",),
         seeds=(0,),
         num_steps=2,
@@ -164,19 +163,23 @@ def test_the_figure_has_a_point_for_every_run():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"losses": ("dregs",)}, r"losses is \('dregs',\): choose some of \['iwae_looser'"),
-        ({"losses": ()}, r"losses is \(\): choose some of"),
-        ({"losses": ("stl", "stl")}, r"losses is \('stl', 'stl'\): choose some of .*each once"),
-        ({"experiments": ("cub",)}, r"experiments is \('cub',\): choose some of \['digits'"),
-        ({"seeds": ()}, r"seeds is \(\): give one or more"),
-        ({"seeds": (1, 1)}, r"seeds is \(1, 1\): give different integers"),
-        ({"num_gradients": 1}, "num_gradients is 1: give 0, or an integer of at least 2"),
-        ({"num_gradients": 0}, "num_gradients is 0: give an integer of at least 1"),
+        ({"losses": ("dregs",)}, r"losses is \('dregs',\)"),
+        ({"losses": ()}, r"losses is \(\)"),
+        ({"losses": ("stl", "stl")}, r"losses is \('stl', 'stl'\)"),
+        ({"experiments": ("cub",)}, r"experiments is \('cub',\)"),
+        ({"seeds": ()}, r"seeds is \(\)"),
+        ({"seeds": (1, 1)}, r"seeds is \(1, 1\)"),
+        ({"num_gradients": 1}, "num_gradients is 1"),
+        ({"num_gradients": 0}, "num_gradients is 0"),
         ({"num_steps": 0}, "num_steps is 0"),
-        ({"resume": True}, "resume is True, but out is .*losses, which does not exist"),
+        ({"resume": True}, "resume is True"),
+        (
+            {"experiments": ("mnist_pairs",), "data_dir": ROOT},
+            r"lacks mnist/train-images-idx3-ubyte\.gz",
+        ),
     ],
 )
-def test_mistakes_are_told_before_anything_is_made(changes, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        losses.main(Config(**{"out": tmp_path / "losses"} | changes))
+def test_mistakes_are_named_before_anything_is_written(changes, message, tmp_path):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        losses.main(LossesConfig(**{"out": tmp_path / "losses"} | changes))
     assert not (tmp_path / "losses").exists()

@@ -1,8 +1,7 @@
-"""PolyMNIST from MNIST and photographs: the recipe, the files, and the command line."""
+"""PolyMNIST from MNIST and photographs: the recipe, the files, and the command."""
 
 import hashlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,9 +9,10 @@ import numpy as np
 import pytest
 from helpers.official_files import TEST_LABELS, TRAIN_LABELS, real_mnist, write_mnist, write_png
 
+from experiments.command_line import run_command
 from experiments.make_polymnist import (
     THRESHOLD,
-    Config,
+    MakePolyMNISTConfig,
     crop,
     first_of_mnist,
     invert,
@@ -20,7 +20,8 @@ from experiments.make_polymnist import (
     main,
     make_modalities,
 )
-from mmvae_jax.data.arrays import MultimodalArrays, take
+from mmvae_jax.batch import MultimodalArrays
+from mmvae_jax.data.arrays import take
 from mmvae_jax.data.mnist import mnist
 from mmvae_jax.data.polymnist import LABELS, polymnist
 from mmvae_jax.data.sources import ImageFiles
@@ -46,12 +47,12 @@ def sources(tmp_path_factory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def made(sources, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("made") / "polymnist"
-    main(Config(out=out, data_dir=sources[0], backgrounds=(sources[1],), num_train=60))
+    main(MakePolyMNISTConfig(out=out, data_dir=sources[0], backgrounds=(sources[1],), num_train=60))
     return out
 
 
 def ink(image: np.ndarray, background: np.ndarray) -> set[bytes]:
-    """The digit masks with which some piece of the background gives the image."""
+    """Returns the digit masks that turn some crop of the background into the image."""
     windows = np.lib.stride_tricks.sliding_window_view(background, (28, 28), axis=(0, 1))
     pieces = windows.transpose(0, 1, 3, 4, 2).reshape(-1, 28, 28, 3)
     inverted = (image == 255 - pieces).all(-1)
@@ -59,7 +60,7 @@ def ink(image: np.ndarray, background: np.ndarray) -> set[bytes]:
     return {mask.tobytes() for mask in inverted[fits]}
 
 
-def test_a_picture_is_an_inverted_piece_of_its_photograph(made, sources):
+def test_an_image_is_an_inverted_crop_of_its_photograph(made, sources):
     digits = mnist(sources[0]).test
     masks = [image.tobytes() for image in digits.data["image"][..., 0] > THRESHOLD]
     test = polymnist(made.parent, num_modalities=3).test
@@ -89,7 +90,7 @@ def test_modalities_pair_different_digits():
     assert (shown[0] == shown[1]).mean() < 0.2  # Two of 100 on average.
 
 
-def test_pixels_of_exactly_128_stay():
+def test_pixels_of_exactly_128_are_not_inverted():
     pieces = np.full((1, 28, 28, 3), 10, np.uint8)
     digit = np.full((1, 28, 28), THRESHOLD, np.uint8)
     digit[0, 0, 0] = THRESHOLD + 1
@@ -98,7 +99,7 @@ def test_pixels_of_exactly_128_stay():
     assert (inverted.reshape(-1, 3)[1:] == 10).all()
 
 
-def test_pieces_come_from_everywhere():
+def test_crops_come_from_everywhere():
     numbered = np.zeros((30, 31, 3), np.uint8)
     numbered[..., 0], numbered[..., 1] = np.ogrid[:30, :31]
     corners = crop(numbered, 500, np.random.default_rng(0))[:, 0, 0, :2]
@@ -154,27 +155,16 @@ def test_digits_are_in_the_readers_order(sources):
     )
 
 
-def command(*arguments) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.make_polymnist", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-
-
-def test_the_command_line_makes_it_once(sources, tmp_path, made):
+def test_the_command_line_makes_a_data_set_once(sources, tmp_path, made, monkeypatch):
     out = tmp_path / "polymnist"
-    arguments = ("--out", out, "--data-dir", sources[0], "--num-train", 60)
+    flags = ("--out", out, "--data-dir", sources[0], "--num-train", 60)
     backgrounds = ("--backgrounds", *sorted(sources[1].glob("*.png")))
-    first = command(*arguments, *backgrounds)
-    assert first.returncode == 0, first.stderr
-    for file in sorted(made.rglob("*.npy")):  # Files or their folder, the same data set.
+    monkeypatch.setattr(sys, "argv", ["make_polymnist", *map(str, flags + backgrounds)])
+    run_command(main, MakePolyMNISTConfig, "experiments.make_polymnist")
+    for file in sorted(made.rglob("*.npy")):  # files and their folder give the same data set
         assert (out / file.relative_to(made)).read_bytes() == file.read_bytes()
-    second = command(*arguments, *backgrounds)
-    assert second.returncode == 1
-    assert second.stderr.startswith(f"error: out is {out}, which holds something")
-    assert "Traceback" not in second.stderr
+    with pytest.raises(SystemExit, match=r"^error: out is .*, which is not empty"):
+        run_command(main, MakePolyMNISTConfig, "experiments.make_polymnist")
 
 
 def broken(folder: Path) -> None:
@@ -194,31 +184,31 @@ def single(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (broken, r"0\.png, which is no readable image"),
-        (small, r"0\.png has 27x50 pixels: give a photograph of at least 28x28"),
-        (single, "give two photographs or more"),
+        (broken, r"0\.png, which is not a readable image"),
+        (small, r"0\.png has 27x50 pixels"),
+        (single, r"backgrounds is \["),
     ],
 )
-def test_backgrounds_that_will_not_do_are_refused(tmp_path, write, message):
+def test_wrong_backgrounds_are_named(tmp_path, write, message):
     write(tmp_path)
     with pytest.raises(ValueError, match=message):
         load_backgrounds((tmp_path,))
 
 
 @pytest.mark.parametrize("num", [0, 76])
-def test_numbers_that_mnist_does_not_have_are_refused_before_anything_is_written(
-    sources, tmp_path, num
-):
+def test_wrong_numbers_of_digits_are_named_before_anything_is_written(sources, tmp_path, num):
     out = tmp_path / "out"
-    config = Config(out=out, data_dir=sources[0], backgrounds=(sources[1],), num_train=num)
-    with pytest.raises(ValueError, match=f"is {num}: choose 1 to 75"):
+    config = MakePolyMNISTConfig(
+        out=out, data_dir=sources[0], backgrounds=(sources[1],), num_train=num
+    )
+    with pytest.raises(ValueError, match=f"num_train or num_test is {num}"):
         main(config)
     assert not out.exists()
 
 
-def test_without_scikit_image_the_error_says_what_to_give(monkeypatch):
+def test_a_missing_scikit_image_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(ImportError, match="--backgrounds FOLDER"):
+    with pytest.raises(ImportError, match=r"backgrounds is \(\)"):
         load_backgrounds(())
 
 
@@ -231,7 +221,7 @@ def test_the_photographs_of_scikit_image():
 def test_from_the_published_mnist(sources, tmp_path):
     out = tmp_path / "polymnist"
     main(
-        Config(
+        MakePolyMNISTConfig(
             out=out,
             data_dir=real_mnist(),
             backgrounds=(sources[1],),

@@ -1,4 +1,4 @@
-"""The settings of the experiments: published ones against their numbers, and wrong ones."""
+"""Settings of the experiments: presets against published settings, and wrong values."""
 
 import dataclasses
 import math
@@ -10,11 +10,11 @@ from PIL import Image
 
 from experiments import cub, digits, mnist_pairs, mnist_svhn, mnist_svhn_text, polymnist
 
-DIGITS = digits.Config()
+DIGITS = digits.DigitsConfig()
 POLYMNIST = polymnist.PRESETS["multivae"][1]
 MNIST_SVHN = mnist_svhn.PRESETS["paper"][1]
 
-#: What is common to all that Shi et al. (2019) train.
+#: Settings of all experiments of Shi et al. (2019).
 SHI = {
     "loss": "dreg_looser",
     "posterior": "laplace_with_softmax",
@@ -89,7 +89,7 @@ FACTORS = {
 
 @pytest.fixture(scope="module")
 def birds(tmp_path_factory) -> Path:
-    """Folder of a data set of captions, whose words decide the model's shape."""
+    """Folder of a data set of captions; their words determine the shape of the model."""
     root = tmp_path_factory.mktemp("data")
     picture = Image.new("RGB", (8, 8))
     images = {"train": {"001.Bird/a.jpg": picture}, "test": {"002.Bird/b.jpg": picture}}
@@ -120,7 +120,7 @@ def test_presets_have_the_published_settings(place, birds):
 
 
 @pytest.mark.parametrize("module", [mnist_svhn, mnist_svhn_text, polymnist, cub])
-def test_every_preset_says_its_name(module):
+def test_every_preset_has_its_name_and_a_description(module):
     for name, (description, config) in module.PRESETS.items():
         assert config.preset == name
         assert description.endswith(".")
@@ -128,36 +128,45 @@ def test_every_preset_says_its_name(module):
 
 
 @pytest.mark.parametrize(
-    ("config", "changes", "message"),
+    ("changes", "message"),
     [
-        (DIGITS, {"seeds": (0, 0)}, r"seeds is \(0, 0\): give different integers"),
-        (DIGITS, {"seeds": (1, -1)}, r"seeds is \(1, -1\): give different integers"),
-        (DIGITS, {"num_epochs": 3}, r"'num_steps': 1500, 'num_epochs': 3\}: give one of them"),
-        (DIGITS, {"num_steps": None}, r"'num_epochs': None\}: give one of them"),
-        (DIGITS, {"num_steps": None, "num_epochs": 0}, "num_epochs is 0: give an integer"),
-        (DIGITS, {"num_test": 0}, "num_test is 0: give an integer of at least 1"),
-        (DIGITS, {"num_likelihood": -1}, "num_likelihood is -1: give an integer from 0 on"),
-        (DIGITS, {"num_gradients": 1}, "num_gradients is 1: give 0, or an integer of at least 2"),
-        (DIGITS, {"num_particles": 0}, "num_particles is 0: give an integer of at least 1"),
-        (DIGITS, {"missing": math.nan}, "missing is nan: give a probability"),
-        (DIGITS, {"learning_rate": math.inf}, "learning_rate is inf: give a finite number above 0"),
-        (DIGITS, {"posterior": "cauchy"}, "prior_and_posterior_dist is 'cauchy'"),
-        (DIGITS, {"backward": "none"}, "'none'"),
-        (DIGITS, {"beta": -1.0}, "beta is -1.0"),
-        (DIGITS, {"fsdp": True}, "fsdp is True: add --mesh"),
-        (DIGITS, {"num_processes": 2}, "coordinator is None: give address:port"),
-        (POLYMNIST, {"modalities": 6}, "modalities is 6: give an integer from 2 to 5"),
-        (POLYMNIST, {"networks": "vit"}, "networks is 'vit': choose one of"),
-        (MNIST_SVHN, {"pairings": 0}, "pairings is 0"),
-        (MNIST_SVHN, {"scale": 0.0}, "scale is 0.0: give a finite number above 0"),
-        (mnist_pairs.Config(), {"hidden": 0}, "hidden is 0"),
-        (
-            cub.PRESETS["paper"][1],
-            {"image_factor": 0.0},
-            "image_factor is 0.0: give a finite number",
-        ),
+        ({"seeds": (0, 0)}, r"seeds is \(0, 0\)"),
+        ({"seeds": (1, -1)}, r"seeds is \(1, -1\)"),
+        ({"num_epochs": 3}, "num_steps is 1500 and num_epochs is 3"),
+        ({"num_steps": None}, "num_steps is None and num_epochs is None"),
+        ({"num_steps": None, "num_epochs": 0}, "num_epochs is 0"),
+        ({"num_steps": 0}, "num_steps is 0"),
+        ({"save_every": 0}, "save_every is 0"),
+        ({"num_likelihood": -1}, "num_likelihood is -1"),
+        ({"num_gradients": 1}, "num_gradients is 1"),
+        ({"missing": math.nan}, "missing is nan"),
+        ({"learning_rate": math.inf}, "learning_rate is inf"),
+        ({"seed": -1}, "seed is -1"),
+        ({"posterior": "cauchy"}, "prior_and_posterior_dist is 'cauchy'"),
+        ({"loss": "dregs"}, "loss is 'dregs'"),
+        ({"backward": "none"}, "'none'"),
+        ({"fsdp": True}, "fsdp is True"),
+        ({"mesh": (0, 1)}, r"mesh is \(0, 1\)"),
+        ({"num_processes": 2}, "coordinator is None"),
+        ({"process_id": 1}, "process_id is 1"),
     ],
 )
-def test_wrong_values_are_named(config, changes, message):
+def test_wrong_values_of_every_experiment_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
-        dataclasses.replace(config, **changes)
+        dataclasses.replace(DIGITS, **changes)
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "value"),
+    [
+        (POLYMNIST, "modalities", 6),
+        (POLYMNIST, "networks", "vit"),
+        (MNIST_SVHN, "pairings", 0),
+        (MNIST_SVHN, "scale", 0.0),
+        (mnist_pairs.MNISTPairsConfig(), "hidden", 0),
+        (cub.PRESETS["paper"][1], "image_factor", 0.0),
+    ],
+)
+def test_wrong_values_of_one_experiment_are_named(config, field, value):
+    with pytest.raises(ValueError, match=f"{field} is {value!r}"):
+        dataclasses.replace(config, **{field: value})

@@ -48,7 +48,7 @@ def arrays(out: Path) -> dict[str, bytes]:
     from mmvae_jax.saving.run_config import read_config
     from mmvae_jax.training.checkpoint import Checkpoints
 
-    config = digits.Config(
+    config = digits.DigitsConfig(
         modalities=2, hidden=(64,), latent_dim=4, K=3, pairings=2, num_steps=400, missing=0.3
     )
     state = config.init_state(*jax.random.split(jax.random.key(0)), 400)

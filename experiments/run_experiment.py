@@ -1,105 +1,86 @@
-"""Conducts an experiment: its command line, and runs from the data to metrics.json and figures."""
+"""The course of an experiment: train, measure, draw, and write ``metrics.json``."""
 
 import json
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import tyro
 
 import mmvae_jax as mm
 from experiments import figures, report, runs
+from experiments.command_line import run_command
 from experiments.experiment import Experiment
-from experiments.measures import measure
+from experiments.measurements import measure
 from mmvae_jax import loggers
 from mmvae_jax.data.incomplete import missing_at_random
 from mmvae_jax.metrics.classifier import load_classifiers
 from mmvae_jax.metrics.inception import load_inception
 
+#: Metrics of a run, as in its metrics.json.
+Metrics = dict[str, Any]
 
-def command_line(presets: Mapping[str, tuple[str, Experiment]] | type[Experiment]) -> None:
-    """``main`` of the command line's settings; what is wrong with them is said without a trace.
+
+def run_from_command_line(
+    settings: type[Experiment] | Mapping[str, tuple[str, Experiment]],
+) -> None:
+    """Runs an experiment with settings from the command line.
 
     Args:
-      presets: a description and settings by name, which then are subcommands; or the class of
-        the settings alone.
+      settings: class of the settings; or presets, by name their description and settings.
     """
-    if isinstance(presets, type):
-        config = tyro.cli(presets)
-    else:
-        config = tyro.extras.overridable_config_cli(dict(presets))
-    runs.keep_compiled()
-    runs.connect(config.coordinator, config.num_processes, config.process_id)
-    try:
-        check(config)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    try:
-        finish(config)
-    except FileNotFoundError as error:  # data, before anything is computed
-        sys.exit(f"error: {error}")
-    except mm.Preempted as end:
-        print(end, file=sys.stderr)
-        raise
-    except mm.LostProcessError as error:
-        runs.leave(error)
+    config = settings if isinstance(settings, type) else next(iter(settings.values()))[1]
+    run_command(_run_process, settings, f"experiments.{config.name}")
 
 
-def main(config: Experiment) -> list[dict[str, Any]]:
-    """Run the experiment with each of its seeds, print a summary and return what is measured.
+def _run_process(config: Experiment) -> None:
+    with runs.process(config.coordinator, config.num_processes, config.process_id):
+        main(config)
+
+
+def main(config: Experiment) -> list[Metrics]:
+    """Runs the experiment once for each of its seeds and prints a summary.
 
     Returns:
-      What ``metrics.json`` of every run holds.
+      The metrics of every run. A finished run is not computed again.
 
     Raises:
-      ValueError: if a folder is not fit for its run, before anything is computed or written.
-      FileNotFoundError: if the data, or files named by the config, are not there.
+      ValueError: if a folder does not fit its run; raised before anything is computed or written.
+      FileNotFoundError: if the data or another file of the config is missing.
     """
     check(config)
     return finish(config)
 
 
 def check(config: Experiment) -> None:
-    """Look for what is wrong with the folders of all runs, and the files that they are to use.
+    """Checks the folders of all runs and the files that the runs will need.
 
     Raises:
-      ValueError: if one of them is not fit; nothing is written.
-      FileNotFoundError: if a file is not there.
+      ValueError: if a folder or a file does not fit.
+      FileNotFoundError: if a file is missing.
     """
     if config.resume and not config.out.exists():
         raise ValueError(f"resume is True, but out is {config.out}, which does not exist")
     for run in config.runs():
-        runs.check_folder(run.out, run.run_config(), resume=run.resume)
-    check_files(config)
-
-
-def check_files(config: Experiment) -> None:
-    """Reads the networks that a config names: what is wrong with them shows before training.
-
-    Raises:
-      ValueError: if classifiers or Inception's weights are not fit.
-      FileNotFoundError: if there is no file of Inception's weights.
-    """
+        runs.check_run_folder(run.out, run.run_config(), resume=run.resume)
     if config.num_classes and config.classifiers is not None:
         load_classifiers(config.classifiers, config.model_config().input_dims)
     if config.inception is not None:
         load_inception(config.inception)
 
 
-def finish(config: Experiment) -> list[dict[str, Any]]:
-    """Do what is left of all runs; a finished one stays as it is."""
-    found = [complete(run) for run in config.runs()]
+def finish(config: Experiment) -> list[Metrics]:
+    """Computes all runs that are not finished, and returns the metrics of all runs."""
+    found = [finish_run(run) for run in config.runs()]
     if jax.process_index() == 0 and len(found) > 1:
         print(report.table(found))
     return found
 
 
-def complete(config: Experiment) -> dict[str, Any]:
-    """Do what is left of one run."""
+def finish_run(config: Experiment) -> Metrics:
+    """Computes a run unless it is finished, and prints its metrics and files."""
     file = config.out / runs.METRICS_FILE
     if not file.exists():
-        metrics = run(config)
+        metrics = compute_run(config)
         if jax.process_index() > 0:
             return metrics
         runs.write_json(file, metrics)
@@ -110,8 +91,8 @@ def complete(config: Experiment) -> dict[str, Any]:
     return metrics
 
 
-def run(config: Experiment) -> dict[str, Any]:
-    """Train, measure and draw; with several processes the first one draws."""
+def compute_run(config: Experiment) -> Metrics:
+    """Trains a model, measures it and, in process 0, draws the figures."""
     seconds: dict[str, float] = {}
     init_key, train_key, eval_key, draw_key = jax.random.split(jax.random.key(config.seed), 4)
     history = config.out / runs.HISTORY_FILE

@@ -1,4 +1,4 @@
-"""What experiments measure, of models so simple that it is known; last batches are filled up."""
+"""Measurements of models with known results; the last batch is always incomplete."""
 
 from types import SimpleNamespace
 
@@ -13,9 +13,10 @@ from helpers.small_model import make_data, make_model
 from scipy.stats import norm
 
 import mmvae_jax as mm
-from experiments import measures
+from experiments import measurements
 from experiments.experiment import some_rows
-from mmvae_jax.data.arrays import MultimodalArrays, num_examples
+from mmvae_jax.batch import MultimodalArrays
+from mmvae_jax.data.arrays import num_examples
 from mmvae_jax.metrics.images import ssim
 
 DIM = (12, 12, 1)
@@ -26,41 +27,41 @@ LABELS = np.array([0, 0, 0, 0, 1, 1, 2, 2])
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    """Eight examples are two whole batches and one that lacks an example."""
-    monkeypatch.setattr(measures, "CHUNK", 3)
+    """Splits eight examples into two full batches and an incomplete one."""
+    monkeypatch.setattr(measurements, "CHUNK", 3)
 
 
-class Look(nnx.Module):
-    """Encodes the mean intensity, with next to no noise, plus what a modality is off by."""
+class Mean(nnx.Module):
+    """Encodes the mean intensity plus an offset, with a tiny scale."""
 
-    def __init__(self, off=0.0):
-        self.off = off
+    def __init__(self, offset=0.0):
+        self.offset = offset
 
     def __call__(self, x):
-        mean = x.mean((1, 2, 3)) + self.off
+        mean = x.mean((1, 2, 3)) + self.offset
         loc = jnp.stack([mean, jnp.zeros_like(mean)], axis=1)
         return loc, jnp.full_like(loc, -20.0)
 
 
-class Paint(nnx.Module):
-    """Decodes an image of that intensity, plus what a modality is off by."""
+class Constant(nnx.Module):
+    """Decodes an image of constant intensity, the first latent plus an offset."""
 
-    def __init__(self, off=0.0):
-        self.off = off
+    def __init__(self, offset=0.0):
+        self.offset = offset
 
     def __call__(self, z):
-        return jnp.broadcast_to(z[:, 0, None, None, None] + self.off, (len(z), *DIM))
+        return jnp.broadcast_to(z[:, 0, None, None, None] + self.offset, (len(z), *DIM))
 
 
 class Blank(nnx.Module):
-    """Decodes the same image whatever z."""
+    """Decodes the same image from every z."""
 
     def __call__(self, z):
         return jnp.full((len(z), *DIM), 0.25)
 
 
 class Nearest:
-    """Sees the classes 0, 1 and 2 in the intensities 0, 0.5 and 1."""
+    """Classifies images by intensity: 0, 0.5 and 1 are the classes 0, 1 and 2."""
 
     def predict(self, x):
         seen = np.round(2 * np.asarray(x).mean((1, 2, 3)))
@@ -68,7 +69,7 @@ class Nearest:
 
 
 def picture_model(**networks):
-    """An encoder and a decoder for each modality; z of the prior is standard normal."""
+    """Returns a model from an encoder and a decoder per modality, with a standard normal prior."""
     config = mm.MMVAEConfig(
         input_dims=dict.fromkeys(networks, DIM), latent_dim=2, prior_and_posterior_dist="normal"
     )
@@ -77,13 +78,13 @@ def picture_model(**networks):
 
 
 def class_pictures(labels, *names):
-    """Every pixel says the class."""
+    """Returns images whose intensity is the class / 2."""
     x = np.broadcast_to(labels[:, None, None, None] / 2, (len(labels), *DIM)).astype(np.float32)
     return MultimodalArrays(dict.fromkeys(names, x), labels)
 
 
 def byte_pictures(num, *names):
-    """Random bytes, each example of another brightness."""
+    """Returns images of random bytes, with a different brightness in each example."""
     rng = np.random.default_rng(0)
     data = {
         name: (rng.random((num, *DIM)) * rng.integers(20, 256, (num, 1, 1, 1))).astype(np.uint8)
@@ -92,13 +93,14 @@ def byte_pictures(num, *names):
     return MultimodalArrays(data, np.arange(num) % NUM_CLASSES)
 
 
-def test_coherence_says_what_is_given_and_what_is_generated():
-    """From a everything is one class too high, and so is every b: only class 2 has none above."""
+def test_coherences_of_models_with_offsets(monkeypatch):
+    """Generations from a and all generated b are one class too high, except in class 2."""
+    monkeypatch.setattr(measurements, "CHUNK", 7)  # two batches of examples, 144 of samples
     model = picture_model(
-        a=(Look(off=0.5), Paint()), b=(Look(), Paint(off=0.5)), c=(Look(), Paint())
+        a=(Mean(offset=0.5), Constant()), b=(Mean(), Constant(offset=0.5)), c=(Mean(), Constant())
     )
-    found = measures.measure_coherences(
-        SimpleNamespace(num_classes=NUM_CLASSES, num_samples=3001),
+    found = measurements.measure_coherences(
+        SimpleNamespace(num_classes=NUM_CLASSES, num_samples=1001),
         model,
         class_pictures(LABELS, "a", "b", "c"),
         dict.fromkeys("abc", Nearest()),
@@ -116,19 +118,19 @@ def test_coherence_says_what_is_given_and_what_is_generated():
     assert found["conditional_coherence_by_size"][1] == found["conditional_coherence"]
     # b agrees with a and c where both are 0, 2 z + 1 < 1/2, or 2, 2 z > 3/2; all draws count once.
     share = norm.cdf(-0.25) + norm.sf(0.75)
-    standard_error = np.sqrt(share * (1 - share) / 3001)
+    standard_error = np.sqrt(share * (1 - share) / 1001)
     assert abs(found["joint_coherence"] - share) < 4 * standard_error
-    assert found["joint_coherence"] * 3001 == pytest.approx(round(found["joint_coherence"] * 3001))
+    assert found["joint_coherence"] * 1001 == pytest.approx(round(found["joint_coherence"] * 1001))
 
 
 def test_each_modality_has_its_own_latents():
-    """Half of the pictures in a are of the next class."""
+    """Half of the images in a have the next class."""
     labels = np.arange(90) % NUM_CLASSES
     dataset = class_pictures(labels, "a", "b")
     shown = (labels + np.arange(90) % 2) % NUM_CLASSES
     dataset.data["a"] = class_pictures(shown, "a").data["a"]
-    found = measures.measure_latents(
-        picture_model(a=(Look(), Paint()), b=(Look(), Paint())),
+    found = measurements.measure_latents(
+        picture_model(a=(Mean(), Constant()), b=(Mean(), Constant())),
         class_pictures(labels, "a", "b"),
         dataset,
     )
@@ -137,17 +139,19 @@ def test_each_modality_has_its_own_latents():
     assert found["clustering_accuracy"] == {"a": 0.5, "b": 1.0}
 
 
-def test_an_axis_that_tells_nothing_is_not_active():
-    model = picture_model(a=(Look(), Paint()), b=(Look(), Paint()))
+def test_a_constant_latent_is_not_active():
+    model = picture_model(a=(Mean(), Constant()), b=(Mean(), Constant()))
     dataset = class_pictures(LABELS, "a", "b")
     dataset.data["b"] = np.full_like(dataset.data["a"], 0.3)
-    assert measures.measure_active_units(model, dataset) == {"a": 1, "b": 0}
+    assert measurements.measure_active_units(model, dataset) == {"a": 1, "b": 0}
 
 
 def test_reconstructions_are_compared_with_intensities():
     dataset = byte_pictures(8, "a", "b")
-    model = picture_model(a=(Look(), Paint()), b=(Look(), Blank()))
-    found = measures.measure_reconstructions(model, dataset, jax.random.key(0))["reconstruction"]
+    model = picture_model(a=(Mean(), Constant()), b=(Mean(), Blank()))
+    found = measurements.measure_reconstructions(model, dataset, jax.random.key(0))[
+        "reconstruction"
+    ]
     x = {name: pictures / np.float32(255) for name, pictures in dataset.data.items()}
     shown = {"a": np.broadcast_to(x["a"].mean((1, 2, 3), keepdims=True), x["a"].shape)}
     shown["b"] = np.full_like(x["b"], 0.25)
@@ -158,27 +162,29 @@ def test_reconstructions_are_compared_with_intensities():
         np.testing.assert_allclose(found[name]["ssim"], similarity, atol=1e-3)
 
 
-def test_images_that_are_too_small_have_no_ssim():
+def test_small_images_have_no_ssim():
     dataset = MultimodalArrays({name: np.asarray(x) for name, x in make_data().items()})
-    found = measures.measure_reconstructions(make_model(), dataset, jax.random.key(0))
+    found = measurements.measure_reconstructions(make_model(), dataset, jax.random.key(0))
     assert {name: [*row] for name, row in found["reconstruction"].items()} == {"b": ["mse"]}
 
 
 def frechet(p, q):
-    """Squared distance of normals with the moments of two samples, by the textbook's formula."""
+    """Returns the squared distance of normals with the moments of two samples."""
     p_cov, q_cov = np.cov(p.T), np.cov(q.T)
     roots = np.sqrt(np.linalg.eigvals(p_cov @ q_cov).real.clip(min=0))
     return np.square(p.mean(0) - q.mean(0)).sum() + np.trace(p_cov + q_cov) - 2 * roots.sum()
 
 
-def test_frechet_distances_are_of_the_images_that_count():
+def test_frechet_distances_leave_out_padding(monkeypatch):
+    monkeypatch.setattr(measurements, "CHUNK", 9)
+
     def features(images):
         return np.asarray(images)[:, :2, 0, 0]
 
-    num = 200  # 66 batches of three, and two more
+    num = 200  # 22 batches of nine, and two more
     dataset = byte_pictures(num, "a", "b")
-    model = picture_model(a=(Look(), Paint()), b=(Look(), Blank()))
-    found = measures.measure_frechet(
+    model = picture_model(a=(Mean(), Constant()), b=(Mean(), Blank()))
+    found = measurements.measure_frechet(
         model, dataset, dict.fromkeys("ab", features), jax.random.key(0)
     )
     assert [*found] == ["prior", "a", "b"]
@@ -201,7 +207,7 @@ def test_divergences_are_the_integrals(family):
     model = make_model(prior_and_posterior_dist=family)
     model.prior_log_var.set_value(jnp.array([0.5, -0.3, 0.0, 0.2]))
     data = make_data()
-    found = measures.measure_mean_divergences(
+    found = measurements.measure_mean_divergences(
         model, MultimodalArrays({name: np.asarray(x) for name, x in data.items()})
     )
     density = {"normal": scipy.stats.norm, "laplace_with_softmax": scipy.stats.laplace}[family]
@@ -222,11 +228,11 @@ def test_divergences_are_the_integrals(family):
             np.testing.assert_allclose(value, expected, rtol=1e-4)
 
 
-def test_likelihoods_are_those_of_a_model_that_is_known():
+def test_likelihoods_of_a_linear_gaussian_model():
     case = linear_gaussian(3)
     data = case.sample(13)
     dataset = MultimodalArrays({name: x.astype(np.float32) for name, x in data.items()})
-    found = measures.measure_likelihoods(case.model(), dataset, jax.random.key(0), K=500)
+    found = measurements.measure_likelihoods(case.model(), dataset, jax.random.key(0), K=500)
     assert (found["num_examples"], found["K"]) == (13, 500)
     exact = {"joint": case.log_prob(data, case.names)}
     exact |= {name: case.log_prob(data, [name]) for name in case.names}
@@ -237,7 +243,7 @@ def test_likelihoods_are_those_of_a_model_that_is_known():
         np.testing.assert_allclose(summary["standard_error"], standard_error, rtol=0.1)
 
 
-def test_examples_are_drawn_once_and_for_all():
+def test_drawn_examples_are_always_the_same():
     dataset = byte_pictures(50, "a")
     rows = some_rows(dataset, 20)
     assert len(np.unique(rows)) == 20
@@ -249,4 +255,4 @@ def test_examples_are_drawn_once_and_for_all():
 
 def test_labels_are_needed():
     with pytest.raises(ValueError, match="labels is None"):
-        measures.labels_of(byte_pictures(3, "a")._replace(labels=None))
+        measurements.labels_of(byte_pictures(3, "a")._replace(labels=None))

@@ -1,7 +1,7 @@
-"""What an experiment reports of a trained model.
+"""Measurements of a trained model, the content of ``metrics.json``.
 
-Every function takes complete examples with labels, and gives what JSON can hold: shares in 0 to 1,
-log-likelihoods and divergences in nats per example.
+All functions take complete test examples and return JSON values. Accuracies and coherences are in 0
+to 1; bounds, log-likelihoods and divergences are in nats per example.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -32,27 +32,27 @@ from mmvae_jax.metrics.moments import MeanCovariance, MeanVariance, mean_covaria
 from mmvae_jax.metrics.posteriors import posteriors_of
 from mmvae_jax.metrics.probe import latent_probe, latents_of_experts
 
-#: Examples that go through the networks at a time.
+#: Number of examples per call of the networks.
 CHUNK = 512
 
 Classifiers = Mapping[str, Classifier]
 Features = Callable[..., Float[Array | np.ndarray, "n f"]]
-#: Images of every modality, and which rows count.
-Images = tuple[Mapping[str, Array | np.ndarray], np.ndarray]
+#: Images by modality, and a mask of the rows that are examples.
+MaskedImages = tuple[Mapping[str, Array | np.ndarray], np.ndarray]
 Json = dict[str, Any]
 
 
 def measure(
     config: Experiment, state: mm.TrainState, model: mm.MMVAE, problem: Problem, key: PRNGKeyArray
 ) -> Json:
-    """Returns all that metrics.json says of a model, from the test examples of a problem.
+    """Returns all metrics of a model on the test examples of a problem.
 
     Args:
-      config: how much to measure, and by which classifiers.
-      state: of the model, on a mesh or not.
-      model: the model itself.
-      problem: data.
-      key: randomness.
+      config: settings of the experiment.
+      state: train state, on a mesh or not, for the test bound.
+      model: the model of that state.
+      problem: data of the experiment.
+      key: PRNG key.
     """
     bound_key, reconstruction_key, likelihood_key, gradient_key, *keys = jax.random.split(key, 9)
     classifier_key, coherence_key, frechet_key, inception_key, more_key = keys
@@ -90,7 +90,7 @@ def measure(
 
 
 def classifiers_of(config: Experiment, train: MultimodalArrays, key: PRNGKeyArray) -> Classifiers:
-    """Returns a classifier of each modality: those of a folder, or trained on real examples."""
+    """Returns a classifier per modality, from the config's folder or newly trained."""
     if config.classifiers is not None:
         return load_classifiers(config.classifiers, config.model_config().input_dims)
     labels = labels_of(train)
@@ -108,9 +108,9 @@ def measure_coherences(
     classifiers: Classifiers,
     key: PRNGKeyArray,
 ) -> Json:
-    """Returns the coherence of what is generated from every subset of modalities, and the joint.
+    """Returns coherences of generation from every subset of modalities and from the prior.
 
-    ``conditional_coherence`` is the mean over the ordered pairs of different modalities.
+    ``conditional_coherence`` is the mean over all ordered pairs of different modalities.
     """
     conditional_key, joint_key = jax.random.split(key)
     num_classes = config.num_classes
@@ -140,10 +140,10 @@ def measure_coherences(
 
 
 def measure_latents(model: mm.MMVAE, train: MultimodalArrays, test: MultimodalArrays) -> Json:
-    """Returns what posterior means tell of the class.
+    """Returns probe and clustering accuracies of the posterior means, per modality.
 
-    Protocol: one ``latent_probe`` per modality, fitted to the means of training examples and scored
-    on those of test examples; k-means on the latter, with as many clusters as classes.
+    Each ``latent_probe`` is fitted to training examples and scored on test examples. The clusters
+    of test examples are from k-means, one per class.
     """
     fitted = latents_of_experts(model, train, batch_size=CHUNK)
     scored = latents_of_experts(model, test, batch_size=CHUNK)
@@ -161,7 +161,7 @@ def measure_latents(model: mm.MMVAE, train: MultimodalArrays, test: MultimodalAr
 
 
 def measure_active_units(model: mm.MMVAE, test: MultimodalArrays) -> dict[str, int]:
-    """Returns how many latent axes each modality's posterior means make use of."""
+    """Returns the number of active latent dimensions of each modality's posterior means."""
     spread = measure_posterior_means(model, test, batch_size=CHUNK).experts
     return {
         name: int(active_units(np.asarray(means.variance)).sum()) for name, means in spread.items()
@@ -169,7 +169,7 @@ def measure_active_units(model: mm.MMVAE, test: MultimodalArrays) -> dict[str, i
 
 
 def measure_mean_divergences(model: mm.MMVAE, test: MultimodalArrays) -> Json:
-    """Returns KL(q_m||q_j) and, under the name ``prior``, KL(q_m||p), means over examples."""
+    """Returns KL(q_m||q_j) and, as ``prior``, KL(q_m||p), averaged over examples."""
     config = model.config
     family = config.prior_and_posterior_dist
     loc, scale = model.pz_params
@@ -188,7 +188,7 @@ def measure_mean_divergences(model: mm.MMVAE, test: MultimodalArrays) -> Json:
 
 
 def measure_reconstructions(model: mm.MMVAE, test: MultimodalArrays, key: PRNGKeyArray) -> Json:
-    """Returns MSE and SSIM of images generated from themselves, means over examples."""
+    """Returns mean MSE and SSIM of images reconstructed from their own modality."""
     found: dict[str, Json] = {}
     for name in image_modalities(model.config):
         measures = {"mse": mse}
@@ -208,13 +208,15 @@ def measure_reconstructions(model: mm.MMVAE, test: MultimodalArrays, key: PRNGKe
 def measure_frechet(
     model: mm.MMVAE, test: MultimodalArrays, features: Mapping[str, Features], key: PRNGKeyArray
 ) -> Json:
-    """Returns the Frechet distances of images generated from each modality, and from the prior.
+    """Returns Frechet distances between real images and images generated from each source.
+
+    The sources are the prior and each modality.
 
     Args:
       model: an MMVAE.
       test: real examples.
-      features: an extractor for each modality that is an image.
-      key: randomness.
+      features: feature extractor of each image modality.
+      key: PRNG key.
     """
     config = model.config
     batches = list(eval_batches(test, CHUNK))
@@ -224,7 +226,7 @@ def measure_frechet(
     prior_key, given_key = jax.random.split(key)
     keys = jax.random.split(prior_key, len(batches))
     samples = (mm.generate(model, key, CHUNK) for key in keys)
-    sources: dict[str, Iterable[Images]] = {"prior": zip(samples, rows, strict=True)}
+    sources: dict[str, Iterable[MaskedImages]] = {"prior": zip(samples, rows, strict=True)}
     for given in config.modalities:
         some = generations(model, test, given_key, givens=[(given,)], batch_size=CHUNK)
         sources[given] = ((generated.data, generated.is_given) for generated in some)
@@ -236,9 +238,9 @@ def measure_frechet(
 
 
 def _moments(
-    batches: Iterable[Images], features: Mapping[str, Features]
+    batches: Iterable[MaskedImages], features: Mapping[str, Features]
 ) -> dict[str, MeanCovariance]:
-    """Returns moments of every modality's features, over the rows of batches that count."""
+    """Returns mean and covariance of each modality's features over the selected rows."""
     found: dict[str, MeanCovariance] = {}
     for data, rows in batches:
         for name, extract in features.items():
@@ -250,7 +252,7 @@ def _moments(
 def measure_likelihoods(
     model: mm.MMVAE, test: MultimodalArrays, key: PRNGKeyArray, *, K: int
 ) -> Json:
-    """Returns joint and marginal log-likelihoods with standard errors, in nats per example."""
+    """Returns mean joint and marginal log-likelihoods with their standard errors."""
     found = measure_log_likelihoods(model, test, key, K=K)
 
     def summary(values: MeanVariance) -> Json:
@@ -265,7 +267,7 @@ def measure_likelihoods(
 
 
 def accuracies(classifiers: Classifiers, test: MultimodalArrays) -> dict[str, float]:
-    """Returns each classifier's accuracy on real examples, the ceiling of every coherence."""
+    """Returns each classifier's accuracy on real examples, an upper limit of coherence."""
     return {
         name: classifier.accuracy(test.data[name], labels_of(test))
         for name, classifier in classifiers.items()
@@ -276,18 +278,18 @@ def labels_of(dataset: MultimodalArrays) -> Int[np.ndarray, " n"]:
     """Returns the class of every example.
 
     Raises:
-      ValueError: if it is unknown.
+      ValueError: if the dataset has no labels.
     """
     if dataset.labels is None:
-        raise ValueError("labels is None: coherence and probes need the class of every example")
+        raise ValueError("labels is None: give the class of every example")
     return dataset.labels
 
 
 def image_modalities(config: mm.MMVAEConfig) -> list[str]:
-    """Returns the modalities that are images, by their three axes."""
+    """Returns the modalities with three axes, the images."""
     return [name for name, dim in config.input_dims.items() if len(dim) == 3]
 
 
 def intensities(config: mm.MMVAEConfig, name: str, data: MultimodalArrays) -> Array:
-    """Returns a modality's real examples as a model sees them, bytes as intensities in 0 to 1."""
+    """Returns a modality's examples as the model sees them: bytes become intensities in 0 to 1."""
     return observe(config, Batch({name: data.data[name]}), allow_absent=True).data[name]
