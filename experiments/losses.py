@@ -24,6 +24,7 @@ from experiments.mnist_pairs import MNISTPairsConfig
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import LOSSES
+from mmvae_jax.saving.files import whole_folder
 
 EXPERIMENTS = {"digits": DigitsConfig, "mnist_pairs": MNISTPairsConfig}
 #: Panel titles of the figure by the path of a metric.
@@ -125,11 +126,9 @@ def train_classifiers(experiment: Experiment, data: MultimodalArrays) -> None:
     if folder.exists():
         return
     untrained = dataclasses.replace(experiment, classifiers=None)
-    partial = folder.with_name(f"{folder.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    for name, classifier in classifiers_of(untrained, data, jax.random.key(0)).items():
-        classifier.save(partial / f"{name}.npz")
-    partial.rename(folder)
+    with whole_folder(folder) as partial:
+        for name, classifier in classifiers_of(untrained, data, jax.random.key(0)).items():
+            classifier.save(partial / f"{name}.npz")
 
 
 def draw(found: Sequence[Mapping[str, Any]]) -> Figure:

@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 
 import mmvae_jax as mm
 from experiments.versions import version
-from mmvae_jax.saving.whole_files import write_whole
+from mmvae_jax.saving.files import write_text
 from mmvae_jax.training.checkpoint import Checkpoints
 
 CHECKPOINTS = "checkpoints"
@@ -125,4 +125,4 @@ def provenance() -> dict[str, Any]:
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
     """Writes the content to a file that is never seen half written."""
-    write_whole(file, json.dumps(content, indent=2) + "\n")
+    write_text(file, json.dumps(content, indent=2) + "\n")

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped, UInt8
 from mmvae_jax.batch import AnyBatch, Batch, as_batch
 from mmvae_jax.checks import check_count
 from mmvae_jax.inference import reconstruct
-from mmvae_jax.saving.whole_files import write_whole
+from mmvae_jax.saving.files import write_text
 from mmvae_jax.training.steps import TrainState
 
 Logger: TypeAlias = Callable[[int, Mapping[str, Any], TrainState], None]
@@ -236,7 +236,7 @@ def _forget_from(file: Path, step: int) -> None:
     """Leave of the file what it says of earlier steps."""
     file.parent.mkdir(parents=True, exist_ok=True)
     rows = _rows(file) if file.exists() else []
-    write_whole(file, "".join(f"{line}\n" for line, row in rows if row["step"] < step))
+    write_text(file, "".join(f"{line}\n" for line, row in rows if row["step"] < step))
 
 
 def _rows(file: Path) -> list[tuple[str, dict[str, Any]]]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from mmvae_jax.cli.arguments import RunFolder
 from mmvae_jax.cli.run_folder import CHECKPOINTS
-from mmvae_jax.saving.manifest import damage
-from mmvae_jax.saving.run_config import read_config
+from mmvae_jax.saving.files import damage
 from mmvae_jax.training.checkpoint import Checkpoints
+from mmvae_jax.training.run_settings import read_settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Info:
 
 def look_at(folder: Path) -> dict[str, Any]:
     """Settings and saved steps of a folder of checkpoints."""
-    settings = read_config(folder)
+    settings = read_settings(folder)
     saved = Checkpoints(folder, config=settings, best="eval/loss")
     steps = {}
     for step in saved.steps:

@@ -20,6 +20,7 @@ from mmvae_jax.cli.tables import MASK, read_table
 from mmvae_jax.cli.views import View
 from mmvae_jax.data.arrays import take
 from mmvae_jax.inference import modality_names
+from mmvae_jax.saving.files import whole_file
 
 #: Rows in one call on the device.
 BATCH_SIZE = 256
@@ -83,10 +84,8 @@ class Predict:
                 f"{', '.join(given)}: NaN there, -1 for classes, and False in {MASK}<name>",
                 file=sys.stderr,
             )
-        partial = self.out.with_name(f"{self.out.name}.partial")
-        with partial.open("wb") as file:
+        with whole_file(self.out) as file:
             np.savez(file, allow_pickle=False, **rows)
-        partial.rename(self.out)
         for name in generate:
             print(f"{name}: {rows[name].dtype}{list(rows[name].shape)} in {self.out}")
 

@@ -10,8 +10,8 @@ import mmvae_jax as mm
 from mmvae_jax.cli.networks import Networks
 from mmvae_jax.cli.views import View
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.saving.run_config import CONFIG_FILE, read_config
 from mmvae_jax.training.checkpoint import Checkpoints
+from mmvae_jax.training.run_settings import SETTINGS_FILE, read_settings
 
 CHECKPOINTS, HISTORY_FILE, SUMMARY_FILE = "checkpoints", "history.jsonl", "summary.json"
 
@@ -64,7 +64,7 @@ def open_run(folder: Path) -> Run:
         raise FileNotFoundError(
             f"{folder} holds no folder {CHECKPOINTS!r}: give the --out of mmvae train"
         )
-    found = read_config(checkpoints)
+    found = read_settings(checkpoints)
     try:
         views = {name: View.from_json(view) for name, view in found["run"]["views"].items()}
         networks = found["run"]["networks"]
@@ -76,7 +76,7 @@ def open_run(folder: Path) -> Run:
         )
     except (KeyError, TypeError) as error:
         raise ValueError(
-            f"{checkpoints / CONFIG_FILE} is none of mmvae train ({error!r}): give its --out, or "
+            f"{checkpoints / SETTINGS_FILE} is none of mmvae train ({error!r}): give its --out, or "
             "open other checkpoints with mmvae_jax.load"
         ) from error
 

@@ -23,7 +23,7 @@ from mmvae_jax.cli.tables import read_table
 from mmvae_jax.cli.views import View
 from mmvae_jax.config import LOSSES
 from mmvae_jax.data.arrays import num_examples
-from mmvae_jax.saving.whole_files import write_whole
+from mmvae_jax.saving.files import write_text
 from mmvae_jax.training.loop import FitResult
 from mmvae_jax.training.optimizer import make_optimizer
 
@@ -127,7 +127,7 @@ class Train:
             "num_validation": num_examples(prepared.validation) if prepared.validation else 0,
             "seconds": round(time.perf_counter() - start, 1),
         }
-        write_whole(self.out / run_folder.SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+        write_text(self.out / run_folder.SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
         print("\n".join(f"{name:16} {value}" for name, value in summary.items()))
         print("\n".join(map(str, sorted(self.out.iterdir()))))
 

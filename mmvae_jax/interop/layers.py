@@ -1,4 +1,4 @@
-"""PyTorch's parameters in the layers that hold them here."""
+"""Conversion of PyTorch's parameters, layer by layer."""
 
 import math
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from mmvae_jax.networks.cpu_conv import Conv, ConvTranspose
 
 Shape = tuple[int, ...]
 
-# The axes of a kernel here, in PyTorch's order: [in, out] and [height, width, in, out] here,
-# [out, in], [out, in, height, width] and, where transposed, [in, out, height, width] there.
+# The axes of a kernel here, in PyTorch's order. Here they are [in, out], or [height, width, in,
+# out]; there [out, in], [out, in, height, width] or, transposed, [in, out, height, width].
 TORCH_AXES: Mapping[type[nnx.Module], tuple[int, ...]] = {
     nnx.Linear: (1, 0),
     Conv: (3, 2, 0, 1),
@@ -22,12 +22,12 @@ TORCH_AXES: Mapping[type[nnx.Module], tuple[int, ...]] = {
 
 
 class Layer(NamedTuple):
-    """Where the parameters of a PyTorch layer go.
+    """The layer that holds the parameters of a PyTorch layer.
 
     Attributes:
-      target: the layer here.
+      target: layer of this package.
       reads: (channels, height, width) of the feature map that a dense layer reads flattened.
-      writes: the same of one that it writes flattened.
+      writes: (channels, height, width) of the feature map that a dense layer writes flattened.
     """
 
     target: nnx.Linear | Conv | ConvTranspose
@@ -36,7 +36,7 @@ class Layer(NamedTuple):
 
 
 def torch_shapes(layers: Mapping[str, Layer]) -> dict[str, Shape]:
-    """Names and shapes of PyTorch's parameters for these layers."""
+    """Returns names and shapes of PyTorch's parameters for these layers."""
     shapes = {}
     for path, (target, _, _) in layers.items():
         kernel = target.kernel.shape
@@ -47,14 +47,13 @@ def torch_shapes(layers: Mapping[str, Layer]) -> dict[str, Shape]:
 
 
 def fill(layers: Mapping[str, Layer], params: Mapping[str, np.ndarray]) -> None:
-    """Set the layers' parameters to PyTorch's, of the names and shapes of ``torch_shapes``.
-
-    A transposed convolution's kernel is turned by half a circle: PyTorch adds it at every input,
-    ``y[s i + a] += x[i] w[a]``; here it slides over the inputs with zeros between them.
-    """
+    """Sets the layers' parameters to PyTorch's, of the names and shapes of ``torch_shapes``."""
     for path, (target, reads, writes) in layers.items():
         kernel = params[f"{path}.weight"].transpose(np.argsort(TORCH_AXES[type(target)]))
         if isinstance(target, ConvTranspose):
+            # PyTorch adds the kernel at every input, y[s i + a] += x[i] w[a]. With s - 1 zeros
+            # between the inputs that is y[t] = sum_a x[t - a] w[a], where layers here compute
+            # sum_a x[t + a] w[a].
             kernel = kernel[::-1, ::-1]
         kernel = _channels_last(_channels_last(kernel, 0, reads), 1, writes)
         target.kernel.set_value(jnp.asarray(kernel))
@@ -64,7 +63,7 @@ def fill(layers: Mapping[str, Layer], params: Mapping[str, np.ndarray]) -> None:
 
 
 def _channels_last(x: np.ndarray, axis: int, image: Shape | None) -> np.ndarray:
-    """Reorder an axis that counts the pixels of (channels, height, width): channels fastest."""
+    """Reorders an axis that counts the pixels of (channels, height, width): channels fastest."""
     if image is None:
         return x
     order = np.arange(math.prod(image)).reshape(image).transpose(1, 2, 0)

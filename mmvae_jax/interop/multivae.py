@@ -1,4 +1,4 @@
-"""Trained MMVAEs of MultiVae's, parameter by parameter."""
+"""Import of MMVAEs that MultiVae trained, parameter by parameter."""
 
 import os
 from collections.abc import Mapping
@@ -10,13 +10,12 @@ import numpy as np
 from flax import nnx
 
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.interop.choice import Clues, choose
-from mmvae_jax.interop.files import CONFIG, SOURCE, arrays, pickled_names, read_params
+from mmvae_jax.interop.files import CONFIG, SOURCE, as_arrays, read_params
 from mmvae_jax.interop.layers import fill
-from mmvae_jax.interop.networks import Sizes
+from mmvae_jax.interop.networks import DEFAULTS, NETWORKS, Sizes
 from mmvae_jax.interop.settings import Settings, convert_settings
 from mmvae_jax.model import MMVAE
-from mmvae_jax.saving.run_config import read_config
+from mmvae_jax.saving.files import read_json
 
 PRIOR = "prior"
 
@@ -31,74 +30,73 @@ def load_multivae(
     encoders: Networks | None = None,
     decoders: Networks | None = None,
 ) -> MMVAE:
-    """Make an MMVAE of one that MultiVae 1.0 trained, with its parameters in the networks here.
+    """Loads an MMVAE that MultiVae 1.0 trained, with its parameters in the networks here.
 
         model = load_multivae("my_model")
-        model = load_multivae("my_model", decoders={"text": "CubTextDecoderMLP"})
+        model = load_multivae("my_model", encoders={"m0": "EncoderConvMMNIST"})
         model = load_multivae(theirs.state_dict(), {"input_dims": {"image": (1, 28, 28)}})
 
     On the same noise it has MultiVae's posteriors, log weights and reconstructions, to rounding.
     Channels are last: an image that was ``(1, 28, 28)`` is ``(28, 28, 1)`` in the config and in
-    batches. Files are read as data: JSON, arrays (``model.pt`` by PyTorch with ``weights_only``),
-    and of the pickled networks the names of their classes, without running a pickle.
+    batches. Files are read as data, JSON and arrays (``model.pt`` by PyTorch with
+    ``weights_only``); MultiVae's pickled networks are not read.
 
     Args:
       source: the folder that MultiVae's ``model.save`` wrote (``model_config.json`` and
         ``model.pt``, or in its place ``model.npz`` with the same arrays), or a state dict of
-        arrays or PyTorch's tensors.
-      config: fields of MultiVae's config, by its names and with its order of channels; needed
-        with a state dict, and in place of the folder's where there is one.
-      encoders: for modalities with a network of their own, the name of its class in MultiVae, or
-        an NNX module that holds its parameters. Left out, the class is the one of those known
-        whose parameters fit and whose name the pickled networks hold.
-      decoders: the same of decoders.
+        arrays or PyTorch tensors.
+      config: fields of MultiVae's config, by its names and with its order of channels. Needed
+        with a state dict; with a folder they replace the fields of its file.
+      encoders: for a model that was given encoders, the name of each one's class in MultiVae
+        (a key of ``mmvae_jax.interop.networks.NETWORKS["encoders"]``), or an NNX module that
+        holds its parameters. Other models have MultiVae's default, ``Encoder_VAE_MLP``.
+      decoders: the classes of decoders, likewise. The default is ``Decoder_AE_MLP``.
 
     Raises:
       FileNotFoundError: if a file is missing.
       ImportError: if PyTorch is missing for ``model.pt``.
       ValueError: for settings, networks and parameters that cannot be converted exactly, naming
-        what is wrong and the fix.
+        the value and the fix.
     """
-    folder, fields, state = _read(source, config)
+    fields, state = _read(source, config)
     settings = convert_settings(fields)
-    parts = _parts(arrays(state), settings.config)
-    model = MMVAE(
-        settings.config,
-        _networks("encoders", parts, settings, encoders, folder),
-        _networks("decoders", parts, settings, decoders, folder),
-        rngs=nnx.Rngs(0),
-    )
+    parts = _parts(as_arrays(state), settings.config)
+    networks = {
+        side: _networks(side, parts, settings, dict(given or {}))
+        for side, given in (("encoders", encoders), ("decoders", decoders))
+    }
+    model = MMVAE(settings.config, **networks, rngs=nnx.Rngs(0))
     model.prior_log_var.set_value(jnp.asarray(_prior_log_var(parts[PRIOR], settings.config)))
     return model
 
 
 def _read(
     source: str | os.PathLike | Mapping[str, Any], config: Mapping[str, Any] | None
-) -> tuple[Path | None, dict[str, Any], Mapping[str, Any]]:
-    """The folder if there is one, the fields of MultiVae's config and the state dict."""
+) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Returns the fields of MultiVae's config and the state dict."""
     if not isinstance(source, Mapping):
         folder = Path(source)
-        fields = read_config(folder, CONFIG, source=SOURCE)
-        return folder, {**fields, **(config or {})}, read_params(folder)
+        fields = read_json(folder / CONFIG, source=SOURCE)
+        return {**fields, **(config or {})}, read_params(folder)
     if config is None:
         raise ValueError(
-            "config is None, but a state dict says nothing of the settings: give the fields of "
-            "MultiVae's model_config.json"
+            "config is None, but a state dict holds no settings: give the fields of MultiVae's "
+            "model_config.json"
         )
-    return None, dict(config), source
+    return dict(config), source
 
 
 def _parts(params: Params, config: MMVAEConfig) -> dict[str, dict[str, np.ndarray]]:
-    """The parameters of each network, ``encoders.image``, and of the prior, by their names there.
+    """Returns the parameters of each network, as in ``encoders.image``, and of the prior.
 
     Raises:
       ValueError: if there are others.
     """
-    paths = [f"{side}.{name}" for side in ("encoders", "decoders") for name in config.modalities]
+    paths = [f"{side}.{name}" for side in NETWORKS for name in config.modalities]
     parts = {path: {} for path in (*paths, PRIOR)}
     for name, x in params.items():
         side, _, rest = name.partition(".")
-        modality, _, own = rest.partition(".")
+        modality, _, inner = rest.partition(".")
         path = f"{side}.{modality}" if rest else PRIOR
         if path not in parts:
             raise ValueError(
@@ -106,35 +104,43 @@ def _parts(params: Params, config: MMVAEConfig) -> dict[str, dict[str, np.ndarra
                 f"{list(config.modalities)}: give a model that MultiVae 1.0 saved, and all of its "
                 "modalities"
             )
-        parts[path][own or name] = x
+        parts[path][inner or name] = x
     return parts
 
 
 def _networks(
-    side: str,
-    parts: Mapping[str, Params],
-    settings: Settings,
-    given: Networks | None,
-    folder: Path | None,
+    side: str, parts: Mapping[str, Params], settings: Settings, given: dict[str, Any]
 ) -> dict[str, Any]:
-    """Networks with their parameters, of all modalities; those given as modules as they are."""
-    config, is_custom = settings.config, side in settings.custom
-    pickled = pickled_names(folder, side) if folder and is_custom else None
-    networks: dict[str, Any] = dict(given or {})
+    """Returns the networks of all modalities with their parameters; given modules as they are."""
+    config, known = settings.config, NETWORKS[side]
+    if side not in settings.custom:
+        given = dict.fromkeys(config.modalities, DEFAULTS[side]) | given
     for name, dim in config.input_dims.items():
-        if isinstance(networks.get(name), nnx.Module):
+        kind = given.get(name)
+        if isinstance(kind, nnx.Module):
             continue
+        is_kind = f"{side}[{name!r}] is {kind!r}"
+        choices = (
+            f"the class that MultiVae was given, {side}={{{name!r}: class}}, one of {list(known)}; "
+            "or an NNX module that holds the parameters"
+        )
+        if kind is None or kind not in known:
+            raise ValueError(f"{is_kind}: give {choices}")
         params = parts[f"{side}.{name}"]
-        clues = Clues(side, name, networks.get(name), is_custom, pickled)
         sizes = Sizes(dim, settings.images.get(name), config.latent_dim)
-        network = choose(clues, {own: x.shape for own, x in params.items()}, sizes)
+        network = known[kind](sizes, frozenset(params))
+        if found := network.differences(sizes, {path: x.shape for path, x in params.items()}):
+            raise ValueError(
+                f"{is_kind}, but its parameters have {len(found)} differences, such as "
+                f"{'; '.join(found[:3])}: give {choices}"
+            )
         fill(network.layers, params)
-        networks[name] = network.module
-    return networks
+        given[name] = network.module
+    return given
 
 
 def _prior_log_var(params: Params, config: MMVAEConfig) -> np.ndarray:
-    """The prior's raw scale ``[d]``; its location has to be 0, where it is here."""
+    """Returns the prior's raw scale ``[d]``, after checking that its location is 0, as here."""
     shape = (1, config.latent_dim)
     found = {name: x.shape for name, x in params.items()}
     if found != {"prior_mean": shape, "prior_log_var": shape}:
@@ -145,7 +151,7 @@ def _prior_log_var(params: Params, config: MMVAEConfig) -> np.ndarray:
         )
     if params["prior_mean"].any():
         raise ValueError(
-            f"prior_mean is {params['prior_mean'].tolist()}: a prior whose location is not 0 is "
-            "not converted; MultiVae 1.0 trains none"
+            f"prior_mean is {params['prior_mean'].tolist()}: only a prior of location 0 is "
+            "converted; MultiVae 1.0 trains no other"
         )
     return params["prior_log_var"][0]

@@ -1,11 +1,16 @@
-"""Which network here is which of MultiVae's, and which layer of it is which."""
+"""MultiVae's network classes, the networks here that compute the same, and their layers.
+
+Some classes have no counterpart, and their models cannot be converted: the residual networks for
+PolyMNIST (``EncoderResnetMMNIST``, ``DecoderResnetMMNIST``), whose blocks apply the activation
+after each convolution and not before it, and the networks for CUB other than ``CubTextDecoderMLP``.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from flax import nnx
 
-from mmvae_jax.interop.layers import Layer, Shape
+from mmvae_jax.interop.layers import Layer, Shape, torch_shapes
 from mmvae_jax.interop.polymnist import PolyMNISTDenseEncoder
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.polymnist import PolyMNISTDecoder, PolyMNISTEncoder
@@ -17,7 +22,7 @@ FEATURE_MAP = (FEATURES[-1], *GRID)  # between the convolutions and dense layers
 
 
 class Sizes(NamedTuple):
-    """What the networks of one modality are made for.
+    """Shapes that the networks of one modality are made for.
 
     Attributes:
       dim: shape of an example, channels last.
@@ -34,22 +39,35 @@ class Network(NamedTuple):
     """A network whose parameters are still to be filled in.
 
     Attributes:
-      module: with shapes in place of parameters.
-      layers: where the parameters go, by the path of the PyTorch layer.
-      image: (channels, height, width) that it is made for; None if that is up to the parameters.
+      module: network with shapes in place of parameters.
+      layers: layers that hold the parameters, by path of the PyTorch layer.
+      image: (channels, height, width) that the network is made for; None for any shape.
     """
 
     module: nnx.Module
     layers: Mapping[str, Layer]
     image: Shape | None = None
 
+    def differences(self, sizes: Sizes, found: Mapping[str, Shape]) -> list[str]:
+        """Returns the differences between the network and an image and PyTorch's parameters."""
+        expected = torch_shapes(self.layers)
+        differing = [
+            f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'none')}"
+            for name in {**expected, **found}
+            if found.get(name) != expected.get(name)
+        ]
+        if self.image not in (None, sizes.image):
+            differing.append(f"input_dims is {sizes.image or sizes.dim}, expected {self.image}")
+        return differing
+
 
 def _abstract(network: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """The module with shapes in place of parameters."""
+    """Returns the module with shapes in place of parameters."""
     return nnx.eval_shape(lambda: network(*args, **options, rngs=nnx.Rngs(0)))
 
 
 def _mlp_encoder(sizes: Sizes, names: frozenset[str]) -> Network:
+    # Names such as layers.1.0.weight give the number of hidden layers.
     depth = sum(name.startswith("layers.") and name.endswith(".weight") for name in names)
     hidden = (WIDTH,) * max(depth, 1)
     module = _abstract(MLPEncoder, sizes.dim, sizes.latent_dim, hidden=hidden)
@@ -103,11 +121,11 @@ def _polymnist_decoder(sizes: Sizes, names: frozenset[str]) -> Network:
 
 
 def _every_second(path: str, layers: Any) -> dict[str, Layer]:
-    """Layers of a PyTorch Sequential that have an activation each between them."""
+    """Returns the layers of a PyTorch Sequential that has an activation after each."""
     return {f"{path}.{2 * i}": Layer(layer) for i, layer in enumerate(layers)}
 
 
-# By side and name of MultiVae's class. Names of parameters say how deep a network is.
+#: Functions of sizes and parameter names that make a network, by side and MultiVae's class.
 NETWORKS: Mapping[str, Mapping[str, Callable[[Sizes, frozenset[str]], Network]]] = {
     "encoders": {
         "Encoder_VAE_MLP": _mlp_encoder,
@@ -123,20 +141,5 @@ NETWORKS: Mapping[str, Mapping[str, Callable[[Sizes, frozenset[str]], Network]]]
     },
 }
 
-# What MultiVae uses where it was given no networks.
+#: Classes that MultiVae uses for a model that was given no networks.
 DEFAULTS: Mapping[str, str] = {"encoders": "Encoder_VAE_MLP", "decoders": "Decoder_AE_MLP"}
-
-_RESNET = (
-    "its residual blocks apply the activation after each convolution, those of "
-    "mmvae_jax.networks.resnet, like the code of MMVAE+, before"
-)
-_CUB = "mmvae_jax.networks.cub has the paper's convolutions for CUB instead"
-
-# Networks of MultiVae's without a counterpart here, and why.
-REFUSED: Mapping[str, str] = {
-    "EncoderResnetMMNIST": _RESNET,
-    "DecoderResnetMMNIST": _RESNET,
-    "CUB_Resnet_Encoder": _CUB,
-    "CUB_Resnet_Decoder": _CUB,
-    "CubTextEncoder": _CUB,
-}

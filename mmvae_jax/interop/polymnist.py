@@ -1,4 +1,4 @@
-"""MultiVae's first encoder for PolyMNIST, which the package itself does not use."""
+"""MultiVae's first encoder for PolyMNIST, which only models from MultiVae have."""
 
 import itertools
 import math
@@ -21,11 +21,12 @@ class PolyMNISTDenseEncoder(nnx.Module):
         Linear(2048, d), ReLU
         Linear(d, d) for loc, Linear(d, d) for log_var
 
-    ``mmvae_jax.networks.polymnist.PolyMNISTEncoder`` has no dense layer; its heads see the image.
+    ``mmvae_jax.networks.polymnist.PolyMNISTEncoder`` has no dense layer; its heads see the feature
+    map.
 
     Args:
       latent_dim: size d of the latent.
-      bias: whether the heads have one.
+      bias: True for heads with a bias.
       rngs: source of the initial parameters.
     """
 
@@ -40,7 +41,7 @@ class PolyMNISTDenseEncoder(nnx.Module):
         )
 
     def __call__(self, x: Float[Array, "n 28 28 3"]) -> EncoderOutput:
-        """Location and raw scale of the posterior."""
+        """Returns location and raw scale of the posterior."""
         h = x
         for conv in self.convs:
             h = jax.nn.relu(conv(h))

@@ -1,4 +1,4 @@
-"""MultiVae's settings of an MMVAE as settings here."""
+"""Conversion of MultiVae's settings of an MMVAE."""
 
 import dataclasses
 import warnings
@@ -8,18 +8,12 @@ from typing import Any, NamedTuple
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.interop.layers import Shape
 
-# Strings that MultiVae, by pydantic, takes for booleans: bool("False") is True.
-BOOLEANS: Mapping[str, bool] = {
-    **dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True),
-    **dict.fromkeys(("false", "f", "no", "n", "off", "0"), False),
-}
-
 
 class Settings(NamedTuple):
-    """Settings of a model of MultiVae's.
+    """The settings of a MultiVae model.
 
     Attributes:
-      config: here, with channels last.
+      config: config of this package, with channels last.
       images: (channels, height, width) of the modalities that are images.
       custom: ``encoders`` or ``decoders`` or both, where MultiVae's defaults were not used.
     """
@@ -30,19 +24,16 @@ class Settings(NamedTuple):
 
 
 def convert_settings(fields: Mapping[str, Any]) -> Settings:
-    """Convert the fields of a ``model_config.json``.
+    """Converts the fields of a ``model_config.json``.
 
-    Three axes count as an image's (channels, height, width), but for categorical modalities.
+    Three axes count as an image's (channels, height, width), except in categorical modalities.
 
     Raises:
       ValueError: naming the field, its value and the fix.
     """
     _check_fields(fields)
-    converted = {name: fields[name] for name in _known() if name in fields}
-    for name in ("learn_prior", "uses_likelihood_rescaling"):
-        if isinstance(value := converted.get(name), str) and value.lower() in BOOLEANS:
-            converted[name] = BOOLEANS[value.lower()]
-    _leave_out_what_multivae_ignores(converted)
+    converted = {name: fields[name] for name in _field_names() if name in fields}
+    _remove_ignored(converted)
     likelihoods = converted.get("decoders_dist") or {}
     images, dims = {}, {}
     for name, dim in fields["input_dims"].items():
@@ -55,21 +46,19 @@ def convert_settings(fields: Mapping[str, Any]) -> Settings:
     return Settings(config, images, frozenset(fields.get("custom_architectures") or ()))
 
 
-def _known() -> list[str]:
+def _field_names() -> list[str]:
     return [field.name for field in dataclasses.fields(MMVAEConfig)]
 
 
 def _check_fields(fields: Mapping[str, Any]) -> None:
     name = fields.get("name", "MMVAEConfig")
     if name != "MMVAEConfig":
-        raise ValueError(
-            f"name is {name!r}: this is no MMVAE of MultiVae's, and no other model is converted"
-        )
-    unknown = sorted(set(fields) - {*_known(), "name", "custom_architectures"})
+        raise ValueError(f"name is {name!r}: give an MMVAE; no other model is converted")
+    unknown = sorted(set(fields) - {*_field_names(), "name", "custom_architectures"})
     if unknown:
         raise ValueError(
             f"the config has the fields {unknown}, which MultiVae 1.0 does not know: leave them "
-            "out, or give their values under the names of now"
+            "out, or give their values under the names of version 1.0"
         )
     if not isinstance(fields.get("input_dims"), Mapping):
         raise ValueError(
@@ -78,18 +67,18 @@ def _check_fields(fields: Mapping[str, Any]) -> None:
         )
 
 
-def _leave_out_what_multivae_ignores(fields: dict[str, Any]) -> None:
-    """Set beta to 1 and drop factors that are not used: so the model was trained."""
+def _remove_ignored(fields: dict[str, Any]) -> None:
+    """Removes settings that MultiVae accepts and does not train with."""
     if fields.pop("beta", 1) != 1:
         warnings.warn(
             "MultiVae's MMVAE accepts beta and ignores it: the model was trained with beta = 1, "
-            "which it has here",
+            "and has that here",
             stacklevel=4,
         )
     if fields.get("rescale_factors") and not fields.get("uses_likelihood_rescaling"):
         del fields["rescale_factors"]
         warnings.warn(
             "MultiVae ignores rescale_factors without uses_likelihood_rescaling: the model was "
-            "trained without, and has none here",
+            "trained without factors, and has none here",
             stacklevel=4,
         )

@@ -19,6 +19,7 @@ from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.sources import Column
 from mmvae_jax.metrics.classifier_networks import NETWORKS, Dim, choose
+from mmvae_jax.saving.files import whole_file
 
 #: What a saved classifier says that it is.
 FORMAT = "mmvae_jax.classifier.2"
@@ -70,11 +71,9 @@ class Classifier:
         leaves = jax.tree.leaves_with_path(self.params)
         arrays = {jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in leaves}
         described = {"format": FORMAT, "network": self.network, "input_dim": self.input_dim}
-        partial = Path(f"{os.fspath(path)}.partial")
-        with partial.open("wb") as file:
-            settings = np.array(json.dumps(described))
+        settings = np.array(json.dumps(described))
+        with whole_file(Path(path)) as file:
             np.savez(file, allow_pickle=False, settings=settings, **jax.device_get(arrays))
-        partial.replace(path)
 
     def _in_chunks(self, compute: Callable[..., Array], x: Column) -> Any:
         if x.shape[1:] != self.input_dim:

@@ -1,7 +1,6 @@
-"""Model cards: what people want to know of a model before they load it, in Markdown."""
+"""Model cards: a summary of a model in Markdown, to be read before it is loaded."""
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,9 +11,43 @@ from flax import nnx
 from mmvae_jax.config import LOSSES, MMVAEConfig
 from mmvae_jax.model import MMVAE
 
-TAGS = ("jax", "flax", "mmvae", "multimodal", "variational-autoencoder")
+CARD = """\
+---
+library_name: mmvae_jax
+{license}tags:
+- jax
+- flax
+- mmvae
+- multimodal
+- variational-autoencoder
+---
 
-Rows = Iterator[tuple[Any, ...]]
+# MMVAE of {modalities}
+
+A mixture-of-experts multimodal variational autoencoder \
+([Shi et al. 2019](https://arxiv.org/abs/1911.03393)) with {num_parameters:,} parameters, made \
+with mmvae_jax.
+
+{networks}
+
+{settings}
+
+## Load it
+
+```python
+import jax
+import mmvae_jax as mm
+
+model = mm.from_pretrained({arguments})
+x = mm.generate(model, jax.random.key(0), 16)  # {{modality: [16, *shape]}}
+```
+"""
+CUSTOM = """
+Give new modules of the classes above, made as for training, with any parameters: the model's \
+parameters replace them.
+"""
+
+Table = Iterator[tuple[Any, ...]]
 
 
 def model_card(
@@ -25,56 +58,50 @@ def model_card(
     metrics: Mapping[str, Any] | None = None,
     license: str | None = None,
 ) -> str:
-    """Markdown for people, under the lines of YAML that the Hugging Face Hub reads.
+    """Returns the card: Markdown, below the lines of YAML that the Hugging Face Hub reads.
+
+    It is written without huggingface_hub, so that saving does not need it.
 
     Args:
       model: an MMVAE.
-      name: what to load it by.
-      networks: ``{"encoders": {modality: class}, "decoders": ...}`` of those that whoever loads
-        it must give.
-      metrics: values by name, which mappings may group.
-      license: an identifier, such as ``"apache-2.0"``.
+      name: folder or repository to load the model from.
+      networks: ``{"encoders": {modality: class}, "decoders": ...}`` of the custom networks, which
+        whoever loads the model gives.
+      metrics: values by name, in nested mappings if need be.
+      license: identifier, such as ``"apache-2.0"``.
     """
     config = model.config
-    sizes = [math.prod(x.shape) for x in jax.tree.leaves(nnx.state(model, nnx.Param))]
-    parts = [
-        _front_matter(license),
-        f"# MMVAE of {', '.join(config.modalities)}",
-        "A mixture-of-experts multimodal variational autoencoder "
-        f"([Shi et al. 2019](https://arxiv.org/abs/1911.03393)) with {sum(sizes):,} parameters, "
-        "made with mmvae_jax.",
-        _table(("modality", "shape", "likelihood", "encoder", "decoder"), _modalities(model)),
-        _table(("setting", "value"), _settings(config)),
-        "## Load it",
-        _loading(name, networks),
-    ]
+    card = CARD.format(
+        # A string in JSON is one in YAML, whatever its characters.
+        license="" if license is None else f"license: {json.dumps(license, ensure_ascii=False)}\n",
+        modalities=", ".join(config.modalities),
+        num_parameters=sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param))),
+        networks=_table(("modality", "shape", "likelihood", "encoder", "decoder"), _rows_of(model)),
+        settings=_table(("setting", "value"), _settings(config)),
+        arguments=", ".join([json.dumps(name), *_arguments(networks)]),
+    )
+    if any(networks.values()):
+        card += CUSTOM
     if metrics:
-        parts += ["## Metrics", _table(("metric", "value"), _flat(metrics))]
-    return "\n\n".join(parts) + "\n"
+        card += f"\n## Metrics\n\n{_table(('metric', 'value'), _flat(metrics))}\n"
+    return card
 
 
 def class_path(x: Any) -> str:
-    """Name of an object's class, with its module."""
+    """Returns the name of an object's class, with its module."""
     return f"{type(x).__module__}.{type(x).__qualname__}"
 
 
-def _front_matter(license: str | None) -> str:
-    # A string in JSON is one in YAML, whatever it holds.
-    told = [] if license is None else [f"license: {json.dumps(license, ensure_ascii=False)}"]
-    tags = [f"- {tag}" for tag in TAGS]
-    return "\n".join(["---", "library_name: mmvae_jax", *told, "tags:", *tags, "---"])
-
-
-def _modalities(model: MMVAE) -> Rows:
-    config = model.config
-    for name, dim in config.input_dims.items():
-        likelihood, params = config.likelihood(name)
-        told = [likelihood, *(f"{param} {value:g}" for param, value in params.items())]
+def _rows_of(model: MMVAE) -> Table:
+    """Yields a row for each modality."""
+    for name, dim in model.config.input_dims.items():
+        likelihood, params = model.config.likelihood(name)
+        described = [str(likelihood), *(f"{param} {value:g}" for param, value in params.items())]
         networks = (class_path(model.encoders[name]), class_path(model.decoders[name]))
-        yield name, " x ".join(map(str, dim)), ", ".join(map(str, told)), *networks
+        yield name, " x ".join(map(str, dim)), ", ".join(described), *networks
 
 
-def _settings(config: MMVAEConfig) -> Rows:
+def _settings(config: MMVAEConfig) -> Table:
     bound, estimator = LOSSES[config.loss]
     yield "latent size", config.latent_dim
     yield "posteriors and prior", config.prior_and_posterior_dist
@@ -87,34 +114,16 @@ def _settings(config: MMVAEConfig) -> Rows:
         yield "likelihoods times", ", ".join(f"{name} {factor:.6g}" for name, factor in factors)
 
 
-def _loading(name: str, own: Mapping[str, Mapping[str, str]]) -> str:
-    given = {
-        field: ", ".join(
-            f"{json.dumps(m)}: {kind.rpartition('.')[2]}(...)" for m, kind in kinds.items()
-        )
-        for field, kinds in own.items()
-        if kinds
-    }
-    arguments = [json.dumps(name), *(f"{field}={{{text}}}" for field, text in given.items())]
-    lines = [
-        "```python",
-        "import jax",
-        "import mmvae_jax as mm",
-        "",
-        f"model = mm.from_pretrained({', '.join(arguments)})",
-        "x = mm.generate(model, jax.random.key(0), 16)  # {modality: [16, *shape]}",
-        "```",
-    ]
-    if given:
-        lines += [
-            "",
-            f"In {' and '.join(given)} go new modules of the classes above, made as for training, "
-            "with any parameters: those of the model take their places.",
-        ]
-    return "\n".join(lines)
+def _arguments(networks: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Yields the arguments of ``from_pretrained`` for custom networks."""
+    for field, kinds in networks.items():
+        if kinds:
+            classes = {m: kind.rpartition(".")[2] for m, kind in kinds.items()}
+            modules = ", ".join(f"{json.dumps(m)}: {kind}(...)" for m, kind in classes.items())
+            yield f"{field}={{{modules}}}"
 
 
-def _flat(metrics: Mapping[str, Any], prefix: str = "") -> Rows:
+def _flat(metrics: Mapping[str, Any], prefix: str = "") -> Table:
     for name, value in metrics.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name} / ")
@@ -122,7 +131,7 @@ def _flat(metrics: Mapping[str, Any], prefix: str = "") -> Rows:
             yield f"{prefix}{name}", value
 
 
-def _table(header: tuple[str, ...], rows: Rows) -> str:
+def _table(header: tuple[str, ...], rows: Table) -> str:
     lines = [header, ("---",) * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 

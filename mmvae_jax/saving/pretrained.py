@@ -1,36 +1,33 @@
-"""Models to share: saved in a folder of their own, or on the Hugging Face Hub, and loaded again."""
+"""Models to share: saved in a folder or on the Hugging Face Hub, and loaded again."""
 
-import contextlib
 import os
 import re
-import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Dtype
 
 from mmvae_jax.model import MMVAE, Modules
-from mmvae_jax.saving.run_config import CONFIG_FILE
+from mmvae_jax.saving.files import present, whole_folder
+from mmvae_jax.saving.named_arrays import split_model
 from mmvae_jax.saving.saved_model import (
+    CONFIG_FILE,
     FILES,
     WEIGHTS_FILE,
+    Networks,
     Saved,
-    abstract_model,
-    check_arrays,
-    contents_of,
-    named,
+    default_networks,
     read_config,
     read_weights,
-    split,
+    write_model,
 )
 
-#: "name" or "owner/name"; whatever else is given can only be a folder.
+#: "name" or "owner/name"; any other text can only be a folder.
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
@@ -42,25 +39,25 @@ def save_pretrained(
     license: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a model into a folder of its own, for ``from_pretrained`` to read.
+    """Writes a model into a folder, for ``from_pretrained`` to read.
 
-        <folder>/config.json          settings; names, types and shapes of the arrays
+        <folder>/config.json          settings
         <folder>/model.safetensors    parameters and other variables, each once, by path in the
                                       model, such as ``encoders.image.hidden.0.kernel``
         <folder>/README.md            a model card
 
-    Nothing is pickled. Random streams stay behind: they belong to the networks that
-    ``from_pretrained`` is given. With several processes, take ``state.model()`` on all of them and
-    save it on the first.
+    Nothing is pickled. The state of random streams is not saved: it belongs to the networks that
+    ``from_pretrained`` is given. With several processes, call ``state.model()`` on all of them and
+    save the model on the first.
 
     Args:
       model: an MMVAE; its arrays may lie on several devices of this process.
-      folder: new or empty; it appears with all its files or not at all.
-      metrics: for the card: values by name, which mappings may group, such as the content of an
-        experiment's ``metrics.json``.
-      license: for the card, an identifier such as ``"apache-2.0"``.
-      overwrite: replace a model that is saved there. Until the new one is there the old one stays
-        whole, in its place or beside it as ``.<name>.replaced``, where it is found, too.
+      folder: new or empty folder; it appears with all its files or not at all.
+      metrics: values by name for the card, in nested mappings if need be, such as the content of
+        an experiment's ``metrics.json``.
+      license: identifier for the card, such as ``"apache-2.0"``.
+      overwrite: True to replace a saved model. It stays whole until the new one is there: in its
+        place, or as ``.<name>.replaced`` beside it, where ``from_pretrained`` finds it, too.
 
     Returns:
       The folder.
@@ -75,12 +72,9 @@ def save_pretrained(
     ['README.md', 'config.json', 'model.safetensors']
     """
     place = Path(folder).resolve()
-    _take_back(place)
-    _check_place(place, overwrite=overwrite)
-    contents = contents_of(model, place.name, metrics=metrics, license=license)
-    with _whole_folder(place) as partial:
-        for name, content in contents.items():
-            (partial / name).write_bytes(content)
+    _check_place(present(place), overwrite=overwrite)
+    with whole_folder(place) as partial:
+        write_model(partial, model, place.name, metrics=metrics, license=license)
     return Path(folder)
 
 
@@ -92,24 +86,23 @@ def from_pretrained(
     revision: str | None = None,
     dtype: Dtype | None = None,
 ) -> MMVAE:
-    """The model of a folder of ``save_pretrained``, or of a repository of ``push_to_hub``.
+    """Loads a model from a folder of ``save_pretrained`` or a repository of ``push_to_hub``.
 
-    Names and shapes are checked before anything is computed. Parameters have the types that they
-    were saved in. Only arrays and JSON are read, never code.
+    Only arrays and JSON are read, never code. Parameters have the types that they were saved in.
 
     Args:
       folder_or_id: a folder, or else the id of a repository on the Hugging Face Hub, which is
-        downloaded once; what is in its cache is found without a network.
+        downloaded once and then found in its cache without a network.
       encoders: modules of the architecture that was saved, with any parameters, for modalities
         whose encoder is not the default; they stay as they are.
-      decoders: the same of decoders.
+      decoders: modules of the architecture that was saved, likewise.
       revision: branch, tag or commit of the repository.
-      dtype: that the default networks compute in; as when they were saved if left out.
+      dtype: type that the default networks compute in; by default the one that was saved.
 
     Raises:
       FileNotFoundError: if there is no such folder, or it lacks a file.
       ImportError: if the hub is needed and huggingface_hub is missing.
-      OSError: of huggingface_hub, if it cannot get the repository.
+      OSError: from huggingface_hub, if it cannot get the repository.
       ValueError: if the files are not those that were written, or the networks not those that
         were saved; the message names the file or the arrays.
 
@@ -121,12 +114,12 @@ def from_pretrained(
     saved = read_config(folder)
     given = {"encoders": dict(encoders or {}), "decoders": dict(decoders or {})}
     _check_given(folder, saved, given)
-    graphdef, streams, arrays = split(_skeleton(saved, given, dtype))
-    names = named(arrays)
-    check_arrays(folder, saved, names)
-    found = read_weights(folder, saved)
-    restored = jax.tree.unflatten(jax.tree.structure(arrays), [found[name] for name in names])
-    return nnx.merge(graphdef, streams, restored, copy=True)
+    if dtype is None and saved.dtype is not None:
+        dtype = jnp.dtype(saved.dtype)
+    default = default_networks(saved.config, dtype)
+    networks = {field: default[field] | given[field] for field in default}
+    arrays, merge = split_model(MMVAE(saved.config, **networks, rngs=nnx.Rngs(0)))
+    return merge(read_weights(folder, saved, arrays))
 
 
 def push_to_hub(
@@ -137,23 +130,23 @@ def push_to_hub(
     license: str | None = None,
     private: bool = False,
 ) -> str:
-    """Upload what ``save_pretrained`` writes to the Hugging Face Hub, in one commit.
+    """Uploads the files of ``save_pretrained`` to the Hugging Face Hub, in one commit.
 
     The token is that of ``hf auth login`` or ``$HF_TOKEN``. Other files of the repository stay.
 
     Args:
       model: an MMVAE.
-      repo_id: ``"owner/name"``; made if there is no such repository.
-      metrics: as for ``save_pretrained``.
-      license: as for ``save_pretrained``.
-      private: whether a repository that is made is hidden from others.
+      repo_id: repository, ``"owner/name"``; created if it does not exist.
+      metrics: values for the card, as in ``save_pretrained``.
+      license: identifier for the card, as in ``save_pretrained``.
+      private: True to hide a repository that is created from others.
 
     Returns:
       The address of the repository.
 
     Raises:
       ImportError: if huggingface_hub is missing.
-      OSError: of huggingface_hub, if it cannot make the repository or upload.
+      OSError: from huggingface_hub, if it cannot create the repository or upload.
       ValueError: as ``save_pretrained``, or if ``repo_id`` names no owner.
 
     >>> mm.push_to_hub(model, "owner/sounds", private=True)  # doctest: +SKIP
@@ -162,20 +155,18 @@ def push_to_hub(
     if repo_id.count("/") != 1:
         raise ValueError(f"repo_id is {repo_id!r}: give 'owner/name'")
     hub = _hub()
-    contents = contents_of(model, repo_id, metrics=metrics, license=license)
     with tempfile.TemporaryDirectory() as folder:
-        for name, content in contents.items():
-            Path(folder, name).write_bytes(content)
+        write_model(Path(folder), model, repo_id, metrics=metrics, license=license)
         address = hub.create_repo(repo_id, private=private, exist_ok=True)
         hub.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload the model")
     return str(address)
 
 
-def _check_given(folder: Path, saved: Saved, given: Mapping[str, Modules]) -> None:
+def _check_given(folder: Path, saved: Saved, given: Networks) -> None:
     missing = [
         f"  {field}[{name!r}]: {kind}"
-        for field, own in saved.networks.items()
-        for name, kind in own.items()
+        for field, custom in saved.networks.items()
+        for name, kind in custom.items()
         if name not in given[field]
     ]
     if missing:
@@ -187,27 +178,16 @@ def _check_given(folder: Path, saved: Saved, given: Mapping[str, Modules]) -> No
         )
 
 
-def _skeleton(saved: Saved, given: Mapping[str, dict[str, Any]], dtype: Dtype | None) -> MMVAE:
-    """The model with the given networks; of the others there are but names, shapes and types."""
-    if dtype is None and saved.dtype is not None:
-        dtype = jnp.dtype(saved.dtype)
-    default = abstract_model(saved.config, dtype, given)
-    encoders = dict(default.encoders.items()) | given["encoders"]
-    decoders = dict(default.decoders.items()) | given["decoders"]
-    return MMVAE(saved.config, encoders, decoders, rngs=nnx.Rngs(0))
-
-
 def _find(folder_or_id: str | os.PathLike, revision: str | None) -> Path:
-    """The folder that is named, or the one that a repository is downloaded to."""
+    """Returns the folder with this name, or the one that a repository is downloaded to."""
     folder = Path(folder_or_id).resolve()
-    for place in (folder, _beside(folder, "replaced")):
-        if place.is_dir():
-            if revision is not None:
-                raise ValueError(
-                    f"revision is {revision!r}, but {folder} is a folder, which has none: leave "
-                    "revision out, or start from another folder to mean the hub"
-                )
-            return place
+    if (place := present(folder)).is_dir():
+        if revision is not None:
+            raise ValueError(
+                f"revision is {revision!r}, but {folder} is a folder, which has none: leave "
+                "revision out, or start from another folder to mean the hub"
+            )
+        return place
     if not isinstance(folder_or_id, str) or not HUB_ID.fullmatch(folder_or_id):
         raise FileNotFoundError(
             f"there is no folder {folder}: give one of save_pretrained, or the id of a repository, "
@@ -223,6 +203,7 @@ def _find(folder_or_id: str | os.PathLike, revision: str | None) -> Path:
 
 
 def _hub() -> ModuleType:
+    """Imports huggingface_hub, which only sharing needs."""
     try:
         import huggingface_hub
     except ImportError as error:
@@ -233,42 +214,15 @@ def _hub() -> ModuleType:
 
 
 def _check_place(folder: Path, *, overwrite: bool) -> None:
+    """Checks that nothing but a saved model is replaced, and that only if ``overwrite``."""
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file: give a folder")
-    present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    if others := [name for name in present if name not in FILES]:
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if others := [name for name in names if name not in FILES]:
         raise FileExistsError(
             f"{folder} holds {others[0]!r}, which is no file of a saved model: give another folder"
         )
-    if present and not overwrite:
+    if names and not overwrite:
         raise FileExistsError(
             f"{folder} holds a saved model: give another folder, or overwrite=True to replace it"
         )
-
-
-@contextlib.contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which takes the other's place when all is written."""
-    partial, replaced = _beside(folder, "partial"), _beside(folder, "replaced")
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if folder.exists():
-            shutil.rmtree(replaced, ignore_errors=True)  # of a process that was killed
-            folder.rename(replaced)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)  # there only if something went wrong
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _take_back(folder: Path) -> None:
-    """Undo what a process did that was killed between the two renamings of an overwrite."""
-    replaced = _beside(folder, "replaced")
-    if replaced.is_dir() and not folder.exists():
-        replaced.rename(folder)
-
-
-def _beside(folder: Path, what: str) -> Path:
-    return folder.with_name(f".{folder.name}.{what}")

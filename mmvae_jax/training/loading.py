@@ -10,8 +10,8 @@ from flax.typing import Dtype
 
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.model import MMVAE, Modules
-from mmvae_jax.saving.run_config import CONFIG_FILE, read_config
 from mmvae_jax.training.checkpoint import Checkpoints
+from mmvae_jax.training.run_settings import SETTINGS_FILE, read_settings
 
 
 def load(
@@ -54,10 +54,10 @@ def load(
     True
     """
     directory = Path(path).absolute()
-    told = read_config(directory)
+    told = read_settings(directory)
     if "model" not in told:
         raise ValueError(
-            f"{directory / CONFIG_FILE} has no field 'model': give the checkpoint_dir of mm.fit"
+            f"{directory / SETTINGS_FILE} has no field 'model': give the checkpoint_dir of mm.fit"
         )
     config = _known(config, told["model"])
     model = MMVAE(config, encoders, decoders, dtype=dtype, rngs=nnx.Rngs(0))

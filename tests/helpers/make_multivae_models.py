@@ -1,9 +1,9 @@
-"""Write the models of MultiVae's that the tests compare with.
+"""Writes the MultiVae models that the tests compare with.
 
     python tests/helpers/make_multivae_models.py [FOLDER]
 
-fills ``tests/multivae_models``; given a folder, this folder instead, and with it ``<case>/``, the
-models as MultiVae saves them. It needs ``pip install torch multivae``, of MultiVae 1.0.3.
+fills ``tests/helpers/multivae_models``, or FOLDER if it is given, and then with ``<case>/`` too,
+the models as MultiVae saves them. It needs ``pip install torch multivae``, with MultiVae 1.0.3.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from helpers.multivae_cases import CASES, STORED, Case, make_inputs, make_params
 
 
 def make_model(case: Case):
-    """MultiVae's model with `make_params`, and the shapes of its parameters."""
+    """Returns MultiVae's model with ``make_params``, and the shapes of its parameters."""
     import torch
     from multivae.models import MMVAE, MMVAEConfig
     from multivae.models.base.base_config import BaseAEConfig
@@ -44,7 +44,7 @@ def make_model(case: Case):
 
 
 def feed(model, noise) -> None:
-    """Let the model draw its latents with the noise of one modality after the other."""
+    """Makes the model draw its latents with the noise of one modality after the other."""
     import torch
 
     tensors = itertools.cycle(torch.from_numpy(x) for x in noise)
@@ -57,7 +57,7 @@ def feed(model, noise) -> None:
 
 
 def compute(model, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What MultiVae computes: posteriors, log weights, loss, and reconstructions of one draw."""
+    """Returns MultiVae's posteriors, log weights, loss, and reconstructions of one draw."""
     import torch
     from multivae.data.datasets.base import DatasetOutput
 
@@ -79,7 +79,7 @@ def compute(model, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def main(folder: Path | None) -> None:
-    """Write every case."""
+    """Writes every case."""
     from experiments.benchmark.standin import stand_in_for_torchvision
 
     stand_in_for_torchvision()
@@ -91,8 +91,8 @@ def main(folder: Path | None) -> None:
         if folder:
             model.save(str(out / name))
         np.savez_compressed(out / f"{name}.npz", **inputs, **compute(model, inputs))
-        told = {"config": json.loads(model.model_config.to_json_string()), "shapes": shapes}
-        (out / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
+        described = {"config": json.loads(model.model_config.to_json_string()), "shapes": shapes}
+        (out / f"{name}.json").write_text(json.dumps(described, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Models of MultiVae's for the tests: ``tests/multivae_models``, written by `make_multivae_models`.
+"""MultiVae models for the tests, stored in ``multivae_models`` by ``make_multivae_models``.
 
-Of each of CASES there is ``<case>.json``, the config as MultiVae writes it and the shapes of the
-parameters, and ``<case>.npz``, inputs, noise and what MultiVae computes, images channels first. The
-parameters themselves are drawn from a fixed seed, there and in the tests.
+Each of CASES has two files. ``<case>.json`` holds the config as MultiVae writes it and the shapes
+of the parameters; ``<case>.npz`` holds inputs, noise and MultiVae's results, images channels first.
+The parameters themselves are drawn from a fixed seed, there and in the tests.
 """
 
 import json
@@ -30,7 +30,7 @@ class Case(NamedTuple):
 
 
 CASES = {
-    # Images of two channels, a table and words, for which MultiVae's default ends in a sigmoid too.
+    # Images of two channels, a table and words. MultiVae's default decoder ends in a sigmoid.
     "default": Case(
         {
             "input_dims": {"image": (2, 5, 4), "table": (6,), "words": (2, 3, 7)},
@@ -81,14 +81,11 @@ CASES = {
     ),
 }
 
-# What no file says: which of two MLPs that differ in a sigmoid a decoder is.
-NAMED = {"mnist_svhn_text": {"mnist": "Decoder_AE_MLP", "text": "CubTextDecoderMLP"}}
-
 
 def make_params(shapes: dict) -> dict[str, np.ndarray]:
     """Parameters of these shapes, drawn from seed 0, twice as large as PyTorch's initial ones.
 
-    Of NumPy's generators `RandomState` is the one whose numbers never change.
+    ``RandomState`` is the NumPy generator whose numbers never change.
     """
     rng, params = np.random.RandomState(0), {}
     for name, shape in shapes.items():
@@ -124,9 +121,10 @@ class Stored:
     """A stored case: MultiVae's config, parameters, inputs and results, images channels last."""
 
     def __init__(self, name: str, folder: Path = STORED):
-        told = json.loads((folder / f"{name}.json").read_text())
-        self.name, self.config = name, told["config"]
-        self.state = make_params(told["shapes"])
+        described = json.loads((folder / f"{name}.json").read_text())
+        self.name, self.config = name, described["config"]
+        self.classes = {"encoders": CASES[name].encoders, "decoders": CASES[name].decoders}
+        self.state = make_params(described["shapes"])
         with np.load(folder / f"{name}.npz") as stored:
             self.values = dict(stored)
         for key in ("data", "decoded"):
@@ -141,8 +139,7 @@ class Stored:
         return np.stack([*self.group(prefix).values()])
 
     def load(self, **options) -> mm.MMVAE:
-        options = {"config": self.config, "decoders": NAMED.get(self.name), **options}
-        return load_multivae(self.state, **options)
+        return load_multivae(self.state, **{"config": self.config, **self.classes, **options})
 
     def observed(self, model: mm.MMVAE) -> Observed:
         return observe(model.config, mm.Batch(self.group("data/"), self.group("mask/") or None))

@@ -53,7 +53,7 @@ def abstract_model():
     return nnx.eval_shape(make_model)
 
 
-def own_networks():
+def custom_networks():
     """Those of `small_model`, without parameters."""
     model = abstract_model()
     return {"encoders": dict(model.encoders.items()), "decoders": dict(model.decoders.items())}

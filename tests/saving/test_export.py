@@ -1,4 +1,4 @@
-"""Exported models: the values of the model, without its code, for any batch and platform."""
+"""Exported models compute the same without the model's code, for any batch and platform."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ CONFIG = mm.MMVAEConfig(
 )
 FILES = ("encode", "encode_mean", "decode", "predict", "predict_mean")
 
-# One and the same arithmetic, compiled as another program: the last digit of a sum may differ.
+# The same arithmetic, compiled as another program: the last digit of a sum may differ.
 ROUNDING = {"rtol": 1e-6, "atol": 1e-6}
 
 
@@ -43,7 +43,7 @@ def make_model(seed: int = 0, *, convolutions: bool = True) -> mm.MMVAE:
 
 
 def make_batch(num_examples: int, seed: int = 0) -> mm.Batch:
-    """Random data, about half of it missing and then NaN, of every example something observed."""
+    """Random data, NaN where about half of it is missing; every example observes something."""
     rng = np.random.default_rng(seed)
     mask = rng.random((3, num_examples)) < 0.5
     mask[rng.integers(3, size=num_examples), range(num_examples)] = True
@@ -71,12 +71,12 @@ def exported(folder) -> reader.Exported:
 
 @pytest.fixture
 def copy(folder, tmp_path) -> Path:
-    """Of the folder, to do damage to."""
+    """A copy of ``folder``, to damage."""
     return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
 def assert_same_values(exported: reader.Exported, model: mm.MMVAE, batch: mm.Batch) -> None:
-    """All that is exported against the model, draws from the same keys included."""
+    """Compares every program with the model, draws from the same keys included."""
     data, mask = batch.data, batch.mask
     pairs = [
         (
@@ -104,18 +104,19 @@ def assert_same_values(exported: reader.Exported, model: mm.MMVAE, batch: mm.Bat
         chex.assert_trees_all_close(ours, expected, **ROUNDING)
 
 
-@pytest.mark.parametrize("num_examples", [1, 3, 8])
+@pytest.mark.parametrize("num_examples", [1, 8])
 def test_values_are_those_of_the_model(exported, model, num_examples):
     assert_same_values(exported, model, make_batch(num_examples))
 
 
 def test_values_of_default_networks(tmp_path):
     model = make_model(convolutions=False)
-    exported = load_exported(export(model, tmp_path / "mlp"))
+    (tmp_path / "empty").mkdir()
+    exported = load_exported(export(model, tmp_path / "empty", platforms=("cpu",)))
     assert_same_values(exported, model, make_batch(3))
 
 
-def test_conditions_on_what_is_given(exported, model):
+def test_conditions_on_the_given_modalities(exported, model):
     words = np.array([[0, 1, 2], [4, 4, 3]])
     shown = mm.Batch({name: make_batch(2).data[name] for name in DIMS} | {"word": words})
     given = exported.predict({"word": words}, key=jax.random.key(0))
@@ -133,7 +134,7 @@ def test_bytes_are_intensities(exported, model):
 def test_parameters_are_arguments(exported, folder, tmp_path):
     """The programs of one model with the parameters of another compute the other."""
     other = make_model(seed=1)
-    params = load_exported(export(other, tmp_path / "other")).params
+    params = load_exported(export(other, tmp_path / "other", platforms=("cpu",))).params
     programs = {
         name: jax.export.deserialize(bytearray((folder / f"{name}.bin").read_bytes()))
         for name in FILES
@@ -186,12 +187,12 @@ def test_manifest(folder, exported):
     assert {file.name for file in folder.iterdir()} == {"manifest.json", *manifest["sha256"]}
 
 
-@pytest.mark.parametrize("file", [*(f"{name}.bin" for name in FILES), "params.npz"])
+@pytest.mark.parametrize("file", ["decode.bin", "params.npz"])
 def test_damage_is_found(copy, file):
     content = bytearray((copy / file).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / file).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{file} is not what was exported"):
+    with pytest.raises(ValueError, match=f"{file} is not the file that was exported"):
         load_exported(copy)
     (copy / file).unlink()
     with pytest.raises(FileNotFoundError, match=file):
@@ -217,24 +218,6 @@ def test_nothing_is_overwritten(model, folder, tmp_path):
         export(model, tmp_path / "file")
 
 
-def test_all_files_or_none(model, tmp_path, monkeypatch):
-    target = tmp_path / "model"
-    target.mkdir()
-    write = Path.write_bytes
-
-    def fail_late(self, content):
-        if self.name == "params.npz":
-            raise OSError("disk full")
-        return write(self, content)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", fail_late)
-        with pytest.raises(OSError, match="disk full"):
-            export(model, target, platforms=("cpu",))
-    assert [*tmp_path.rglob("*")] == [target]
-    load_exported(export(model, target, platforms=("cpu",)))  # an empty folder will do
-
-
 def one(name: str, *shape: int, dtype=np.float32) -> dict[str, np.ndarray]:
     return {name: np.zeros(shape, dtype)}
 
@@ -242,18 +225,18 @@ def one(name: str, *shape: int, dtype=np.float32) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("data", "mask", "message"),
     [
-        ({}, None, "data is empty"),
-        (one("sound", 2, 4), None, r"unknown modalities \['sound'\]"),
-        (one("table", 2, 5), None, r"data\['table'\] has shape \(2, 5\), expected \('b', 4\)"),
-        (one("table", 2, 4, dtype=int), None, "dtype int32, expected a floating type"),
-        (one("word", 2, 3, 5, dtype=int), None, r"expected \('b', 3\)"),
-        (one("table", 2, 4) | one("word", 3, 3, 5), None, "numbers of examples"),
-        (one("table", 0, 4), None, "at least 1"),
-        (one("table", 2, 4), one("word", 2, dtype=bool), "unknown modalities"),
-        (one("table", 2, 4), {}, r"mask lacks \['table'\]"),
-        (one("table", 2, 4), one("table", 2), r"mask\['table'\] is float32\[2\]"),
-        (one("table", 2, 4), one("table", 3, dtype=bool), r"expected bool\[2\]"),
+        ({}, None, r"data has the modalities \[\]"),
+        (one("sound", 2, 4), None, r"data has the modalities \['sound'\]"),
+        (one("table", 2, 4), one("word", 2, dtype=bool), r"mask has the modalities \['word'\]"),
         (one("table", 2, 4), {"table": np.array([True, False])}, r"examples \[1\] observe nothing"),
+        # jax.export finds the rest, and names the modality.
+        (one("table", 2, 5), None, r"\['table'\]"),
+        (one("table", 2, 4, dtype=int), None, r"\['table'\].* int32"),
+        (one("word", 2, 3, 5, dtype=int), None, r"\['word'\]"),
+        (one("table", 2, 4) | one("word", 3, 3, 5), None, r"\['word'\].*= 3"),
+        (one("table", 0, 4), None, "value >= 1"),
+        (one("table", 2, 4), {"table": np.ones(2, np.float32)}, r"\['table'\].* float32"),
+        (one("table", 2, 4), {"table": np.ones(3, bool)}, r"\['table'\].*= 3"),
     ],
 )
 def test_inputs_are_checked(exported, data, mask, message):
@@ -285,7 +268,7 @@ def test_options_are_checked(model, tmp_path, options, message):
 
 
 class UnusualEncoder(nnx.Module):
-    """Parameters in half precision, and a random stream of its own."""
+    """Parameters in half precision, and a random stream."""
 
     def __init__(self, rngs: nnx.Rngs):
         self.dropout = nnx.Dropout(0.5, rngs=rngs)
@@ -300,7 +283,7 @@ def test_unusual_models(tmp_path):
     config = CONFIG.replace(decoders_dist={"table": lambda decoded, x: -jnp.abs(decoded - x).sum()})
     model = mm.MMVAE(config, {"table": UnusualEncoder(nnx.Rngs(0))}, rngs=nnx.Rngs(0))
     exported = load_exported(export(model, tmp_path / "model", platforms=("cpu",)))
-    assert exported.params["encoders/table/linear/kernel"].dtype == jnp.bfloat16
+    assert exported.params["encoders.table.linear.kernel"].dtype == jnp.bfloat16
     assert "lambda" in exported.config["decoders_dist"]["table"]
     assert_same_values(exported, model, make_batch(3))
 
@@ -310,7 +293,7 @@ class CountingEncoder(nnx.Module):
         return jnp.zeros((len(x), 3)), jnp.zeros((len(x), 3))
 
 
-def test_batch_size_is_no_number(tmp_path):
+def test_a_network_that_needs_the_batch_size(tmp_path):
     model = mm.MMVAE(CONFIG, {"table": CountingEncoder()}, rngs=nnx.Rngs(0))
     with pytest.raises(TypeError) as error:
         export(model, tmp_path / "model")
@@ -319,7 +302,7 @@ def test_batch_size_is_no_number(tmp_path):
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 def test_convolutions_of_each_platform(model, tmp_path, platform):
-    """Matrix products on CPU, native convolutions elsewhere, in one and the same program."""
+    """Matrix products on CPU, native convolutions elsewhere, in the same program."""
     path = export(model, tmp_path / "one", platforms=(platform,))
     module = jax.export.deserialize(bytearray((path / "predict.bin").read_bytes())).mlir_module()
     assert ("stablehlo.convolution" in module) == (platform != "cpu")
@@ -327,7 +310,7 @@ def test_convolutions_of_each_platform(model, tmp_path, platform):
 
 @pytest.mark.parametrize("kind", ["auto", "dense", "sparse", "sampled", "residual"])
 def test_train_step_lowers_for_accelerators(model, kind):
-    """What cannot run here gets as far as a compiler for it would take it."""
+    """Programs for accelerators lower here, though they cannot run."""
     state = mm.create_train_state(model, optax.adam(1e-3), key=jax.random.key(0))
     leaves, treedef = jax.tree.flatten(state)
 
@@ -335,14 +318,12 @@ def test_train_step_lowers_for_accelerators(model, kind):
         state, metrics = mm.train_step(treedef.unflatten(leaves), batch, backward=backward)
         return jax.tree.leaves(state), metrics
 
-    for style in ("separate", "vmap"):
-        backward = mm.Backward(kind, stacking=style)
-        # Leaves: stages describe arguments in a TrainState's place, which type checks refuse.
-        traced = jax.jit(step, static_argnums=2).trace(leaves, make_batch(8), backward)
-        text = {
-            platform: traced.lower(lowering_platforms=(platform,)).as_text()
-            for platform in ("cpu", "cuda", "tpu")
-        }
-        assert "stablehlo.convolution" not in text["cpu"]
-        assert "stablehlo.convolution" in text["cuda"]
-        assert "stablehlo.convolution" in text["tpu"]
+    # Leaves: stages describe arguments in a TrainState's place, which type checks refuse.
+    traced = jax.jit(step, static_argnums=2).trace(leaves, make_batch(8), mm.Backward(kind))
+    text = {
+        platform: traced.lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    assert "stablehlo.convolution" not in text["cpu"]
+    assert "stablehlo.convolution" in text["cuda"]
+    assert "stablehlo.convolution" in text["tpu"]

@@ -45,15 +45,15 @@ def test_card(tmp_path):
     assert str(tmp_path) not in card
 
 
-def test_card_without_what_is_not_given(tmp_path):
+def test_a_card_of_little(tmp_path):
     card = (save_pretrained(small_model(), tmp_path / "model") / "README.md").read_text()
     assert "license" not in card
     assert "## Metrics" not in card
     assert "likelihoods times" not in card
-    assert "made as for training" in card
+    assert "of the classes above" in card
 
 
-def test_card_counts_what_is_trained_and_tied_parameters_once():
+def test_tied_and_untrained_parameters():
     tied = tied_model()
     config = tied.config.replace(learn_prior=False)
     model = mm.MMVAE(config, tied.encoders, tied.decoders, rngs=nnx.Rngs(0))

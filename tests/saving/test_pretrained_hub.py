@@ -1,4 +1,4 @@
-"""Models on the Hugging Face Hub: a stand-in for it, and what the real one accepts."""
+"""Models on the Hugging Face Hub: against a stand-in, and against the client's signatures."""
 
 import inspect
 import shutil
@@ -7,19 +7,9 @@ import types
 from pathlib import Path
 
 import pytest
-from helpers.saved_models import FILES, assert_same, own_networks, small_model
+from helpers.saved_models import FILES, assert_same, custom_networks, small_model
 
 from mmvae_jax.saving.pretrained import from_pretrained, push_to_hub, save_pretrained
-
-
-@pytest.fixture(scope="module")
-def model():
-    return small_model()
-
-
-@pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
-    return save_pretrained(model, tmp_path_factory.mktemp("models") / "small")
 
 
 class Hub(types.ModuleType):
@@ -58,7 +48,7 @@ def hub(tmp_path, monkeypatch):
 def test_push_and_pull(hub, model):
     address = push_to_hub(model, "me/small", metrics={"loss": 1.5}, private=True)
     assert address == "https://hub/me/small"
-    assert_same(from_pretrained("me/small", revision="v1", **own_networks()), model)
+    assert_same(from_pretrained("me/small", revision="v1", **custom_networks()), model)
     create, upload, download = hub.calls
     assert create == ("create_repo", ("me/small",), {"private": True, "exist_ok": True})
     assert upload[2]["repo_id"] == "me/small"
@@ -72,15 +62,15 @@ def test_push_and_pull(hub, model):
 
 def test_folders_come_before_repositories(hub, model):
     save_pretrained(model, "me/small")
-    assert_same(from_pretrained("me/small", **own_networks()), model)
+    assert_same(from_pretrained("me/small", **custom_networks()), model)
     with pytest.raises(ValueError, match=r"revision is 'v1', but .*me/small is a folder"):
-        from_pretrained("me/small", revision="v1", **own_networks())
+        from_pretrained("me/small", revision="v1", **custom_networks())
     assert not hub.calls
 
 
 def test_nothing_there(hub):
     for place in ("/nowhere/model", "./model", "a/b/c", "../model", Path("me/small")):
-        with pytest.raises(FileNotFoundError, match=r"there is no folder .*: give one of save"):
+        with pytest.raises(FileNotFoundError, match=r"there is no folder"):
             from_pretrained(place)
     assert not hub.calls
     with pytest.raises(OSError, match="404") as error:
@@ -88,18 +78,18 @@ def test_nothing_there(hub):
     assert "taken for a repository: there is no folder" in error.value.__notes__[0]
 
 
-def test_what_cannot_be_pushed(hub, model):
-    with pytest.raises(ValueError, match="repo_id is 'small': give 'owner/name'"):
+def test_nothing_is_pushed_after_an_error(hub, model):
+    with pytest.raises(ValueError, match="repo_id is 'small'"):
         push_to_hub(model, "small")
-    with pytest.raises(ValueError, match="JSON cannot hold"):
+    with pytest.raises(ValueError, match="JSON cannot"):
         push_to_hub(small_model(decoders_dist={"a": lambda decoded, x: 0.0}), "me/small")
     assert not hub.calls
 
 
-def test_says_what_to_install(model, monkeypatch, tmp_path):
+def test_huggingface_hub_is_missing(model, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     monkeypatch.chdir(tmp_path)
-    message = r"needs huggingface_hub: pip install 'mmvae_jax\[hub\]'"
+    message = "needs huggingface_hub"
     with pytest.raises(ImportError, match=message):
         push_to_hub(model, "me/small")
     with pytest.raises(ImportError, match=message) as error:
@@ -109,7 +99,7 @@ def test_says_what_to_install(model, monkeypatch, tmp_path):
 
 def test_the_real_hub_takes_these_arguments(hub, model, monkeypatch):
     push_to_hub(model, "me/small")
-    from_pretrained("me/small", **own_networks())
+    from_pretrained("me/small", **custom_networks())
     monkeypatch.undo()
     real = pytest.importorskip("huggingface_hub")
     for name, args, options in hub.calls:
@@ -128,7 +118,7 @@ def test_the_real_hub_finds_its_cache_without_a_network(folder, model, tmp_path,
     shutil.copytree(folder, cached / "snapshots" / commit)
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text(commit)
-    assert_same(from_pretrained("me/small", **own_networks()), model)
+    assert_same(from_pretrained("me/small", **custom_networks()), model)
     with pytest.raises(ValueError, match="me--small") as error:
         from_pretrained("me--small")
     assert "taken for a repository" in error.value.__notes__[0]

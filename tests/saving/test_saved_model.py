@@ -1,9 +1,7 @@
-"""The files of saved models: what they hold, and what is refused, with a reason."""
+"""The files of saved models: their content, and the errors about content that does not fit."""
 
 import hashlib
 import json
-import shutil
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,27 +9,18 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from flax import nnx
-from helpers.saved_models import FILES, Constant, arrays_of, assert_same, own_networks, small_model
+from helpers.saved_models import (
+    FILES,
+    Constant,
+    arrays_of,
+    assert_same,
+    custom_networks,
+    small_model,
+)
 from helpers.small_model import SmallEncoder, make_model
 
 import mmvae_jax as mm
 from mmvae_jax.saving.pretrained import from_pretrained, save_pretrained
-
-
-@pytest.fixture(scope="module")
-def model():
-    return small_model()
-
-
-@pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
-    return save_pretrained(model, tmp_path_factory.mktemp("models") / "small")
-
-
-@pytest.fixture
-def copy(folder, tmp_path):
-    """Of the folder, to do damage to."""
-    return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
 class OddEncoder(nnx.Module):
@@ -50,13 +39,11 @@ def odd_model(odd):
 
 def test_files(model, folder):
     assert {file.name for file in folder.iterdir()} == FILES
-    told = json.loads((folder / "config.json").read_text())
+    saved = json.loads((folder / "config.json").read_text())
     stored = safetensors.numpy.load_file(folder / "model.safetensors")
-    assert told["format"] == 1
-    assert mm.MMVAEConfig.from_dict(told["model"]) == model.config
-    assert told["arrays"] == {name: f"{x.dtype}{list(x.shape)}" for name, x in stored.items()}
-    assert told["arrays"]["encoders.a.hidden.kernel"] == "float32[6, 8]"
-    assert told["networks"]["decoders"]["c"] == "small_model.SmallDecoder"
+    assert saved["format"] == 2
+    assert mm.MMVAEConfig.from_dict(saved["model"]) == model.config
+    assert saved["networks"]["decoders"]["c"] == "helpers.small_model.SmallDecoder"
     assert {name: x.tobytes() for name, x in stored.items()} == {
         name: content for name, (_, _, content) in arrays_of(model).items()
     }
@@ -79,7 +66,7 @@ def test_variables_of_many_kinds(tmp_path):
         given = stored[f"encoders.a.odd.{name}"]
         np.testing.assert_array_equal(given, x, strict=True)
     assert not any("rngs" in name for name in stored)  # streams stay behind
-    networks = own_networks()
+    networks = custom_networks()
     networks["encoders"]["a"] = OddEncoder(odd, seed=1)
     loaded = from_pretrained(path, **networks)
     assert_same(loaded, model)
@@ -98,9 +85,8 @@ def test_variables_of_many_kinds(tmp_path):
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (3.0, "encoders.a.odd.x is float, which model.safetensors cannot hold"),
-        (True, "encoders.a.odd.x is bool, which model.safetensors cannot hold"),
-        (jax.ShapeDtypeStruct((3,), jnp.float32), "encoders.a.odd.x is ShapeDtype"),
+        (True, "encoders.a.odd.x is bool"),
+        (jax.ShapeDtypeStruct((3,), jnp.float32), "encoders.a.odd.x is ShapeDtypeStruct"),
         (jnp.zeros(3, jnp.float8_e4m3fn), "encoders.a.odd.x is float8_e4m3fn"),
         (jax.random.key(0), r"encoders.a.odd.x is key<fry>"),
     ],
@@ -118,15 +104,8 @@ def test_two_arrays_of_one_name(tmp_path):
         "a.b": Constant(c=nnx.Param(jnp.ones(1))),
     }
     model = mm.MMVAE(config, networks, networks, rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match=r"several arrays 'decoders.a.b.c': rename a modality"):
+    with pytest.raises(ValueError, match=r"several arrays 'decoders.a.b.c'"):
         save_pretrained(model, tmp_path / "model")
-
-
-def test_functions_are_refused(tmp_path):
-    model = small_model(decoders_dist={"a": lambda decoded, x: -jnp.abs(decoded - x).sum()})
-    with pytest.raises(ValueError, match=r"decoders_dist\['a'\] is .*, which JSON cannot"):
-        save_pretrained(model, tmp_path / "model")
-    assert not list(tmp_path.iterdir())
 
 
 # Damage
@@ -134,17 +113,8 @@ def test_functions_are_refused(tmp_path):
 
 def rewrite(**changes):
     def harm(folder):
-        told = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(told | changes))
-
-    return harm
-
-
-def set_field(name, value):
-    def harm(folder):
-        told = json.loads((folder / "config.json").read_text())
-        told["model"][name] = value
-        (folder / "config.json").write_text(json.dumps(told))
+        saved = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(saved | changes))
 
     return harm
 
@@ -162,7 +132,7 @@ def flip(content):
 
 
 def other_weights(folder):
-    """Another file in its place, of which config.json knows."""
+    """Writes another file, with its sha256 in config.json."""
     weights = safetensors.numpy.save({"prior_log_var": np.zeros(4, np.float32)})
     (folder / "model.safetensors").write_bytes(weights)
     rewrite(sha256=hashlib.sha256(weights).hexdigest())(folder)
@@ -173,29 +143,27 @@ def remove(name):
 
 
 def write_config(content):
-    return lambda folder: (folder / "config.json").write_bytes(content)
+    return lambda folder: (folder / "config.json").write_text(content)
 
 
-SHORT = r"model.safetensors \(\d+ bytes\) is cut short, damaged or of another model: its sha256"
+DIFFERS = "model.safetensors .* is cut short, damaged or of another model"
 DAMAGES = {
-    "weights cut short": (harm_weights(lambda x: x[:-1]), SHORT),
-    "weights with a flipped bit": (harm_weights(flip), SHORT),
-    "weights that are none": (harm_weights(lambda x: b"version git-lfs"), SHORT),
-    "weights of another model": (other_weights, r"(?s)does not hold what .*out.bias: absent there"),
-    "no weights": (remove("model.safetensors"), "copy lacks model.safetensors"),
-    "no config": (remove("config.json"), "copy lacks config.json: give a folder of save"),
-    "torn config": (write_config(b'{"format"'), "config.json cannot be read: Expecting"),
-    "binary config": (write_config(b"\xff\xfe\x00"), "config.json cannot be read: 'utf-8'"),
-    "config that is no object": (write_config(b"[]"), "config.json .* format is None, expected 1"),
-    "config of a run": (write_config(b'{"model": {}, "run": {}}'), "format is None.*mm.load"),
-    "newer format": (rewrite(format=2), "format is 2, expected 1.*the version that wrote it"),
-    "unknown entry": (rewrite(novelty=1), "config.json cannot be read: .*novelty"),
-    "lacking entry": (write_config(b'{"format": 1}'), "config.json cannot be read: 'model'"),
-    "unknown field": (set_field("novelty", 1), r"config.json .* unknown config fields \['novelty'"),
-    "other latent size": (
-        set_field("latent_dim", 5),
-        r"(?s)do not have the arrays .*prior_log_var: float32\[4\] there, float32\[5\] now",
+    "weights cut short": (harm_weights(lambda x: x[:-1]), DIFFERS),
+    "weights with a flipped bit": (harm_weights(flip), DIFFERS),
+    "weights of another model": (
+        other_weights,
+        r"(?s)do not have the arrays .*out.bias: absent",
     ),
+    "no weights": (remove("model.safetensors"), "copy holds no model.safetensors"),
+    "no config": (remove("config.json"), "copy holds no config.json"),
+    "config of a run": (
+        write_config('{"model": {}, "run": {}}'),
+        "config.json has the format None",
+    ),
+    "newer format": (rewrite(format=3), "has the format 3"),
+    "unknown entry": (rewrite(novelty=1), "config.json cannot be read: .*novelty"),
+    "missing entry": (write_config('{"format": 2}'), "config.json cannot be read: 'model'"),
+    "invalid field": (rewrite(model={"input_dims": {"a": 0}}), "config.json cannot be read"),
 }
 
 
@@ -205,11 +173,10 @@ def test_damage_is_named(copy, kind):
     harm(copy)
     kinds = FileNotFoundError if kind.startswith("no ") else ValueError
     with pytest.raises(kinds, match=message):
-        from_pretrained(copy, **own_networks())
+        from_pretrained(copy, **custom_networks())
 
 
 def test_networks_of_another_architecture(copy):
-    (copy / "model.safetensors").unlink()  # it is not even looked at
     other = nnx.eval_shape(make_model)
     other.encoders["a"] = nnx.eval_shape(lambda: SmallEncoder((7,), 4, "a"))
     other.decoders["c"].extra = nnx.Param(jnp.zeros(2))
@@ -222,7 +189,7 @@ def test_networks_of_another_architecture(copy):
         "  decoders.c.extra: absent there, float32[2] now",
         "(3 differences.) Give networks of the architecture that was saved.",
     ]
-    networks = own_networks()
+    networks = custom_networks()
     networks["decoders"]["d"] = Constant()
     with pytest.raises(ValueError, match=r"decoders has the unknown modalities \['d'\]"):
         from_pretrained(copy, **networks)

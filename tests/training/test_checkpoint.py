@@ -11,13 +11,14 @@ import pytest
 from flax import nnx
 
 import mmvae_jax as mm
+from mmvae_jax.saving.files import write_manifest
 from mmvae_jax.training.checkpoint import Checkpoints
 
 CONFIG = mm.MMVAEConfig(input_dims={"a": (4,), "b": (3,)}, latent_dim=2, K=2)
 
 
 class NoisyEncoder(nnx.Module):
-    """An encoder with random layers, which keep a key and a count of their own."""
+    """An encoder with random layers, which keep a key and a count."""
 
     def __init__(self, rngs: nnx.Rngs):
         self.dropout = nnx.Dropout(0.5, rngs=rngs)
@@ -80,7 +81,7 @@ def test_restores_every_array_bit_for_bit(checkpoints, impl):
     state = make_state(impl=impl)
     moments = jax.tree.map(lambda x: x + jnp.ones((), x.dtype), state.opt_state)
     state = state.replace(opt_state=moments, step=jnp.int32(3))
-    assert any("rngs" in path for path in arrays(state))  # the dropout's own key is among them
+    assert any("rngs" in path for path in arrays(state))  # the dropout's key is among them
     checkpoints.save(state)
     checkpoints.wait()
     other = make_state(seed=1, impl=impl)
@@ -91,7 +92,7 @@ def test_restores_every_array_bit_for_bit(checkpoints, impl):
     assert all((x == before[path]).all() for path, x in arrays(other).items())
 
 
-def test_going_on_equals_never_stopping(checkpoints):
+def test_resuming_equals_never_stopping(checkpoints):
     checkpoints.save(train(make_state(), 4))
     resumed = train(checkpoints.restore(make_state(seed=1)), 3)
     assert_same(resumed, train(make_state(), 7))
@@ -100,7 +101,7 @@ def test_going_on_equals_never_stopping(checkpoints):
 def test_keeps_the_newest_steps(tmp_path):
     checkpoints = Checkpoints(tmp_path / "a" / "run", config={}, keep=2)
     assert checkpoints.steps == ()
-    assert not checkpoints.directory.exists()  # looking writes nothing
+    assert not checkpoints.directory.exists()  # reading writes nothing
     state = make_state()
     for step in [0, 3, 20, 100]:
         checkpoints.save(state.replace(step=jnp.int32(step)))
@@ -114,7 +115,7 @@ def test_keeps_the_newest_steps(tmp_path):
 def test_never_overwrites(checkpoints, step):
     state = make_state().replace(step=jnp.int32(5))
     checkpoints.save(state)
-    with pytest.raises(ValueError, match=rf"step is {step}, but .* holds step 5.*never overwrit"):
+    with pytest.raises(ValueError, match=rf"step is {step}, but .* holds step 5"):
         checkpoints.save(make_state(seed=1).replace(step=jnp.int32(step)))
     assert checkpoints.steps == (5,)
     assert_same(checkpoints.restore(make_state(seed=2)), state)
@@ -149,7 +150,7 @@ def test_missing_checkpoints(checkpoints):
         checkpoints.restore(make_state())
     assert not checkpoints.directory.exists()
     checkpoints.save(make_state())
-    with pytest.raises(FileNotFoundError, match=r"holds no step 7: choose one of \[0\]"):
+    with pytest.raises(FileNotFoundError, match=r"holds no step 7"):
         checkpoints.restore(make_state(), step=7)
 
 
@@ -168,7 +169,7 @@ def test_keep_is_checked(tmp_path):
         Checkpoints(tmp_path, config={}, keep=0)
 
 
-def test_what_is_saved_is_the_state_of_that_moment(checkpoints):
+def test_saves_the_state_of_that_moment(checkpoints):
     """The arrays are written while later steps reuse their memory."""
     state = train(make_state(), 2)
     expected = arrays(state)
@@ -194,7 +195,7 @@ def test_keeps_the_best_step_beside_the_newest(tmp_path, maximise):
     assert again.steps == (best, 7)
 
 
-def test_keeps_what_else_is_told(checkpoints):
+def test_keeps_metrics_and_extra_values(checkpoints):
     extra = {"data": {"next_index": 7}, "judge": None}
     checkpoints.save(make_state(), {"loss": 0.1}, extra)
     checkpoints.wait()
@@ -219,24 +220,12 @@ def flip_a_bit(folder):
 
 
 DAMAGES = {
-    "truncated": (truncate, r"model/.* has \d+ bytes, \d+ were written"),
-    "flipped": (flip_a_bit, r"run/.* is not what was written: its sha256 differs"),
+    "truncated": (truncate, r"model/.* has \d+ bytes"),
+    "flipped": (flip_a_bit, r"run/.* is not the file that was written"),
     "missing": (lambda folder: largest_file(folder / "model").unlink(), r"model/.* is missing"),
     "no manifest": (
         lambda folder: (folder / "manifest.json").unlink(),
         r"manifest.json is missing",
-    ),
-    "torn manifest": (
-        lambda folder: (folder / "manifest.json").write_text('{"model'),
-        r"manifest.json cannot be read: ",
-    ),
-    "binary manifest": (
-        lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe\x00"),
-        r"manifest.json cannot be read: ",
-    ),
-    "empty manifest": (
-        lambda folder: (folder / "manifest.json").write_text("{}"),
-        r"manifest.json names no files",
     ),
 }
 
@@ -254,7 +243,7 @@ def test_damage_is_noticed_named_and_kept(checkpoints, kind):
     with pytest.warns(UserWarning, match=rf"(?s)damaged steps.*step 3: {message}"):
         restored = again.restore(make_state())
     assert_same(restored, make_state(seed=2).replace(step=jnp.int32(2)))
-    assert again.steps == (1, 2, 3)  # to look changes nothing
+    assert again.steps == (1, 2, 3)  # reading changes nothing
     again.save(restored.replace(step=jnp.int32(3)))
     assert again.steps == (1, 2, 3)
     assert int(again.restore(make_state()).step) == 3
@@ -268,7 +257,7 @@ def test_nothing_intact_is_an_error_that_names_all(checkpoints):
     for step in (1, 2):
         truncate(checkpoints.directory / str(step))
     again = Checkpoints(checkpoints.directory, config=CONFIG.to_dict())
-    with pytest.raises(ValueError, match=r"(?s)step 2: .*step 1: .*Put the files back"):
+    with pytest.raises(ValueError, match=r"(?s)step 2: .*step 1: "):
         again.restore(make_state())
 
 
@@ -276,7 +265,7 @@ def test_damage_to_an_old_step_does_not_stop_a_run(checkpoints):
     for step in (1, 2):
         checkpoints.save(make_state().replace(step=jnp.int32(step)), {"eval/loss": float(step)})
     checkpoints.wait()
-    for file in (checkpoints.directory / "1" / "told").iterdir():
+    for file in (checkpoints.directory / "1" / "metadata").iterdir():
         file.write_text("{")
     again = Checkpoints(checkpoints.directory, config=CONFIG.to_dict(), best="eval/loss")
     again.save(again.restore(make_state()).replace(step=jnp.int32(3)), {"eval/loss": 3.0})
@@ -284,13 +273,13 @@ def test_damage_to_an_old_step_does_not_stop_a_run(checkpoints):
 
 
 def test_restores_on_any_number_of_devices(tmp_path):
-    eight = mm.make_mesh()
+    all_devices = mm.make_mesh()
     model = mm.MMVAE(CONFIG, rngs=nnx.Rngs(0))
 
     def on(mesh, fsdp=False):
         return mm.create_train_state(model, ADAM, key=jax.random.key(0), mesh=mesh, fsdp=fsdp)
 
-    state = on(eight, fsdp=True)
+    state = on(all_devices, fsdp=True)
     kernel = max(jax.tree.leaves(state.params), key=jnp.size)
     assert not kernel.sharding.is_fully_replicated  # [512, 512]
     checkpoints = Checkpoints(tmp_path / "run", config={})
@@ -302,3 +291,17 @@ def test_restores_on_any_number_of_devices(tmp_path):
         assert all(a.sharding == b.sharding for a, b in zip(given, expected, strict=True))
         for a, b in zip(given, jax.tree.leaves(state.params), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_metadata_of_version_0_1_0(checkpoints):
+    """Its folder had another name, and the best step may be one of that time."""
+    for step, loss in ((1, 1.0), (2, 2.0)):
+        checkpoints.save(make_state().replace(step=jnp.int32(step)), {"loss": loss}, {"data": step})
+    checkpoints.wait()
+    folder = checkpoints.directory / "1"
+    (folder / "metadata").rename(folder / "told")
+    write_manifest(folder)
+    again = Checkpoints(checkpoints.directory, config=CONFIG.to_dict(), best="loss", keep=1)
+    assert (again.metrics(1), again.extra(1)) == ({"loss": 1.0}, {"data": 1})
+    again.save(again.restore(make_state()).replace(step=jnp.int32(3)), {"loss": 3.0})
+    assert (again.steps, again.best_step) == ((1, 3), 1)

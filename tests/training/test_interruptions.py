@@ -45,15 +45,15 @@ def arrays(out: Path) -> dict[str, bytes]:
     import jax
 
     from experiments import digits
-    from mmvae_jax.saving.run_config import read_config
     from mmvae_jax.training.checkpoint import Checkpoints
+    from mmvae_jax.training.run_settings import read_settings
 
     config = digits.DigitsConfig(
         modalities=2, hidden=(64,), latent_dim=4, K=3, pairings=2, num_steps=400, missing=0.3
     )
     state = config.init_state(*jax.random.split(jax.random.key(0)), 400)
     folder = out / "checkpoints"
-    state = Checkpoints(folder, config=read_config(folder)).restore(state)
+    state = Checkpoints(folder, config=read_settings(folder)).restore(state)
     assert int(state.step) == 400
     state = state.replace(key=jax.random.key_data(state.key))
     leaves = jax.tree.leaves_with_path(state)

@@ -15,9 +15,9 @@ from helpers.small_model import DIMS, make_model
 import mmvae_jax as mm
 from mmvae_jax.data.arrays import batches, take
 from mmvae_jax.means import Mean, metric_names
-from mmvae_jax.saving.run_config import read_config as read
 from mmvae_jax.training import evaluation
 from mmvae_jax.training.checkpoint import Checkpoints
+from mmvae_jax.training.run_settings import read_settings
 
 STEPS = 12
 QUIET = {"progress": False, "batch_size": 8, "num_steps": STEPS, "log_every": 1}
@@ -147,7 +147,9 @@ def test_best_and_newest_are_kept_and_loaded(tmp_path):
     assert list(losses) == [2, 4, 6, 8, 10, 12]
     assert result.best_step == min(losses, key=losses.__getitem__)
     assert result.metrics["eval/loss"] == losses[12]
-    checkpoints = Checkpoints(tmp_path / "run", config=read(tmp_path / "run"), best="eval/loss")
+    checkpoints = Checkpoints(
+        tmp_path / "run", config=read_settings(tmp_path / "run"), best="eval/loss"
+    )
     assert checkpoints.steps == tuple(sorted({result.best_step, 12}))
     networks = {"encoders": dict(make_model().encoders), "decoders": dict(make_model().decoders)}
     model, config = mm.load(tmp_path / "run", **networks)
@@ -238,7 +240,7 @@ def test_nan_stops_the_run_and_names_the_step(tmp_path):
         mm.fit(make_state(), spoilt(slice(3, 4)), callbacks=[log], **options)
     step = error.value.step
     assert (error.value.metric, 1 <= step <= 5) == ("loss", True)
-    checkpoints = Checkpoints(tmp_path / "run", config=read(tmp_path / "run"))
+    checkpoints = Checkpoints(tmp_path / "run", config=read_settings(tmp_path / "run"))
     assert checkpoints.steps[-1] == step - 1
     assert f"is step {step - 1} in" in str(error.value)
 

@@ -1,0 +1,55 @@
+"""The settings of a training run: ``config.json`` beside its checkpoints."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmvae_jax.saving.files import differences, read_json, write_text
+
+SETTINGS_FILE = "config.json"
+
+
+def read_settings(directory: Path) -> dict[str, Any]:
+    """Reads the settings of the run whose checkpoints are in ``directory``.
+
+    Raises:
+      FileNotFoundError: if the directory holds none.
+      ValueError: if the file cannot be read.
+    """
+    return read_json(directory / SETTINGS_FILE, source="the directory of a run's checkpoints")
+
+
+def check_settings(directory: Path, settings: Mapping[str, Any]) -> None:
+    """Checks that settings are the ones in ``directory``, if it holds any.
+
+    Raises:
+      ValueError: with the differences, if they are not the same.
+    """
+    if not (directory / SETTINGS_FILE).exists():
+        return
+    saved = {name: json.dumps(value) for name, value in _flat(read_settings(directory))}
+    given = {name: json.dumps(value) for name, value in _flat(settings)}
+    if lines := differences(saved, given):
+        raise ValueError(
+            f"config differs from that of the checkpoints in {directory}:\n"
+            + "\n".join(lines)
+            + "\nGive the same settings, or another directory."
+        )
+
+
+def write_settings(directory: Path, settings: Mapping[str, Any]) -> None:
+    """Writes the settings into a directory that has none."""
+    file = directory / SETTINGS_FILE
+    if not file.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps(settings, indent=2) + "\n")
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields names such as ``model.K``, and their values."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
