@@ -24,6 +24,7 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.pipeline import make_pipeline
 
 import mmvae_jax as mm
+from experiments.cca import fit_cca
 from experiments.experiment import Experiment, Modules, Problem, some_rows
 from experiments.measurements import CHUNK, Features, intensities
 from experiments.run_experiment import run_from_command_line
@@ -32,9 +33,7 @@ from mmvae_jax.checks import check_positive
 from mmvae_jax.data.arrays import take
 from mmvae_jax.data.cub import cub, cub_vocabulary, decode_captions
 from mmvae_jax.data.eval_batches import eval_batches
-from mmvae_jax.metrics.cca import fit_cca
-from mmvae_jax.metrics.generation import as_examples, generations
-from mmvae_jax.metrics.inception import load_inception
+from mmvae_jax.metrics import as_examples, generations, load_inception
 from mmvae_jax.networks.cub import (
     CUBCaptionDecoder,
     CUBCaptionEncoder,

@@ -14,8 +14,7 @@ from experiments.measurements import CHUNK, intensities, labels_of
 from mmvae_jax import plots
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data.arrays import take
-from mmvae_jax.metrics.particles import measure_log_weights, measure_responsibilities
-from mmvae_jax.metrics.probe import latents_of_experts
+from mmvae_jax.metrics import latents_of_experts, measure_log_weights, measure_responsibilities
 
 #: Number of points per modality on the map of latents; t-SNE is slow for many points.
 NUM_POINTS = 500
@@ -137,15 +136,16 @@ def summary(metrics: Mapping[str, Any], *, num_classes: int) -> str:
         lines.append(f"{'correlation, ' + pair:30}{value:9.3f}")
     if num_classes:
         accuracies = list(metrics["classifier_accuracy"].values())
-        chance = 1 / num_classes
-        joint_chance = chance ** (len(accuracies) - 1)
+        chance, joint_chance = (f"{num_classes**-n:.3g}" for n in (1, len(accuracies) - 1))
+        effective_classes = metrics.get("joint_coherence_effective_classes", np.nan)
         rows = [
             ("conditional coherence", metrics["conditional_coherence"], chance),
             ("joint coherence", metrics["joint_coherence"], joint_chance),
             ("joint coherence, class mean", metrics["joint_coherence_macro"], joint_chance),
+            ("effective classes among these", effective_classes, f"of {num_classes}"),
             ("latent probe", metrics["latent_probe"], chance),
             ("classifiers on real examples", float(np.mean(accuracies)), chance),
         ]
         lines.append(f"{'':30}{'measured':>9}{'chance':>9}")
-        lines += [f"{name:30}{value:9.3f}{chance:9.3g}" for name, value, chance in rows]
+        lines += [f"{name:30}{value:9.3f}{chance:>9}" for name, value, chance in rows]
     return "\n".join(lines)

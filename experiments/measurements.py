@@ -18,19 +18,35 @@ from experiments.gradient_noise import measure_gradient_noise
 from mmvae_jax.batch import Batch, MultimodalArrays, observe
 from mmvae_jax.data.arrays import take
 from mmvae_jax.data.eval_batches import eval_batches
-from mmvae_jax.metrics.active_units import active_units, measure_posterior_means
-from mmvae_jax.metrics.classifier import Classifier, load_classifiers, train_classifier
-from mmvae_jax.metrics.clustering import cluster_latents
-from mmvae_jax.metrics.coherence import averages, coherence_by_size, cross_coherence_mean
-from mmvae_jax.metrics.divergences import closed_form, kl_between_experts
-from mmvae_jax.metrics.frechet import frechet_distance
-from mmvae_jax.metrics.generation import generations, measure_coherence, measure_joint_coherence
-from mmvae_jax.metrics.images import WINDOW, mse, ssim
-from mmvae_jax.metrics.inception import load_inception
-from mmvae_jax.metrics.likelihood import measure_log_likelihoods
-from mmvae_jax.metrics.moments import MeanCovariance, MeanVariance, mean_covariance, mean_variance
-from mmvae_jax.metrics.posteriors import posteriors_of
-from mmvae_jax.metrics.probe import latent_probe, latents_of_experts
+from mmvae_jax.metrics import (
+    Classifier,
+    MeanCovariance,
+    MeanVariance,
+    active_units,
+    averages,
+    closed_form,
+    cluster_latents,
+    coherence_by_size,
+    cross_coherence_mean,
+    frechet_distance,
+    generations,
+    kl_between_experts,
+    latent_probe,
+    latents_of_experts,
+    load_classifiers,
+    load_inception,
+    mean_covariance,
+    mean_variance,
+    measure_coherence,
+    measure_joint_coherence,
+    measure_log_likelihoods,
+    measure_posterior_means,
+    mse,
+    posteriors_of,
+    ssim,
+    train_classifier,
+)
+from mmvae_jax.metrics.images import WINDOW
 
 #: Number of examples per call of the networks.
 CHUNK = 512
@@ -136,6 +152,7 @@ def measure_coherences(
         "conditional_coherence_subsets": {"+".join(given): row for given, row in shares.items()},
         "joint_coherence": joint.micro,
         "joint_coherence_macro": joint.macro,
+        "joint_coherence_effective_classes": joint.effective_classes,
     }
 
 

@@ -13,8 +13,7 @@ from experiments.experiment import Experiment
 from experiments.measurements import measure
 from mmvae_jax import loggers
 from mmvae_jax.data.incomplete import missing_at_random
-from mmvae_jax.metrics.classifier import load_classifiers
-from mmvae_jax.metrics.inception import load_inception
+from mmvae_jax.metrics import load_classifiers, load_inception
 
 #: Metrics of a run, as in its metrics.json.
 Metrics = dict[str, Any]

@@ -26,7 +26,7 @@ from mmvae_jax.data.mnist_svhn import mnist_svhn
 from mmvae_jax.data.polydigits import MAX_MODALITIES, polydigits
 from mmvae_jax.data.polymnist import polymnist
 from mmvae_jax.data.svhn import svhn
-from mmvae_jax.metrics.classifier import train_classifier
+from mmvae_jax.metrics import train_classifier
 
 #: Number of digits, or of kinds of garments in Fashion-MNIST.
 NUM_CLASSES = 10

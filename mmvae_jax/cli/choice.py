@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 
 from mmvae_jax.cli.tables import MASK, Modality, blocks
 from mmvae_jax.cli.views import BYTE, View
-from mmvae_jax.metrics.moments import mean_variance
+from mmvae_jax.metrics import mean_variance
 
 #: Above that, whole numbers are more likely counts or measurements than classes.
 MAX_CLASSES = 1000

@@ -19,8 +19,7 @@ from mmvae_jax.cli.run_folder import open_run
 from mmvae_jax.cli.tables import Table, read_table
 from mmvae_jax.cli.views import View
 from mmvae_jax.data.arrays import num_examples
-from mmvae_jax.metrics.likelihood import measure_log_likelihoods
-from mmvae_jax.metrics.moments import MeanVariance
+from mmvae_jax.metrics import MeanVariance, measure_log_likelihoods
 
 BATCH_SIZE = 128
 #: One object, for which `mm.evaluate` compiles once.

@@ -15,7 +15,7 @@ from mmvae_jax import loggers, plots
 from mmvae_jax.cli.run_folder import HISTORY_FILE
 from mmvae_jax.cli.views import View
 from mmvae_jax.data.arrays import num_examples, take
-from mmvae_jax.metrics.probe import latents_of_experts
+from mmvae_jax.metrics import latents_of_experts
 
 #: Rows on the map of latents, and points: t-SNE takes long for many, and cannot do with few.
 MAX_POINTS, MIN_POINTS = 500, 5

@@ -1,4 +1,4 @@
-"""A small classifier, trained on real examples, that says what a generated example shows."""
+"""Small classifiers, trained on real examples, that judge generated ones."""
 
 import functools
 import json
@@ -21,20 +21,25 @@ from mmvae_jax.data.sources import Column
 from mmvae_jax.metrics.classifier_networks import NETWORKS, Dim, choose
 from mmvae_jax.saving.files import whole_file
 
-#: What a saved classifier says that it is.
+#: Name and version of the file format.
 FORMAT = "mmvae_jax.classifier.2"
-#: Examples that go through a trained network at a time.
+#: Number of examples per call of a trained network.
 CHUNK = 512
 
 
 @struct.dataclass
 class Classifier:
-    """A trained classifier of one modality; make one with ``train_classifier``.
+    """A trained classifier of one modality, from ``train_classifier`` or ``load_classifier``.
 
-    Examples come as training saw them: floats from 0 to 1, or bytes, which are divided by 255.
-    They may be any ``Column``, of which a chunk is read and computed at a time, the last one filled
-    up, so that one compiled program serves any number of them. Results are on the host: call it
-    outside ``jax.jit``.
+    Examples are floats from 0 to 1, or bytes (uint8), which are divided by 255. Any ``Column``
+    serves: its rows are read in chunks, and the last chunk is padded, so that one compiled program
+    serves every number of rows. Results are NumPy arrays: call the methods outside ``jax.jit``.
+
+    Attributes:
+      params: parameters of the network.
+      graphdef: structure of the network.
+      network: name of the network, a key of ``classifier_networks.NETWORKS``.
+      input_dim: shape of one example.
     """
 
     params: dict
@@ -43,30 +48,30 @@ class Classifier:
     input_dim: Dim = struct.field(pytree_node=False)
 
     def predict(self, x: Column) -> Int[np.ndarray, " n"]:
-        """Returns the most probable class of every row of ``x``, which is ``[n, *input_dim]``.
+        """Returns the most probable class of every row of ``x``, ``[n, *input_dim]``.
 
         Raises:
-          ValueError: if the rows have another shape than those trained on, or are integers
+          ValueError: if the rows differ in shape from the training examples, or hold integers
             other than bytes.
         """
         return self._in_chunks(_predict, x)
 
     def features(self, x: Column) -> Float[np.ndarray, "n hidden"]:
-        """Returns the activations of the last hidden layer, for ``frechet_distance`` say.
+        """Returns the activations of the last hidden layer, for ``frechet_distance``.
 
         Raises:
-          ValueError: as ``predict``.
+          ValueError: as in ``predict``.
         """
         return self._in_chunks(_features, x)
 
     def accuracy(self, x: Column, labels: Int[Array | np.ndarray, " n"]) -> float:
-        """Returns the share of rows whose predicted class is the given one."""
+        """Returns the share of rows whose predicted class equals the label, in 0 to 1."""
         return float(np.mean(self.predict(x) == np.asarray(labels)))
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes parameters and shapes to one file, arrays and JSON only; see ``load_classifier``.
+        """Writes the classifier to an ``.npz`` file, for ``load_classifier``.
 
-        A file that is there already is replaced once the new one is complete.
+        An existing file is replaced only when the new one is complete.
         """
         leaves = jax.tree.leaves_with_path(self.params)
         arrays = {jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in leaves}
@@ -79,30 +84,30 @@ class Classifier:
         if x.shape[1:] != self.input_dim:
             raise ValueError(
                 f"x has rows of shape {x.shape[1:]}, the classifier was trained on "
-                f"{self.input_dim}: give it examples of its own modality"
+                f"{self.input_dim}: give examples of that modality"
             )
         _check_dtype(x)
-        # Each to the host before the next: no more than one chunk is on the device.
+        # Each result moves to the host before the next call, so the device holds one chunk.
         results = [np.asarray(compute(self, rows)) for rows in _full_chunks(x)]
         return np.concatenate(results)[: len(x)]
 
 
 def load_classifier(path: str | os.PathLike) -> Classifier:
-    """Returns the classifier that ``Classifier.save`` wrote; the file cannot hold code.
+    """Returns the classifier that ``Classifier.save`` wrote; loading runs no code of the file.
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if it is no classifier's.
+      ValueError: if the file has another format.
 
-    >>> who = load_classifier("classifiers/m0.npz")  # doctest: +SKIP
+    >>> classifier = load_classifier("classifiers/m0.npz")  # doctest: +SKIP
     """
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
     settings = json.loads(str(arrays.pop("settings", "{}")))
     if settings.get("format") != FORMAT:
         raise ValueError(
-            f"{path} has the format {settings.get('format')!r}, expected {FORMAT!r}: give a file "
-            "that Classifier.save wrote"
+            f"path is {path}, of format {settings.get('format')!r}: give a file that "
+            f"Classifier.save wrote, of format {FORMAT!r}"
         )
     name, input_dim = settings["network"], tuple(settings["input_dim"])
     num_hidden, num_classes = arrays["logits/kernel"].shape
@@ -117,29 +122,31 @@ def load_classifier(path: str | os.PathLike) -> Classifier:
 def load_classifiers(
     folder: str | os.PathLike, input_dims: Mapping[str, Dim]
 ) -> dict[str, Classifier]:
-    """Returns the classifiers ``<modality>.npz`` of a folder, one for each of these modalities.
+    """Returns the classifier of each modality, from the files ``<modality>.npz`` of a folder.
 
     Args:
-      folder: of ``python -m experiments.train_classifiers``; it may hold others besides.
+      folder: folder that ``python -m experiments.train_classifiers`` wrote; more files may be
+        there.
       input_dims: shape of an example by modality, such as ``config.input_dims``.
 
     Raises:
-      ValueError: if the folder lacks one, or one is for examples of another shape.
+      ValueError: if a file is missing, or its classifier takes examples of another shape.
 
-    >>> every = load_classifiers("classifiers", {"m0": (28, 28, 3)})  # doctest: +SKIP
+    >>> classifiers = load_classifiers("classifiers", {"m0": (28, 28, 3)})  # doctest: +SKIP
     """
     files = {name: Path(folder) / f"{name}.npz" for name in input_dims}
     missing = [file.name for file in files.values() if not file.is_file()]
     if missing:
         raise ValueError(
-            f"{folder} lacks {missing}: run python -m experiments.train_classifiers --out FOLDER"
+            f"folder is {os.fspath(folder)!r}, without {missing}: run "
+            "python -m experiments.train_classifiers --out FOLDER"
         )
     classifiers = {name: load_classifier(file) for name, file in files.items()}
     for name, classifier in classifiers.items():
         if classifier.input_dim != tuple(input_dims[name]):
             raise ValueError(
-                f"{files[name]} is for examples of shape {classifier.input_dim}, {name!r} has "
-                f"{tuple(input_dims[name])}: give classifiers of the same data set"
+                f"input_dims[{name!r}] is {tuple(input_dims[name])}, {files[name]} is for "
+                f"{classifier.input_dim}: give classifiers of the same data set"
             )
     return classifiers
 
@@ -153,39 +160,38 @@ def train_classifier(
     network: str = "auto",
     num_steps: int = 1000,
     batch_size: int = 128,
-    learning_rate: float | None = None,
     num_hidden: int = 256,
     max_examples: int = 60_000,
 ) -> Classifier:
     """Trains a classifier of examples with values from 0 to 1, or bytes, which are divided by 255.
 
-    AdamW on the cross entropy, its learning rate falling to 0 along a cosine, every batch drawn
-    with replacement; all steps are one compiled scan. ``mlp`` takes two seconds on two CPU cores
-    for 14,000 images of 16x16x3, and classifies 97% of unseen PolyDigits; ``conv`` takes 20 to 25
-    ms of a core's time a step for 28x28x3, and 3000 steps classify 99% of unseen MNIST.
+    Training is AdamW on the cross entropy. The learning rate falls from 1e-3 (``mlp``) or 2e-3
+    (``conv``) to 0 along a cosine, and batches are drawn with replacement. All steps are one
+    compiled scan. On two CPU cores ``mlp`` takes two seconds for 14,000 images of 16x16x3 and
+    classifies 97% of unseen PolyDigits. ``conv`` takes 20 to 25 ms per step for images of 28x28x3;
+    3000 steps classify 99% of unseen MNIST.
 
     Args:
-      x: training examples ``[n, *input_dim]``, any ``Column``: images, one-hot text, ...
-      labels: their classes, ``0, ..., num_classes - 1``.
-      num_classes: how many classes there are.
-      key: of initial parameters and batches.
-      network: ``mlp``, two dense layers; ``conv``, three convolutions and a dense layer; ``auto``
-        takes ``conv`` for images ``[h, w, c]`` of at least 20 pixels a side.
-      num_steps: training steps.
-      batch_size: examples per step.
-      learning_rate: of the first step; by default 1e-3 for ``mlp`` and 2e-3 for ``conv``.
-      num_hidden: units in each dense hidden layer.
-      max_examples: rows to train on, which are read once and are in memory. Of more, so many
-        are drawn, the same ones for every key.
+      x: training examples ``[n, *input_dim]``, any ``Column`` of images, one-hot text or others.
+      labels: class of each example, from 0 to ``num_classes - 1``.
+      num_classes: number of classes.
+      key: randomness of the initial parameters and the batches.
+      network: ``mlp`` (two dense layers), ``conv`` (three convolutions and a dense layer), or
+        ``auto``: ``conv`` for images ``[h, w, c]`` of at least 20 pixels a side, else ``mlp``.
+      num_steps: number of training steps.
+      batch_size: number of examples per step.
+      num_hidden: number of units in each dense hidden layer.
+      max_examples: largest number of rows that training reads and keeps in memory. From a longer
+        ``x`` it draws that number of rows, independent of the key.
 
     Raises:
-      ValueError: if a label is not a class, if x and labels differ in length, if x is of
-        integers other than bytes, or for a network that does not suit it.
+      ValueError: if a label is not a class, if x and labels differ in length, if x holds integers
+        other than bytes, or if the network does not suit x.
 
     >>> x = np.repeat(np.eye(2, dtype=np.float32), 20, axis=0)
-    >>> who = train_classifier(
+    >>> classifier = train_classifier(
     ...     x, np.repeat([0, 1], 20), num_classes=2, key=jax.random.key(0), num_steps=20)
-    >>> who.predict(np.eye(2, dtype=np.float32)).tolist()
+    >>> classifier.predict(np.eye(2, dtype=np.float32)).tolist()
     [0, 1]
     """
     _check_dtype(x)
@@ -204,7 +210,6 @@ def train_classifier(
     init_key, batch_key = jax.random.split(key)
     built = NETWORKS[name](input_dim, num_hidden, num_classes, rngs=nnx.Rngs(init_key))
     graphdef, state = nnx.split(built)
-    learning_rate = built.learning_rate if learning_rate is None else learning_rate
     keys = jax.random.split(batch_key, num_steps)
     rows = _some_rows(len(x), max_examples)
     params = _train(
@@ -214,21 +219,21 @@ def train_classifier(
         labels[rows],
         keys,
         batch_size,
-        learning_rate,
+        built.learning_rate,
         built.weight_decay,
     )
     return Classifier(params, graphdef, name, input_dim)
 
 
 def _some_rows(size: int, max_examples: int) -> slice | Int[np.ndarray, " n"]:
-    """All rows, or so many drawn without replacement, in rising order for the sake of files."""
+    """Returns all rows, or ``max_examples`` random ones, sorted so that files are read in order."""
     if size <= max_examples:
         return slice(None)
     return np.sort(np.random.default_rng(0).choice(size, max_examples, replace=False))
 
 
 def _full_chunks(x: Column) -> Iterator[Shaped[Array | np.ndarray, "chunk ..."]]:
-    """Yields all rows in order, ``CHUNK`` at a time, the last chunk padded with zeros."""
+    """Yields chunks of ``CHUNK`` rows in order, the last one padded with zeros."""
     for start in range(0, max(len(x), 1), CHUNK):
         rows = x[start : start + CHUNK]
         pad = jnp.pad if isinstance(rows, Array) else np.pad
@@ -244,7 +249,7 @@ def _check_dtype(x: Column) -> None:
 
 
 def _inputs(x: Shaped[Array, "n ..."]) -> Float[Array, "n ..."]:
-    """What a network sees of examples: intensities as all models take them, from -1 to 1."""
+    """Returns the network's inputs: examples checked as a model does, scaled to -1 to 1."""
     config = MMVAEConfig(input_dims={"x": x.shape[1:]})
     return 2 * observe(config, Batch({"x": x})).data["x"] - 1
 

@@ -1,4 +1,4 @@
-"""The networks of classifiers, for examples with entries from -1 to 1."""
+"""Networks of classifiers, for examples with entries from -1 to 1."""
 
 import itertools
 import math
@@ -8,16 +8,16 @@ from jaxtyping import Array, Float
 
 from mmvae_jax.networks.cpu_conv import Conv
 
-#: Channels after each of the convolutions, which all halve the image.
+#: Channels of the convolutions, each of which halves the image.
 FEATURES = (32, 64, 128)
-#: Pixels a side below which an image has too little to halve.
+#: Smallest side in pixels of an image for which ``auto`` chooses convolutions.
 SMALLEST_SIDE = 20
 
 Dim = tuple[int, ...]
 
 
 class MLP(nnx.Module):
-    """Dense layers for examples of any shape, and logits that are linear in what they end with."""
+    """Dense layers for examples of any shape, and a linear layer of logits."""
 
     num_layers = 2
     learning_rate = 1e-3
@@ -41,11 +41,11 @@ class MLP(nnx.Module):
 
 
 class ConvNet(MLP):
-    """Convolutions that halve the image, and one dense layer that sees all that is left of it."""
+    """Three strided convolutions, one dense layer, and a linear layer of logits."""
 
     num_layers = 1
     learning_rate = 2e-3
-    weight_decay = 0.1  # with less it learns more of the training images by heart
+    weight_decay = 0.1  # with less, it overfits
 
     def __init__(self, input_dim: Dim, num_hidden: int, num_classes: int, *, rngs: nnx.Rngs):
         height, width, channels = input_dim
@@ -66,7 +66,7 @@ NETWORKS = {"mlp": MLP, "conv": ConvNet}
 
 
 def choose(network: str, input_dim: Dim) -> str:
-    """Returns the key in ``NETWORKS`` that a user's choice stands for.
+    """Returns the key of ``NETWORKS`` for a ``network`` argument of ``train_classifier``.
 
     Raises:
       ValueError: if there is no such network, or it does not suit the examples.

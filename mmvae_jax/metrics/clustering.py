@@ -1,4 +1,4 @@
-"""Clustering: do latents fall into groups that are the classes, without having been told?"""
+"""k-means clustering of latents, scored against classes."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ from scipy.optimize import linear_sum_assignment
 
 
 class Clustering(NamedTuple):
-    """How well clusters agree with classes; of ``cluster_latents``.
+    """Agreement of clusters and classes, from ``cluster_latents``.
 
     Attributes:
       accuracy: share of examples in the cluster matched with their class, in 0 to 1.
-      nmi: mutual information of clusters and classes over the mean of their entropies, 0 to 1.
-      ari: Rand index adjusted for chance (Hubert and Arabie 1985), at most 1 and 0 by chance.
+      nmi: mutual information of clusters and classes over the mean of their entropies, in 0 to 1.
+      ari: Rand index adjusted for chance (Hubert and Arabie 1985): 1 at best, 0 by chance.
     """
 
     accuracy: float
@@ -29,21 +29,21 @@ def cluster_latents(
     seed: int = 0,
     num_starts: int = 10,
 ) -> Clustering:
-    """Returns how well k-means clusters of latents agree with the classes.
+    """Returns the agreement of k-means clusters of latents with the classes.
 
     Protocol: scikit-learn's ``KMeans`` with Lloyd's algorithm, the best of ``num_starts`` k-means++
-    starts, on the latents as they are (euclidean distances, axes not standardised).
+    starts, euclidean distances, axes not standardised.
 
     Args:
       z: latents, such as posterior means.
-      labels: their classes, seen by the scores alone.
-      num_clusters: how many to look for.
-      seed: of the starts.
-      num_starts: how many to choose from.
+      labels: class of each latent, used only for the scores.
+      num_clusters: number of clusters.
+      seed: seed of the starts.
+      num_starts: number of starts.
 
     Raises:
-      ValueError: if latents hold NaN or infinity, are fewer than clusters, or differ from labels
-        in number.
+      ValueError: if latents hold NaN or infinity, are fewer than the clusters, or differ from the
+        labels in number.
       ImportError: if scikit-learn is missing.
 
     >>> z = np.repeat([[0.0, 0.0], [9.0, 9.0]], 10, axis=0)
@@ -56,15 +56,15 @@ def cluster_latents(
         from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise ImportError(
-            "clustering is scikit-learn's: pip install 'mmvae_jax[experiments]'"
+            "cluster_latents needs scikit-learn: pip install 'mmvae_jax[experiments]'"
         ) from error
     labels = np.asarray(labels)
     kmeans = KMeans(
         num_clusters,
-        n_init=num_starts,  # pyright: ignore[reportArgumentType] (it goes by the default, "auto")
+        n_init=num_starts,  # pyright: ignore[reportArgumentType] (inferred from the default, "auto")
         random_state=seed,
     )
-    # Its threads wait for each other at every step: where cores are shared, one is far faster.
+    # Threads synchronise at every step: on shared cores one thread is far faster.
     with threadpool_limits(1):
         clusters = kmeans.fit_predict(np.asarray(z))
     return Clustering(
@@ -77,21 +77,21 @@ def cluster_latents(
 def matched_accuracy(
     clusters: Int[Array | np.ndarray, " n"], labels: Int[Array | np.ndarray, " _n"]
 ) -> float:
-    """Returns the largest share of examples whose cluster is matched with their class.
+    """Returns the share of examples in the cluster matched with their class, for the best match.
 
-    Every cluster is matched with one class and every class with one cluster, as far as they go
-    (the assignment of Kuhn 1955, "The Hungarian method"); the rest of either count as wrong.
+    Clusters and classes are matched one to one (Kuhn 1955, "The Hungarian method"); examples of
+    unmatched clusters or classes count as wrong.
 
     Raises:
-      ValueError: if there is no example, or they differ in number.
+      ValueError: if there is no example, or clusters and labels differ in number.
 
     >>> matched_accuracy(np.array([5, 5, 7, 7]), np.array([1, 1, 0, 1]))
     0.75
     """
     if len(clusters) != len(labels) or not len(labels):
         raise ValueError(
-            f"clusters has {len(clusters)} examples and labels {len(labels)}: give as many, and at "
-            "least one"
+            f"clusters has {len(clusters)} examples and labels has {len(labels)}: give the same "
+            "number, at least one"
         )
     _, cluster = np.unique(clusters, return_inverse=True)
     _, label = np.unique(labels, return_inverse=True)

@@ -1,20 +1,21 @@
-"""Coherence: do the modalities that were generated show the class that they should?
+"""Coherence: agreement of generated modalities with the class that they should show.
 
-The measures of Shi et al. (2019, "Variational mixture-of-experts autoencoders"), and of Sutter et
-al. (2021, "Generalized multimodal ELBO") for several given modalities, as functions of the classes
-that a classifier of each modality sees in the generated examples.
+The measures of Shi et al. (2019, "Variational mixture-of-experts autoencoders") and, for several
+given modalities, of Sutter et al. (2021, "Generalized multimodal ELBO"). All are functions of the
+classes that a classifier of each modality predicts for generated examples.
 
-Two averages: ``micro`` weighs every example alike, ``macro`` every class, however rare.
+There are two averages: ``micro`` weighs every example equally, ``macro`` every class.
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-#: What a modality was generated from: the name of one modality, or several names.
+#: Given modalities: one name, or several.
 Given = str | tuple[str, ...]
 G = TypeVar("G", bound=str | tuple[str, ...])
 Average = Literal["micro", "macro"]
@@ -22,11 +23,11 @@ Classes = Int[Array | np.ndarray, " n"]
 
 
 class Tally(NamedTuple):
-    """Examples of each class, and those that show what they should; batches add up by ``merge``.
+    """Numbers of examples and of right ones, by class; ``merge`` adds those of two batches.
 
     Attributes:
-      hits: right examples of each class.
-      counts: all examples of each class.
+      hits: number of right examples of each class.
+      counts: number of examples of each class.
     """
 
     hits: Int[np.ndarray, " classes"]
@@ -34,26 +35,36 @@ class Tally(NamedTuple):
 
     @property
     def micro(self) -> float:
-        """Share of right examples; NaN of none."""
+        """Share of right examples, in 0 to 1; NaN without examples."""
         return float(self.hits.sum() / (self.counts.sum() or np.nan))
 
     @property
     def macro(self) -> float:
-        """Mean over the classes that occur of the share of right examples; NaN of none."""
+        """Mean share of right examples over the classes that occur; NaN without examples."""
         seen = self.counts > 0
         return float(np.mean(self.hits[seen] / self.counts[seen])) if seen.any() else float("nan")
 
+    @property
+    def effective_classes(self) -> float:
+        """Effective number of classes of the right examples, the exponential of their entropy.
+
+        ``exp(-sum_c p_c log p_c)`` with ``p_c = hits_c / sum_c hits_c``: from 1, if all right
+        examples are of one class, to C, if C classes are equally frequent; 0 without any.
+        """
+        p = self.hits[self.hits > 0] / max(self.hits.sum(), 1)
+        return math.exp(-float(np.sum(p * np.log(p)))) if p.size else 0.0
+
     def merge(self, other: "Tally") -> "Tally":
-        """What the examples of both add up to."""
+        """Returns the numbers of both together."""
         return Tally(self.hits + other.hits, self.counts + other.counts)
 
     def average(self, average: Average) -> float:
-        """The named average."""
+        """Returns ``micro`` or ``macro``."""
         return {"micro": self.micro, "macro": self.macro}[average]
 
 
 def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
-    """Returns every choice of modalities that leaves some to generate, the small ones first.
+    """Returns all proper subsets of the modalities, small ones first.
 
     >>> subsets(["a", "b", "c"])
     [('a',), ('b',), ('c',), ('a', 'b'), ('a', 'c'), ('b', 'c')]
@@ -63,10 +74,10 @@ def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def tally(hits: Bool[Array | np.ndarray, " n"], classes: Classes, *, num_classes: int) -> Tally:
-    """Returns hits and examples of each class.
+    """Returns the number of examples and of hits by class.
 
     Raises:
-      ValueError: if a class is not one of ``0, ..., num_classes - 1``.
+      ValueError: if a class lies outside ``0, ..., num_classes - 1``.
 
     >>> tally(np.array([True, False, True]), np.array([0, 0, 1]), num_classes=2).hits.tolist()
     [1, 1]
@@ -90,23 +101,23 @@ def conditional_coherence(
     mask: Mapping[str, Bool[Array | np.ndarray, " n"]] | None = None,
     average: Average = "micro",
 ) -> dict[G, dict[str, float]]:
-    """Returns the share of generated examples that show the class of what they were given.
+    """Returns the share of generated examples that show the class of the given example.
 
     Chance is 1 / C for C equally frequent classes.
 
     Args:
-      predicted: ``predicted[given][generated]``, the class seen in modality ``generated`` when it
-        was generated from ``given``, a modality of the same example or several.
-      labels: the true class of every example.
-      mask: where each modality was observed. Examples that miss a given or the generated
-        modality are left out.
-      average: over examples (``"micro"``) or classes (``"macro"``).
+      predicted: ``predicted[given][generated]``, the class predicted for modality ``generated``,
+        generated from the modality or modalities ``given`` of the same example.
+      labels: true class of every example.
+      mask: True where each modality is observed. Examples that miss a given or the generated
+        modality do not count.
+      average: ``"micro"`` (over examples) or ``"macro"`` (over classes).
 
     Returns:
-      The shares, in 0 to 1, under the same names; NaN where no example is left.
+      The shares, in 0 to 1, under the same names; NaN where no example counts.
 
     Raises:
-      ValueError: if predictions, labels and masks differ in number.
+      ValueError: if predictions, labels and masks differ in length.
 
     >>> conditional_coherence({"image": {"word": np.array([3, 1])}}, np.array([3, 4]))
     {'image': {'word': 0.5}}
@@ -123,16 +134,16 @@ def conditional_tallies(
     num_classes: int,
     mask: Mapping[str, Bool[Array | np.ndarray, " n"]] | None = None,
 ) -> dict[G, dict[str, Tally]]:
-    """Returns what ``conditional_coherence`` averages, so that batches can be added up.
+    """Returns the tallies behind ``conditional_coherence``, which batches can add up.
 
     Raises:
-      ValueError: if predictions, labels and masks differ in number, or a label is no class.
+      ValueError: if predictions, labels and masks differ in length, or a label is not a class.
     """
     labels = np.asarray(labels)
 
     def of_pair(given: G, generated: str, seen: Classes) -> Tally:
         fields = {f"predicted[{given!r}][{generated!r}]": seen, "labels": labels}
-        masks = {} if mask is None else {n: mask[n] for n in {*names(given), generated}}
+        masks = {} if mask is None else {n: mask[n] for n in {*given_names(given), generated}}
         _check_lengths(fields | {f"mask[{name!r}]": rows for name, rows in masks.items()})
         kept = np.logical_and.reduce([np.ones(len(labels), bool), *map(np.asarray, masks.values())])
         hits = np.asarray(seen) == labels
@@ -155,7 +166,7 @@ def averages(
 
 
 def cross_coherence_mean(coherence: Mapping[G, Mapping[str, float]]) -> float:
-    """Returns the mean of a conditional coherence over all pairs but of a modality with itself.
+    """Returns the mean of a conditional coherence over the pairs of different modalities.
 
     Raises:
       ValueError: if there is no such pair.
@@ -166,8 +177,8 @@ def cross_coherence_mean(coherence: Mapping[G, Mapping[str, float]]) -> float:
     cross = _cross(coherence)
     if not cross:
         raise ValueError(
-            f"coherence has no pair of different modalities, only {sorted(map(str, coherence))} "
-            "generated from themselves: generate other modalities too"
+            f"coherence is {dict(coherence)}, with no pair of different modalities: generate other "
+            "modalities than the given ones"
         )
     return float(np.mean([share for _, share in cross]))
 
@@ -175,7 +186,7 @@ def cross_coherence_mean(coherence: Mapping[G, Mapping[str, float]]) -> float:
 def coherence_by_size(coherence: Mapping[G, Mapping[str, float]]) -> dict[int, float]:
     """Returns the mean cross coherence for each number of given modalities.
 
-    A model that makes use of all it is given gets better the more that is.
+    It rises with that number if the model uses all that it is given.
 
     >>> shares = {("a",): {"b": 0.5, "c": 0.7}, ("b",): {"a": 0.6}, ("a", "b"): {"c": 0.9}}
     >>> {size: round(mean, 3) for size, mean in coherence_by_size(shares).items()}
@@ -183,7 +194,7 @@ def coherence_by_size(coherence: Mapping[G, Mapping[str, float]]) -> dict[int, f
     """
     by_size: dict[int, list[float]] = {}
     for given, share in _cross(coherence):
-        by_size.setdefault(len(names(given)), []).append(share)
+        by_size.setdefault(len(given_names(given)), []).append(share)
     return {size: float(np.mean(shares)) for size, shares in sorted(by_size.items())}
 
 
@@ -191,13 +202,12 @@ def joint_coherence(predicted: Mapping[str, Classes], *, average: Average = "mic
     """Returns the share of examples, generated from the prior, whose modalities all agree.
 
     Chance is C^(1 - M) for M modalities that show C equally frequent classes independently. A
-    model that only ever shows one class scores 1: look at the samples as well, or at the counts
-    of ``joint_tally``.
+    model that always shows the same class scores 1, so report ``Tally.effective_classes`` of
+    ``joint_tally`` as well.
 
     Args:
-      predicted: the class seen in each modality of every example.
-      average: over examples (``"micro"``); or over classes (``"macro"``), the share then being
-        that of the modalities that show the class whose example agrees.
+      predicted: class predicted for each modality of every example.
+      average: ``"micro"`` (over examples) or ``"macro"`` (over the classes that modalities show).
 
     Raises:
       ValueError: if there are fewer than two modalities, or they differ in number of examples.
@@ -210,33 +220,38 @@ def joint_coherence(predicted: Mapping[str, Classes], *, average: Average = "mic
 
 
 def joint_tally(predicted: Mapping[str, Classes], *, num_classes: int) -> Tally:
-    """Returns how often modalities show each class, and how often all others show it with them.
+    """Returns the tally of joint coherence: a hit is a modality with which all others agree.
 
-    Every modality of every example counts once, so M times as many as there are examples.
+    Every modality of every example counts once, so ``counts`` sums to M times the number of
+    examples.
 
     Raises:
-      ValueError: as ``joint_coherence``, and for a class that is none of ``num_classes``.
+      ValueError: as in ``joint_coherence``, or if a class is not below ``num_classes``.
+
+    >>> counted = joint_tally({"image": np.array([3, 1]), "word": np.array([3, 4])}, num_classes=5)
+    >>> counted.micro, counted.effective_classes
+    (0.5, 1.0)
     """
     if len(predicted) < 2:
-        raise ValueError(f"predicted names {sorted(predicted)}: agreement needs two modalities")
+        raise ValueError(f"predicted is of {sorted(predicted)}: give two modalities or more")
     _check_lengths({f"predicted[{name!r}]": seen for name, seen in predicted.items()})
     stacked = np.stack([np.asarray(seen) for seen in predicted.values()])
     agree = np.broadcast_to(np.all(stacked == stacked[0], axis=0), stacked.shape)
     return tally(agree.ravel(), stacked.ravel(), num_classes=num_classes)
 
 
-def names(given: Given) -> tuple[str, ...]:
-    """The modalities that are given."""
+def given_names(given: Given) -> tuple[str, ...]:
+    """Returns the names of the given modalities as a tuple."""
     return (given,) if isinstance(given, str) else given
 
 
 def _cross(coherence: Mapping[G, Mapping[str, float]]) -> list[tuple[G, float]]:
-    """The shares of modalities that were not given."""
+    """Returns the shares of modalities generated from other ones."""
     return [
         (given, share)
         for given, row in coherence.items()
         for generated, share in row.items()
-        if generated not in names(given)
+        if generated not in given_names(given)
     ]
 
 
@@ -244,4 +259,4 @@ def _check_lengths(arrays: Mapping[str, Array | np.ndarray]) -> None:
     lengths = {field: len(array) for field, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{field} has {length}" for field, length in lengths.items())
-        raise ValueError(f"classes differ in number: {listed}; give one per example to each")
+        raise ValueError(f"lengths differ: {listed}; give one class or bool per example")

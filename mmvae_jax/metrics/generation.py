@@ -1,7 +1,7 @@
-"""What a model generates, batch by batch, and its coherence over a whole data set.
+"""Generation of modalities over a whole data set, and coherence of the generated examples.
 
-``generations`` is what every metric of generated examples can be computed from: coherence here,
-Frechet distances, errors of reconstructions and correlations in the modules of their names.
+Every metric of generated examples can be computed from ``generations``: coherence in this module,
+Frechet distances and errors of reconstructions in others.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,34 +17,29 @@ from mmvae_jax.batch import AnyBatch, MultimodalArrays, as_arrays
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inference import decode, draw_mixture, generate, modality_mask, modality_names
-from mmvae_jax.metrics.coherence import (
-    Tally,
-    conditional_tallies,
-    joint_tally,
-    subsets,
-)
-from mmvae_jax.metrics.posteriors import posteriors_of
+from mmvae_jax.metrics.coherence import Tally, conditional_tallies, joint_tally, subsets
+from mmvae_jax.metrics.expert_posteriors import posteriors_of
 from mmvae_jax.model import MMVAE
 
 
 @runtime_checkable
 class Predictor(Protocol):
-    """What tells the class of examples, such as a ``Classifier``."""
+    """Interface of a classifier, such as ``Classifier``."""
 
     def predict(self, x: Float[Array | np.ndarray, "n ..."]) -> Int[Array | np.ndarray, " n"]:
-        """The class of every row."""
+        """Returns the class of every row."""
         ...
 
 
 class Generation(NamedTuple):
-    """Examples of all modalities, generated from some of those of a batch.
+    """All modalities of a batch, generated from some of its modalities.
 
     Attributes:
-      given: what they were generated from.
-      data: ``{modality: [b, *input_dim]}``, as examples look (``as_examples``).
-      mask: ``{modality: [b]}``, where each modality of the real examples was observed. Where one
-        of ``given`` was not (``is_given``), ``data`` means nothing.
-      batch: the real examples.
+      given: names of the given modalities.
+      data: generated examples, ``{modality: [b, *input_dim]}`` (see ``as_examples``).
+      mask: ``{modality: [b]}``, True where a modality of the real examples is observed. Rows of
+        ``data`` are arbitrary where ``is_given`` is False.
+      batch: real examples.
     """
 
     given: tuple[str, ...]
@@ -54,7 +49,7 @@ class Generation(NamedTuple):
 
     @property
     def is_given(self) -> Bool[np.ndarray, " b"]:
-        """Where all of ``given`` was observed."""
+        """True for the examples that have all given modalities."""
         return np.logical_and.reduce([self.mask[name] for name in self.given])
 
 
@@ -66,22 +61,21 @@ def generations(
     givens: Sequence[tuple[str, ...]] | None = None,
     batch_size: int = 512,
 ) -> Iterator[Generation]:
-    """Generates all modalities from subsets of those observed, the subsets in turn.
+    """Yields all modalities generated from each subset of modalities, batch by batch.
 
-    Protocol: for each subset and example one z is drawn from the mixture of the subset's experts,
-    and decoded into every modality; all subsets share one compiled program. The encoders run once
-    for each batch.
+    Protocol: for each subset and example, one z is drawn from the mixture of the subset's experts
+    and decoded into every modality. The encoders run once per batch.
 
     Args:
       model: an MMVAE.
-      data: examples, complete or not.
+      data: examples, complete or incomplete.
       key: randomness.
-      givens: the subsets; by default all of 1 to M - 1 modalities, of which there are 2^M - 2.
-      batch_size: examples at a time. The last batch is filled up with rows of which nothing is
-        observed.
+      givens: subsets of modalities; by default all 2^M - 2 proper ones.
+      batch_size: number of examples per batch. The last batch is padded with rows that miss
+        everything.
 
     Raises:
-      ValueError: for unknown names, or data that do not fit.
+      ValueError: if a name is unknown, or the data do not fit the model.
 
     >>> for generation in generations(model, arrays, jax.random.key(0), givens=[("sound",)]):
     ...     generation.given, generation.data["text"].shape[1:]
@@ -97,7 +91,7 @@ def generations(
             place = jax.random.fold_in(jax.random.fold_in(key, number), index)
             available = observed & modality_mask("givens", given, config)
             z = _draw(config, experts, available, place, 1)[:, 0]
-            z = jnp.where(available.any(0)[:, None], z, 0)  # classifiers may refuse NaN
+            z = jnp.where(available.any(0)[:, None], z, 0)  # classifiers may reject NaN
             decoded = decode(model, z).items()
             generated = {name: as_examples(config, name, x) for name, x in decoded}
             yield Generation(given, generated, mask, batch)
@@ -113,36 +107,36 @@ def measure_coherence(
     givens: Sequence[tuple[str, ...]] | None = None,
     batch_size: int = 512,
 ) -> dict[tuple[str, ...], dict[str, Tally]]:
-    """Returns how often each modality, generated from others or itself, shows the right class.
+    """Returns tallies of the conditional coherence for each subset of given modalities.
 
-    Protocol of ``generations``. An example counts where it has all that is given and the modality
-    that is generated. ``averages`` makes shares of the result, which ``cross_coherence_mean`` and
-    ``coherence_by_size`` sum up; print the classifiers' accuracy on real examples beside them.
+    Protocol of ``generations``. An example counts if it has the given modalities and the generated
+    one. ``averages`` turns the tallies into shares, which ``cross_coherence_mean`` and
+    ``coherence_by_size`` summarise. Report the classifiers' accuracy on real examples beside them.
 
     Args:
       model: an MMVAE.
       data: examples with labels.
-      classifiers: one of each modality that is to be looked at.
+      classifiers: classifier by modality; modalities without one are not judged.
       key: randomness.
-      num_classes: how many classes there are.
-      givens: subsets to generate from; all of 1 to M - 1 modalities by default.
-      batch_size: examples at a time.
+      num_classes: number of classes.
+      givens: subsets of given modalities; by default all 2^M - 2 proper ones.
+      batch_size: number of examples per batch.
 
     Returns:
       ``{given: {generated: Tally}}``.
 
     Raises:
-      ValueError: if there are no labels, for unknown names, or data that do not fit.
+      ValueError: if the data have no labels or do not fit the model, or a name is unknown.
     """
     data = as_arrays(data)
     if data.labels is None:
-        raise ValueError("labels is None: coherence needs the class of every example")
+        raise ValueError("labels is None: give the class of every example")
     tallies: dict[tuple[str, ...], dict[str, Tally]] = {}
     for given, generated, mask, batch in generations(
         model, data, key, givens=givens, batch_size=batch_size
     ):
         assert batch.labels is not None, "the data set has them"
-        seen = {name: who.predict(generated[name]) for name, who in classifiers.items()}
+        seen = {name: judge.predict(generated[name]) for name, judge in classifiers.items()}
         counted = conditional_tallies(
             {given: seen}, batch.labels, num_classes=num_classes, mask=mask
         )
@@ -161,29 +155,34 @@ def measure_joint_coherence(
     num_classes: int,
     batch_size: int = 512,
 ) -> Tally:
-    """Returns how often all modalities decoded from one z of the prior show one class.
+    """Returns the tally of the joint coherence of samples from the prior, see ``joint_coherence``.
+
+    Its ``micro`` is the share of samples whose modalities all show one class. Report its
+    ``effective_classes`` as well: a model that always shows the same class has the share 1.
 
     Args:
       model: an MMVAE.
-      classifiers: one of each modality that is to be looked at, two at least.
+      classifiers: classifier by modality, at least two.
       key: randomness.
-      num_samples: draws from the prior.
-      num_classes: how many classes there are.
-      batch_size: draws at a time.
+      num_samples: number of samples.
+      num_classes: number of classes.
+      batch_size: number of samples per batch.
 
     Raises:
-      ValueError: for fewer than two classifiers, or counts below 1.
+      ValueError: if there are fewer than two classifiers, or a number is below 1.
     """
     check_count("num_samples", num_samples)
     check_count("batch_size", batch_size)
     none = np.zeros(num_classes, int)
     total = Tally(none, none)
     for number, start in enumerate(range(0, num_samples, batch_size)):
-        # The last batch is as large as the others, for which the program is compiled, and cut.
+        # The last batch is cut after decoding, so that one compiled program serves all.
         decoded = generate(model, jax.random.fold_in(key, number), batch_size)
         seen = {
-            name: who.predict(as_examples(model.config, name, decoded[name]))[: num_samples - start]
-            for name, who in classifiers.items()
+            name: judge.predict(as_examples(model.config, name, decoded[name]))[
+                : num_samples - start
+            ]
+            for name, judge in classifiers.items()
         }
         total = total.merge(joint_tally(seen, num_classes=num_classes))
     return total
@@ -192,7 +191,7 @@ def measure_joint_coherence(
 def as_examples(
     config: MMVAEConfig, name: str, decoded: Float[Array | np.ndarray, "..."]
 ) -> Float[Array | np.ndarray, "..."]:
-    """Returns what a decoder's output looks like as an example: logits are decided.
+    """Returns decoder outputs in the form of examples: logits become one-hot classes or bits.
 
     >>> as_examples(config, "text", jnp.array([[0.1, 2.0, 0.3], [1.0, 0.0, 0.0]])).tolist()
     [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]

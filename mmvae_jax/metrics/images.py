@@ -1,7 +1,6 @@
-"""How close reconstructed images are to the originals: mean squared error and SSIM, per example.
+"""Errors of reconstructed images: mean squared error and structural similarity, per example.
 
-Only ``[n]`` values: leave out missing examples when averaging, as ``mean_variance(values, mask)``
-does.
+``mean_variance(values, mask)`` averages them over the examples that are observed.
 """
 
 from functools import partial
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-# The choices of Wang et al. (2004), section III.
+# Constants of Wang et al. (2004), section III.
 WINDOW = 11
 SIGMA = 1.5
 K1, K2 = 0.01, 0.03
@@ -19,7 +18,7 @@ K1, K2 = 0.01, 0.03
 
 @jax.jit
 def mse(x: Float[Array, "n *dim"], y: Float[Array, "n *dim"]) -> Float[Array, " n"]:
-    """Returns the mean squared difference of each example's entries, in squared units of x.
+    """Returns the mean squared difference over each example's entries, in squared units of x.
 
     >>> mse(jnp.zeros((2, 3)), jnp.array([[0.0, 0.0, 3.0], [1.0, 1.0, 1.0]])).tolist()
     [3.0, 1.0]
@@ -31,28 +30,32 @@ def mse(x: Float[Array, "n *dim"], y: Float[Array, "n *dim"]) -> Float[Array, " 
 def ssim(
     x: Float[Array, "n h w c"], y: Float[Array, "n h w c"], *, data_range: float = 1.0
 ) -> Float[Array, " n"]:
-    """Returns the structural similarity of each pair of images, in -1 to 1; 1 if they are equal.
+    """Returns the structural similarity of each pair of images, from -1 to 1 (equal images).
 
-    ``(2 m_x m_y + C1) (2 s_xy + C2) / ((m_x^2 + m_y^2 + C1) (s_x^2 + s_y^2 + C2))``, with means,
-    variances and covariance under a Gaussian window (11 pixels, sigma 1.5), averaged over all
-    places where the window lies within the image, and over channels; ``C_i = (K_i data_range)^2``
-    (Wang, Bovik, Sheikh and Simoncelli 2004, eq. 13).
+    ``(2 m_x m_y + C1) (2 s_xy + C2) / ((m_x^2 + m_y^2 + C1) (s_x^2 + s_y^2 + C2))`` with means,
+    variances and covariance under a Gaussian window (11 pixels, sigma 1.5) and
+    ``C_i = (K_i data_range)^2`` (Wang, Bovik, Sheikh and Simoncelli 2004, eq. 13). It is averaged
+    over channels and over all places of the window inside the image.
 
     Args:
       x: images.
-      y: others.
+      y: images to compare with x.
       data_range: difference of the largest and the smallest possible intensity.
 
     Raises:
       ValueError: if the images are smaller than the window.
+
+    >>> x = jnp.linspace(0, 1, 144).reshape(1, 12, 12, 1)
+    >>> ssim(x, x).round(3).tolist()
+    [1.0]
     """
     if min(x.shape[1:3]) < WINDOW:
         raise ValueError(
-            f"x holds images of {x.shape[1]} x {x.shape[2]} pixels, fewer than the window of "
-            f"{WINDOW}: enlarge them, or use mse"
+            f"x has images of {x.shape[1]} x {x.shape[2]} pixels: give at least "
+            f"{WINDOW} x {WINDOW}, the window, or use mse"
         )
     blur = partial(_blur, rows=_band(x.shape[1]), columns=_band(x.shape[2]))
-    # Variances are differences of close numbers: smaller ones lose less.
+    # Variances are differences of squares: centring first keeps the squares, and rounding, small.
     centre_x, centre_y = x.mean((1, 2), keepdims=True), y.mean((1, 2), keepdims=True)
     u, v = x - centre_x, y - centre_y
     mean_u, mean_v = blur(u), blur(v)
@@ -70,12 +73,12 @@ def _blur(
     rows: Float[np.ndarray, "i h"],
     columns: Float[np.ndarray, "j w"],
 ) -> Float[Array, "n i j c"]:
-    """Gaussian means of all places of the window; as matrix products, which are fast everywhere."""
+    """Returns Gaussian means at all places of the window, by two matrix products."""
     return jnp.einsum("ih,nhwc,jw->nijc", rows, images, columns, precision="highest")
 
 
 def _band(size: int) -> Float[np.ndarray, "places size"]:
-    """The normalised window at each of its places along an axis."""
+    """Returns the normalised window at each of its places along an axis."""
     offset = np.arange(size) - np.arange(size - WINDOW + 1)[:, None] - WINDOW // 2
     weights = np.where(np.abs(offset) <= WINDOW // 2, np.exp(-0.5 * (offset / SIGMA) ** 2), 0)
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)

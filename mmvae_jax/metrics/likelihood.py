@@ -1,7 +1,7 @@
 """Log-likelihoods of a whole data set: joint, marginal and conditional, with standard errors.
 
-The estimates of each example are those of ``mmvae_jax.likelihood_estimates``. Every batch has a key
-of its own, so that their errors average out over batches.
+Each example's estimate is from ``mmvae_jax.likelihood_estimates``. Every batch has its own key, so
+that errors of the estimates are independent between batches.
 """
 
 import math
@@ -20,21 +20,21 @@ from mmvae_jax.likelihood_estimates import (
     compute_joint_nll,
     compute_marginal_nll,
 )
-from mmvae_jax.metrics.coherence import Given, names
+from mmvae_jax.metrics.coherence import Given, given_names
 from mmvae_jax.metrics.moments import Entries, MeanVariance, mean_variance
 from mmvae_jax.model import MMVAE
 
-#: What is conditioned on, and what is predicted together.
+#: Given modalities, and the modalities predicted jointly from them.
 Condition = tuple[Given, Given]
 Estimator = Callable[..., Any]
 
 
 class LogLikelihoods(NamedTuple):
-    """Nats per example, each with its mean and standard error over the examples it is defined for.
+    """Log-likelihoods in nats per example, with moments over the examples that define each.
 
     Attributes:
-      joint: log p(X) of all that an example has.
-      marginal: log p(x_m) of each modality.
+      joint: log p(X) of all observed modalities.
+      marginal: log p(x_m) by modality.
       conditional: log p(x_T|x_S) by ``(S, T)``.
     """
 
@@ -55,22 +55,23 @@ def measure_log_likelihoods(
 ) -> LogLikelihoods:
     """Returns joint, marginal and conditional log-likelihoods of a data set.
 
-    Protocol: importance sampling with K particles for each example and quantity, likelihoods not
-    rescaled; the proposal is the mixture of the observed experts for the joint, the modality's own
-    expert for a marginal, and the given ones for a conditional (``compute_cond_nll_ratio``). With
-    finite K the estimates lie below the exact values on average.
+    Protocol: importance sampling with K particles for each example and quantity, without rescaling
+    of likelihoods. The proposal of the joint is the mixture of the observed experts; of a marginal,
+    the modality's own expert; of a conditional, the given experts (``compute_cond_nll_ratio``). For
+    finite K the joint and the marginals are below the exact values on average; a conditional is the
+    difference of two such estimates.
 
     Args:
       model: an MMVAE.
-      data: examples; incomplete ones count where they are defined.
+      data: examples; an incomplete one counts for the quantities that it defines.
       key: randomness.
       conditional: pairs (given, predicted), each a name or several.
-      K: particles of each example.
-      batch_size: examples at a time.
-      batch_size_K: particles per decoder call, as in ``compute_joint_nll``.
+      K: number of particles per example.
+      batch_size: number of examples per batch.
+      batch_size_K: number of particles per decoder call, as in ``compute_joint_nll``.
 
     Raises:
-      ValueError: for unknown or overlapping names, or data that do not fit.
+      ValueError: if names are unknown or overlap, or the data do not fit the model.
 
     >>> found = measure_log_likelihoods(model, arrays, jax.random.key(0), K=20)
     >>> found.joint.num_rows, sorted(found.marginal)
@@ -101,13 +102,13 @@ def measure_log_likelihoods(
 def bits_per_dim(
     log_likelihood: float | Entries, input_dim: Sequence[int], *, num_levels: int = 1
 ) -> float | Entries:
-    """Returns ``-log2 p(x) / D`` for a log-likelihood in nats of examples with D entries.
+    """Returns bits per dimension, ``-log2 p(x) / D``, of examples with D entries.
 
     Args:
-      log_likelihood: in nats; under densities, of intensities in 0 to 1.
+      log_likelihood: log-likelihood in nats. A density must be of intensities in 0 to 1.
       input_dim: shape of one example.
-      num_levels: of discrete intensities that a density stands for, 256 for bytes: each entry
-        then costs ``log2(num_levels)`` bits more, as a level is ``1 / num_levels`` wide. 1 for
+      num_levels: number of discrete intensities that a density models, 256 for bytes. Each level
+        is ``1 / num_levels`` wide, which adds ``log2(num_levels)`` bits per entry. Keep 1 for
         Bernoulli and categorical likelihoods, which are probabilities.
 
     >>> bits_per_dim(-28 * 28 * math.log(2), (28, 28, 1))
@@ -118,4 +119,4 @@ def bits_per_dim(
 
 def _any_observed(arrays: MultimodalArrays, given: Given) -> Bool[np.ndarray, " b"]:
     assert arrays.mask is not None, "eval_batches gives every batch a mask"
-    return np.any([arrays.mask[name] for name in names(given) if name in arrays.mask], axis=0)
+    return np.any([arrays.mask[name] for name in given_names(given) if name in arrays.mask], axis=0)

@@ -1,7 +1,7 @@
-"""Means, variances and covariances that batches add up to, in double precision on the host.
+"""Means, variances and covariances of batches that can be merged, in double precision on the host.
 
-Batches merge by the update of Chan, Golub and LeVeque (1983): deviations from the mean are summed,
-never raw squares, so that a mean far from zero costs no digits.
+Merging is the update of Chan, Golub and LeVeque (1983). It sums deviations from the mean instead of
+raw squares, so that a mean far from zero costs no digits.
 """
 
 from typing import NamedTuple
@@ -9,16 +9,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Real
 
-# NumPy turns arrays without axes into scalars when it computes with them.
+# NumPy arithmetic turns arrays without axes into scalars.
 Entries = Float[np.ndarray | np.float64, "*shape"]
 
 
 class MeanVariance(NamedTuple):
-    """Mean and spread of numbers, or of each entry of arrays; of ``mean_variance``.
+    """Mean and variance of each entry of arrays, from ``mean_variance``.
 
     Attributes:
-      num_rows: how many there were.
-      mean: their mean, ``[*shape]``; 0 of none.
+      num_rows: number of rows.
+      mean: mean, ``[*shape]``; 0 without rows.
       squares: sum of squared deviations from the mean, ``[*shape]``.
     """
 
@@ -28,27 +28,27 @@ class MeanVariance(NamedTuple):
 
     @property
     def variance(self) -> Entries:
-        """Mean squared deviation; NaN of none."""
+        """Mean squared deviation; NaN without rows."""
         return self.squares / (self.num_rows or np.nan)
 
     @property
     def standard_error(self) -> Entries:
-        """Standard deviation of the mean, if all were drawn independently; NaN of fewer than 2."""
+        """Standard error of the mean of independent rows; NaN for fewer than two."""
         return np.sqrt(self.squares / (max(self.num_rows - 1, 0) * self.num_rows or np.nan))
 
     def merge(self, other: "MeanVariance") -> "MeanVariance":
-        """What all the examples of both give."""
+        """Returns the moments of the rows of both."""
         count, share, delta = _merged(self, other)
         squares = self.squares + other.squares + delta**2 * share * self.num_rows
         return MeanVariance(count, self.mean + delta * share, squares)
 
 
 class MeanCovariance(NamedTuple):
-    """Mean and covariance of vectors; of ``mean_covariance``.
+    """Mean and covariance of vectors, from ``mean_covariance``.
 
     Attributes:
-      num_rows: how many there were.
-      mean: their mean, ``[f]``; 0 of none.
+      num_rows: number of vectors.
+      mean: mean, ``[f]``; 0 without vectors.
       scatter: sum of the outer products of deviations from the mean, ``[f f]``.
     """
 
@@ -58,19 +58,19 @@ class MeanCovariance(NamedTuple):
 
     @property
     def covariance(self) -> Float[np.ndarray, "f f"]:
-        """The unbiased estimate, with ``count - 1`` in the denominator.
+        """Unbiased estimate, with ``num_rows - 1`` in the denominator.
 
         Raises:
-          ValueError: of fewer than two vectors.
+          ValueError: if there are fewer than two vectors.
         """
         if self.num_rows < 2:
             raise ValueError(
-                f"num_rows is {self.num_rows}: a covariance needs at least two vectors"
+                f"num_rows is {self.num_rows}: give at least two vectors for a covariance"
             )
         return self.scatter / (self.num_rows - 1)
 
     def merge(self, other: "MeanCovariance") -> "MeanCovariance":
-        """What all the vectors of both give."""
+        """Returns the moments of the vectors of both."""
         count, share, delta = _merged(self, other)
         between = np.outer(delta, delta) * share * self.num_rows
         scatter = self.scatter + other.scatter + between
@@ -80,7 +80,7 @@ class MeanCovariance(NamedTuple):
 def mean_variance(
     x: Real[Array | np.ndarray, "n *shape"], mask: Bool[Array | np.ndarray, " n"] | None = None
 ) -> MeanVariance:
-    """Returns mean and variance of each entry, over the rows where ``mask`` is True.
+    """Returns mean and variance of each entry over the rows where ``mask`` is True.
 
     >>> some, more = mean_variance(np.array([1.0, 2.0])), mean_variance(np.array([6.0]))
     >>> float(some.merge(more).mean), float(some.merge(more).variance.round(3))
@@ -112,6 +112,6 @@ def _rows(x: Array | np.ndarray, mask: Array | np.ndarray | None) -> np.ndarray:
 
 
 def _merged(a: MeanVariance | MeanCovariance, b: MeanVariance | MeanCovariance):
-    """The number of examples, the share of b's, and how far its mean lies from a's."""
+    """Returns the number of rows of both, b's share of them, and b's mean minus a's."""
     count = a.num_rows + b.num_rows
     return count, b.num_rows / max(count, 1), b.mean - a.mean

@@ -1,4 +1,4 @@
-"""Particles drawn from the experts: what they weigh, and which experts cover them."""
+"""Importance weights of particles, and responsibilities of the experts for them."""
 
 from functools import partial
 
@@ -17,15 +17,18 @@ from mmvae_jax.objective import AUTO, bound_of_batch
 
 
 def measure_log_weights(model: MMVAE, batch: AnyBatch, key: PRNGKeyArray) -> Float[Array, "m k b"]:
-    """Returns log w of the K particles of every expert, of any value where it is missing.
+    """Returns the log importance weights of every expert's K particles.
 
     Args:
-      model: an MMVAE; its config says K, and how likelihoods and densities weigh.
+      model: an MMVAE; its config gives K, ``beta`` and the rescale factors.
       batch: data and mask.
-      key: of the particles.
+      key: randomness of the particles.
+
+    Returns:
+      ``[m k b]``, arbitrary where expert m is missing.
 
     Raises:
-      ValueError: for a batch that does not fit.
+      ValueError: if the batch does not fit the model.
 
     >>> measure_log_weights(model, batch, jax.random.key(0)).shape
     (2, 3, 5)
@@ -36,23 +39,23 @@ def measure_log_weights(model: MMVAE, batch: AnyBatch, key: PRNGKeyArray) -> Flo
 def measure_responsibilities(
     model: MMVAE, batch: AnyBatch, key: PRNGKeyArray, *, num_draws: int = 10
 ) -> Float[Array, "m j"]:
-    """Returns the share that expert j has, on average, in the density of draws of expert m.
+    """Returns the mean responsibility of expert j for draws from expert m.
 
     ``r_j(z) = q_j(z|x_j) / sum_i q_i(z|x_i)`` over the observed modalities i, averaged over draws
-    from q_m and the examples that have modality m. Rows sum to 1: on the diagonal if posteriors do
-    not overlap, evenly if they are the same.
+    from q_m and over the examples that have modality m. Each row sums to 1. The table is the
+    identity for posteriors that do not overlap, and constant for equal posteriors.
 
     Args:
       model: an MMVAE.
-      batch: data and mask; modalities that it leaves out count as missing.
-      key: of the draws.
-      num_draws: from each expert of each example.
+      batch: data and mask; modalities without data count as missing.
+      key: randomness of the draws.
+      num_draws: number of draws per expert and example.
 
     Returns:
       ``[m j]``; NaN in the rows of modalities that no example has.
 
     Raises:
-      ValueError: for a batch that does not fit, or fewer than one draw.
+      ValueError: if the batch does not fit the model, or ``num_draws`` is below 1.
 
     >>> measure_responsibilities(model, batch, jax.random.key(0)).sum(1).round(3).tolist()
     [1.0, 1.0]

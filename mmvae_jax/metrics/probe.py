@@ -1,30 +1,16 @@
-"""A linear probe: how much of the class can be read off the latent space."""
+"""Linear probe: accuracy of a linear classifier of latents."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from mmvae_jax.batch import AnyBatch, MultimodalArrays, as_arrays
+from mmvae_jax.batch import AnyBatch, as_arrays
 from mmvae_jax.maths.distributions import family_of
-from mmvae_jax.metrics.posteriors import posteriors_of
+from mmvae_jax.metrics.expert_posteriors import posteriors_of
 from mmvae_jax.model import MMVAE
-
-Latents = Literal["means", "samples"]
-
-
-class Probes(NamedTuple):
-    """Accuracies, and how they came about; of ``probe_experts``.
-
-    Attributes:
-      accuracy: of each modality's latents, on test examples.
-      protocol: in words, to be printed with the numbers.
-    """
-
-    accuracy: dict[str, float]
-    protocol: str
 
 
 def latent_probe(
@@ -36,19 +22,18 @@ def latent_probe(
     standardise: bool = True,
     C: float = 1.0,
 ) -> float:
-    """Returns the accuracy with which a linear classifier tells unseen latents apart.
+    """Returns the accuracy of a linear classifier on latents of unseen examples, in 0 to 1.
 
-    Protocol: every latent axis is standardised by its mean and standard deviation over
-    ``train_z``, unless told otherwise; a multinomial logistic regression with L2 penalty
-    (scikit-learn's ``LogisticRegression``, L-BFGS until convergence) is fitted to ``train_z``; its
-    accuracy on ``test_z`` is returned, in 0 to 1.
+    Protocol: each latent axis is standardised by its mean and standard deviation over ``train_z``.
+    A multinomial logistic regression with L2 penalty (scikit-learn's ``LogisticRegression``, L-BFGS
+    until convergence) is fitted to ``train_z`` and scored on ``test_z``.
 
     Args:
       train_z: latents of training examples; posterior means make the probe repeatable.
-      train_labels: their classes.
-      test_z: latents of other examples.
-      test_labels: their classes.
-      standardise: whether to standardise the axes first.
+      train_labels: class of each training example.
+      test_z: latents of test examples.
+      test_labels: class of each test example.
+      standardise: False leaves the axes as they are.
       C: weight of the data against the penalty ``|w|^2 / 2``.
 
     Raises:
@@ -66,57 +51,13 @@ def latent_probe(
         from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise ImportError(
-            "the latent probe is scikit-learn's: pip install 'mmvae_jax[experiments]'"
+            "latent_probe needs scikit-learn: pip install 'mmvae_jax[experiments]'"
         ) from error
     regression = LogisticRegression(C=C, max_iter=1000)
     probe = make_pipeline(StandardScaler(), regression) if standardise else regression
     with threadpool_limits(1):  # as in `cluster_latents`
         probe.fit(np.asarray(train_z), np.asarray(train_labels))
     return float(probe.score(np.asarray(test_z), np.asarray(test_labels)))
-
-
-def probe_experts(
-    model: MMVAE,
-    train: MultimodalArrays,
-    test: MultimodalArrays,
-    key: PRNGKeyArray | None = None,
-    *,
-    latents: Latents = "means",
-    standardise: bool = True,
-    C: float = 1.0,
-    batch_size: int = 512,
-) -> Probes:
-    """Returns the accuracy of one ``latent_probe`` for each modality's own posterior.
-
-    Args:
-      model: an MMVAE.
-      train: examples with labels, to fit to; each probe leaves out those that miss its modality.
-      test: examples with labels, to score on, likewise.
-      key: randomness of samples.
-      latents: the mean of each example's posterior, or one sample of it, as Shi et al. (2019)
-        take (theirs are not standardised, and have no penalty).
-      standardise: as in ``latent_probe``.
-      C: as in ``latent_probe``.
-      batch_size: examples that go through the encoders at a time.
-
-    Raises:
-      ValueError: if there are no labels or no key to sample with, or data do not fit the model.
-      ImportError: if scikit-learn is missing.
-    """
-    if latents not in ("means", "samples") or (latents == "samples") != (key is not None):
-        raise ValueError(
-            f"latents is {latents!r} and key is {key}: give 'means' without a key, or 'samples' "
-            "with one"
-        )
-    keys = (None, None) if key is None else jax.random.split(key)
-    fit = latents_of_experts(model, train, keys[0], batch_size=batch_size)
-    score = latents_of_experts(model, test, keys[1], batch_size=batch_size)
-    accuracy = {
-        name: latent_probe(*fit[name], *score[name], standardise=standardise, C=C) for name in fit
-    }
-    axes = "standardised" if standardise else "plain"
-    protocol = f"logistic regression, L2 penalty, C={C:g}, on {axes} {latents} of the posteriors"
-    return Probes(accuracy, protocol)
 
 
 def latents_of_experts(
@@ -126,16 +67,16 @@ def latents_of_experts(
     *,
     batch_size: int = 512,
 ) -> dict[str, tuple[Float[np.ndarray, "n d"], Int[np.ndarray, " n"]]]:
-    """Returns latents and labels of the examples that have each modality.
+    """Returns latents and labels by modality, for the examples that have the modality.
 
     Args:
       model: an MMVAE.
       data: examples with labels.
-      key: draw one sample of each posterior; its mean without a key.
-      batch_size: examples that go through the encoders at a time.
+      key: randomness of one sample per posterior; None returns posterior means.
+      batch_size: number of examples per call of the encoders.
 
     Raises:
-      ValueError: if there are no labels, or data do not fit the model.
+      ValueError: if the data have no labels or do not fit the model.
 
     >>> labelled = mm.MultimodalArrays(data, labels=np.arange(5))
     >>> z, labels = latents_of_experts(model, labelled)["sound"]
@@ -144,7 +85,7 @@ def latents_of_experts(
     """
     data = as_arrays(data)
     if data.labels is None:
-        raise ValueError("labels is None: a probe needs the class of every example")
+        raise ValueError("labels is None: give the class of every example")
     family = family_of(model.config.prior_and_posterior_dist)
     parts: dict[str, list[tuple[Any, Any]]] = {name: [] for name in data.data}
     for number, (batch, (experts, mask)) in enumerate(posteriors_of(model, data, batch_size)):

@@ -113,7 +113,7 @@ def test_history_has_a_row_per_step(finished):
 def test_the_command_prints_a_table_and_the_paths(finished):
     out, printed = finished
     lines = printed.splitlines()
-    names = ("conditional coherence", "joint coherence", "latent probe", "classifiers")
+    names = ("conditional", "joint coherence", "effective classes", "latent probe", "classifiers")
     rows = [line for line in lines if line.startswith(names)]
     assert len(rows) == len(names) + 1  # the joint coherence is also averaged over classes
     assert len(set(map(len, rows))) == 1  # aligned

@@ -17,7 +17,7 @@ from experiments import measurements
 from experiments.experiment import some_rows
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data.arrays import num_examples
-from mmvae_jax.metrics.images import ssim
+from mmvae_jax.metrics import ssim
 
 DIM = (12, 12, 1)
 NUM_CLASSES = 3

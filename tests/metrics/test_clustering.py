@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from mmvae_jax.metrics.clustering import cluster_latents, matched_accuracy
+from mmvae_jax.metrics import cluster_latents, matched_accuracy
 
 
 def test_separate_groups_are_found_whatever_their_names():
@@ -48,9 +48,9 @@ def test_the_seed_decides():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="give as many"):
+    with pytest.raises(ValueError, match="clusters has 3 examples and labels has 2"):
         matched_accuracy(np.zeros(3, int), np.zeros(2, int))
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="clusters has 0 examples"):
         matched_accuracy(np.zeros(0, int), np.zeros(0, int))
     with pytest.raises(ValueError, match="NaN"):
         cluster_latents(np.full((5, 2), np.nan), np.zeros(5, int), num_clusters=2)

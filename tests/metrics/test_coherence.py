@@ -1,9 +1,9 @@
-"""Coherence from subsets, with missing modalities, averaged over examples or classes."""
+"""Coherence by hand counts and at chance, from subsets, with missing modalities, by class."""
 
 import numpy as np
 import pytest
 
-from mmvae_jax.metrics.coherence import (
+from mmvae_jax.metrics import (
     Tally,
     averages,
     coherence_by_size,
@@ -25,6 +25,37 @@ def test_there_are_two_to_the_m_minus_two_subsets():
         assert len(set(found)) == len(found) == 2**size - 2
 
 
+def test_conditional_coherence_by_hand():
+    labels = np.array([0, 1, 2, 3])
+    predicted = {
+        "image": {"image": np.array([0, 1, 2, 3]), "word": np.array([0, 1, 2, 9])},
+        "word": {"image": np.array([1, 1, 1, 1]), "word": np.array([9, 9, 9, 9])},
+    }
+    coherence = conditional_coherence(predicted, labels)
+    assert coherence == {
+        "image": {"image": 1.0, "word": 0.75},
+        "word": {"image": 0.25, "word": 0.0},
+    }
+    assert cross_coherence_mean(coherence) == (0.75 + 0.25) / 2
+
+
+def test_joint_coherence_by_hand():
+    predicted = {
+        "a": np.array([1, 2, 3, 4, 5]),
+        "b": np.array([1, 2, 3, 0, 5]),
+        "c": np.array([1, 0, 3, 0, 5]),
+    }
+    assert joint_coherence(predicted) == 3 / 5
+
+
+def test_joint_coherence_of_independent_modalities_is_chance():
+    num_samples, chance = 100_000, 4.0 ** (1 - 3)
+    rng = np.random.default_rng(0)
+    predicted = {name: rng.integers(4, size=num_samples) for name in "abc"}
+    standard_error = np.sqrt(chance * (1 - chance) / num_samples)
+    assert abs(joint_coherence(predicted) - chance) < 4 * standard_error
+
+
 def test_macro_weighs_classes_alike():
     micro = conditional_coherence(PREDICTED, LABELS)
     macro = conditional_coherence(PREDICTED, LABELS, average="macro")
@@ -44,7 +75,7 @@ def test_examples_that_miss_a_given_or_generated_modality_are_left_out(missing):
     assert tallies["c"]["a"].counts.sum() == (4 if missing == "b" else 3)
 
 
-def test_nothing_is_known_of_no_example():
+def test_shares_of_no_example_are_nan():
     mask = {"a": np.zeros(4, bool), "c": np.ones(4, bool)}
     for average in ("micro", "macro"):
         coherence = conditional_coherence({"a": {"c": LABELS}}, LABELS, mask=mask, average=average)
@@ -85,8 +116,28 @@ def test_joint_coherence_by_class():
     np.testing.assert_allclose(joint_coherence(predicted, average="macro"), (1 + 2 / 3 + 0) / 3)
 
 
-def test_labels_must_be_classes():
-    with pytest.raises(ValueError, match="num_classes=1 they must lie in 0 to 0"):
+def test_effective_classes_count_those_of_the_right_examples():
+    def effective(*hits):
+        return Tally(np.array(hits), np.array([100, 100, 100])).effective_classes
+
+    assert effective(7, 0, 0) == 1  # always the same class, however coherent
+    np.testing.assert_allclose(effective(5, 5, 5), 3)
+    p = np.array([1, 2, 5]) / 8
+    np.testing.assert_allclose(effective(1, 2, 5), np.prod(p**-p))
+    assert effective(0, 0, 0) == 0
+
+
+def test_what_does_not_fit_is_refused():
+    two, three = np.zeros(2, int), np.zeros(3, int)
+    with pytest.raises(ValueError, match=r"predicted\['a'\]\['c'\] has 3, labels has 2"):
+        conditional_coherence({"a": {"b": two, "c": three}}, two)
+    with pytest.raises(ValueError, match=r"predicted\['b'\] has 3"):
+        joint_coherence({"a": two, "b": three})
+    with pytest.raises(ValueError, match=r"predicted is of \['a'\]"):
+        joint_coherence({"a": two})
+    with pytest.raises(ValueError, match=r"coherence is {'a': {'a': 1.0}}"):
+        cross_coherence_mean({"a": {"a": 1.0}})
+    with pytest.raises(ValueError, match="classes run from 0 to 1"):
         conditional_tallies(PREDICTED, LABELS, num_classes=1)
     with pytest.raises(ValueError, match="classes run from 0 to 2"):
         joint_tally({"a": np.arange(3), "b": np.arange(3)}, num_classes=2)

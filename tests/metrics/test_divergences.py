@@ -6,17 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.monte_carlo import assert_within
-from helpers.small_model import every_mask, make_data, make_model
 
-import mmvae_jax as mm
 from mmvae_jax.maths.distributions import FAMILIES
 from mmvae_jax.maths.weights import Experts
-from mmvae_jax.metrics.divergences import (
-    jeffreys_between_experts,
-    kl_between_experts,
-    measure_divergences,
-)
-from mmvae_jax.metrics.posteriors import posteriors
+from mmvae_jax.metrics import kl_between_experts
 
 M, B, D = 3, 4, 2
 ALL = jnp.ones((M, B), bool)
@@ -60,8 +53,6 @@ def test_a_divergence_is_not_negative_and_zero_of_equals(family):
     kl = np.asarray(kl_between_experts(family, experts, ALL))
     assert (kl[~np.eye(M, dtype=bool)] > 0).all()
     np.testing.assert_allclose(kl[np.eye(M, dtype=bool)], 0, atol=1e-12)
-    jeffreys = np.asarray(jeffreys_between_experts(family, experts, ALL))
-    np.testing.assert_allclose(jeffreys, kl + kl.transpose(1, 0, 2), rtol=1e-6)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -95,17 +86,6 @@ def test_what_is_missing_is_undefined_and_unseen():
         np.testing.assert_array_equal(found[~undefined], whole[~undefined])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_model_s_divergences_are_its_posteriors(family):
-    model = make_model(prior_and_posterior_dist=family)
-    batch = mm.Batch(make_data(), every_mask())
-    kl, jeffreys = measure_divergences(model, batch)
-    experts, mask = posteriors(model, batch)
-    np.testing.assert_array_equal(kl, kl_between_experts(family, experts, mask))
-    np.testing.assert_array_equal(jeffreys, jeffreys_between_experts(family, experts, mask))
-    assert np.isfinite(kl).sum() == sum(sum(o) ** 2 for o in np.array([*every_mask().values()]).T)
-
-
-def test_families_have_names():
-    with pytest.raises(ValueError, match="choose one of"):
+def test_a_family_without_a_closed_form_is_refused():
+    with pytest.raises(ValueError, match="family is 'cauchy'"):
         kl_between_experts("cauchy", make_experts(), ALL)

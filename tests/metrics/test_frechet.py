@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from mmvae_jax.metrics.frechet import feature_moments, frechet_distance
-from mmvae_jax.metrics.moments import MeanCovariance, mean_covariance
+from mmvae_jax.metrics import MeanCovariance, frechet_distance, mean_covariance
 
 
 def of_normal(mean, covariance):
-    """What infinitely many draws would give."""
+    """Returns the moments of infinitely many draws."""
     mean, covariance = np.asarray(mean, float), np.asarray(covariance, float)
     return MeanCovariance(2, mean, covariance)  # of two vectors, scatter / (2 - 1)
 
@@ -78,21 +77,6 @@ def test_the_estimate_comes_close_with_many_rows():
     assert 0 < distances[1] < distances[0] / 10
 
 
-def test_features_are_streamed():
-    images = np.random.default_rng(0).random((10, 4, 4, 3)).astype(np.float32)
-
-    def features(x):
-        return x.reshape(len(x), -1)[:, :5]
-
-    mask = np.arange(10) != 5
-    parts = zip(np.split(images, [3, 4]), (None, None, mask[4:]), strict=True)
-    streamed, images = feature_moments(parts, features), images[mask]
-    np.testing.assert_allclose(streamed.mean, features(images).mean(0), rtol=1e-6)
-    np.testing.assert_allclose(streamed.covariance, np.cov(features(images).T), atol=1e-6)
-
-
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="p has 6 features and q has 4"):
         frechet_distance(make_moments(0), make_moments(0, num_features=4))
-    with pytest.raises(ValueError, match="batches is empty"):
-        feature_moments([], lambda x: x)

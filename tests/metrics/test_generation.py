@@ -8,12 +8,14 @@ from flax import nnx
 
 import mmvae_jax as mm
 from mmvae_jax.data.arrays import MultimodalArrays
-from mmvae_jax.metrics.coherence import averages, coherence_by_size, subsets
-from mmvae_jax.metrics.generation import (
+from mmvae_jax.metrics import (
     as_examples,
+    averages,
+    coherence_by_size,
     generations,
     measure_coherence,
     measure_joint_coherence,
+    subsets,
 )
 
 NAMES = ("a", "b", "c")
@@ -25,7 +27,7 @@ LABELS = np.arange(10) % NUM_CLASSES
 
 
 class Copy(nnx.Module):
-    """Encodes its input as it is, with next to no noise, plus what a modality is off by."""
+    """Encodes its input, plus an offset, with next to no noise."""
 
     def __init__(self, off):
         self.off = off
@@ -40,7 +42,7 @@ class Same(nnx.Module):
 
 
 class Nearest:
-    """The class is the first entry, rounded."""
+    """A classifier whose class is the first entry, rounded."""
 
     def predict(self, x):
         return np.asarray(jnp.clip(jnp.round(x[:, 0]), 0, NUM_CLASSES - 1)).astype(int)
@@ -79,7 +81,7 @@ def test_a_model_that_copies_is_coherent_from_every_subset():
 
 
 def test_one_wrong_expert_shows_in_the_share_of_z_that_come_from_it():
-    """Modality a is off by one class: never right alone, half of the time with another one."""
+    """Modality a is off by one class: never right by itself, and half of the time with b or c."""
     num_copies = 200
     dataset = make_dataset()
     rows = np.tile(np.flatnonzero(LABELS < 2), num_copies)

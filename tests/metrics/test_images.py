@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmvae_jax.metrics.images import mse, ssim
+from mmvae_jax.metrics import mse, ssim
 
 
 def make_images(seed=0, shape=(3, 16, 21, 2)):
@@ -14,7 +14,7 @@ def make_images(seed=0, shape=(3, 16, 21, 2)):
 
 
 def ssim_by_definition(x, y, data_range):
-    """One image of one channel in double precision, every window by itself."""
+    """Returns SSIM of one channel in double precision, every window by itself."""
     steps = np.arange(-5, 6)
     window = np.exp(-(steps[:, None] ** 2 + steps**2) / (2 * 1.5**2))
     window /= window.sum()
@@ -33,7 +33,7 @@ def ssim_by_definition(x, y, data_range):
 
 
 @pytest.mark.parametrize("data_range", [1.0, 255.0])
-def test_ssim_is_what_it_is_defined_to_be(data_range):
+def test_ssim_follows_its_definition(data_range):
     x, y = (v * np.float32(data_range) for v in make_images())
     found = ssim(x, y, data_range=data_range)
     expected = [
@@ -52,7 +52,7 @@ def test_ssim_is_symmetric_and_one_of_equals():
 
 
 def test_ssim_of_constant_images():
-    """No variance: what is left is the luminance term, (2 m n + C1) / (m^2 + n^2 + C1)."""
+    """Without variance only the luminance term is left, (2 m n + C1) / (m^2 + n^2 + C1)."""
     x, y = jnp.full((1, 12, 12, 1), 0.2), jnp.full((1, 12, 12, 1), 0.6)
     expected = (2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4)
     np.testing.assert_allclose(ssim(x, y), expected, rtol=1e-5)
@@ -67,7 +67,7 @@ def test_an_example_does_not_see_its_neighbours():
 
 
 def test_ssim_needs_a_window():
-    with pytest.raises(ValueError, match="10 x 12 pixels, fewer than the window of 11"):
+    with pytest.raises(ValueError, match="x has images of 10 x 12 pixels"):
         ssim(jnp.zeros((1, 10, 12, 1)), jnp.zeros((1, 10, 12, 1)))
 
 

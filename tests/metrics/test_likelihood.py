@@ -7,7 +7,7 @@ from helpers.small_model import DIMS, every_mask, make_data, make_model
 
 import mmvae_jax as mm
 from mmvae_jax.data.arrays import MultimodalArrays
-from mmvae_jax.metrics.likelihood import bits_per_dim, measure_log_likelihoods
+from mmvae_jax.metrics import bits_per_dim, measure_log_likelihoods
 
 PAIRS = [("a", "b"), (("a", "b"), "c")]
 
@@ -17,7 +17,7 @@ def make_dataset(mask=None):
 
 
 def assert_is(found, nll, defined):
-    """Mean and standard error of the defined examples' estimates."""
+    """Checks mean and standard error against the estimates of the examples that define it."""
     values = -np.asarray(nll)[defined]
     assert np.isfinite(values).all()
     assert found.num_rows == len(values)
@@ -55,6 +55,6 @@ def test_batches_add_up_to_all_examples():
 
 @pytest.mark.parametrize("num_levels", [1, 256])
 def test_the_uniform_costs_every_bit(num_levels):
-    """Levels that all are as probable: log2 levels each, as a density of 1 on 0 to 1."""
+    """A density of 1 on 0 to 1 makes all levels equally probable: log2 levels bits each."""
     log_density = 0.0
     assert bits_per_dim(log_density, (28, 28, 3), num_levels=num_levels) == np.log2(num_levels)

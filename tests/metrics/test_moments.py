@@ -5,16 +5,11 @@ import functools
 import numpy as np
 import pytest
 
-from mmvae_jax.metrics.moments import (
-    MeanCovariance,
-    MeanVariance,
-    mean_covariance,
-    mean_variance,
-)
+from mmvae_jax.metrics import MeanCovariance, MeanVariance, mean_covariance, mean_variance
 
 
 def make_batches():
-    """Batches of different sizes, one of them empty, and a mask of the rows that count."""
+    """Returns batches of different sizes, one of them empty, masks, and the rows that count."""
     rng = np.random.default_rng(0)
     x = [rng.standard_normal((n, 3)) @ rng.standard_normal((3, 3)) for n in (5, 1, 0, 8)]
     mask = [rng.random(len(rows)) < 0.7 for rows in x]
@@ -46,7 +41,7 @@ def test_what_is_masked_may_be_anything():
 
 
 def test_a_mean_far_from_zero_costs_no_digits():
-    """Raw sums of squares would be 1e16 and hold the variance, 1 or so, in their last bits."""
+    """Raw sums of squares, 1e16, would hold the variance, about 1, in their last bits."""
     x = np.random.default_rng(0).standard_normal((1000, 2))
     parts = np.split(x + 1e8, 10)
     merged = functools.reduce(MeanCovariance.merge, map(mean_covariance, parts))
@@ -61,5 +56,5 @@ def test_moments_of_too_few_rows_are_undefined():
     assert np.isnan(none.standard_error).all()
     assert np.isnan(one.standard_error).all()
     assert (none.merge(one).mean == 1).all()
-    with pytest.raises(ValueError, match="at least two vectors"):
+    with pytest.raises(ValueError, match="num_rows is 1"):
         _ = mean_covariance(np.ones((1, 2))).covariance

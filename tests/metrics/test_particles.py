@@ -1,4 +1,4 @@
-"""Particles of the experts: their weights, and the shares that experts have in each other's."""
+"""Weights of particles, and responsibilities of the experts."""
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,11 @@ from flax import nnx
 from helpers.small_model import every_mask, make_data, make_model
 
 import mmvae_jax as mm
-from mmvae_jax.metrics.particles import measure_log_weights, measure_responsibilities
+from mmvae_jax.metrics import measure_log_weights, measure_responsibilities
 
 
 class Constant(nnx.Module):
-    """A posterior that knows nothing of x."""
+    """An encoder that ignores x."""
 
     def __init__(self, loc, log_var):
         self.loc, self.log_var = loc, log_var
@@ -61,7 +61,7 @@ def test_only_what_is_observed_has_a_share():
 
 
 def test_log_weights_are_those_of_the_bound():
-    """Their looser bound is the one that an evaluation reports for each modality."""
+    """Their looser bound equals the one that ``value_and_grad`` reports for each modality."""
     model = make_model(K=6)
     batch = mm.Batch(make_data(), every_mask())
     log_w = measure_log_weights(model, batch, jax.random.key(1))

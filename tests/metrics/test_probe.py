@@ -1,4 +1,6 @@
-"""Probes of every expert: which latents they see, and what their protocol says."""
+"""The probe against the best possible accuracy and chance; the latents of every expert."""
+
+import sys
 
 import jax
 import numpy as np
@@ -7,9 +9,7 @@ from helpers.small_model import DIMS, every_mask, make_data, make_model
 
 import mmvae_jax as mm
 from mmvae_jax.data.arrays import MultimodalArrays
-from mmvae_jax.metrics import probe
-from mmvae_jax.metrics.posteriors import posteriors
-from mmvae_jax.metrics.probe import latent_probe, latents_of_experts, probe_experts
+from mmvae_jax.metrics import latent_probe, latents_of_experts, posteriors
 
 LABELS = np.arange(8) % 2
 
@@ -46,37 +46,47 @@ def test_samples_scatter_about_the_means_by_the_scales():
         np.testing.assert_allclose(z.std(1), experts.scale[m], rtol=0.2)
 
 
-def test_every_expert_has_its_probe(monkeypatch):
-    calls = []
-
-    def counted(*arrays, **settings):
-        calls.append((arrays, settings))
-        return len(calls) / 10
-
-    monkeypatch.setattr(probe, "latent_probe", counted)
-    model, train, test = make_model(), make_dataset(every_mask()), make_dataset()
-    accuracy, protocol = probe_experts(model, train, test, standardise=False, C=10.0)
-    assert accuracy == {"a": 0.1, "b": 0.2, "c": 0.3}
-    assert protocol == "logistic regression, L2 penalty, C=10, on plain means of the posteriors"
-    for (arrays, settings), name in zip(calls, DIMS, strict=True):
-        assert settings == {"standardise": False, "C": 10.0}
-        fit, score = latents_of_experts(model, train)[name], latents_of_experts(model, test)[name]
-        for given, expected in zip(arrays, (*fit, *score), strict=True):
-            np.testing.assert_array_equal(given, expected)
-
-
-def test_samples_need_a_key_and_means_none():
-    model, dataset = make_model(), make_dataset()
-    with pytest.raises(ValueError, match="'samples'"):
-        probe_experts(model, dataset, dataset, latents="samples")
-    with pytest.raises(ValueError, match="'means' without a key"):
-        probe_experts(model, dataset, dataset, jax.random.key(0))
+def test_latents_need_labels():
     with pytest.raises(ValueError, match="labels is None"):
-        probe_experts(model, dataset._replace(labels=None), dataset)
+        latents_of_experts(make_model(), make_dataset()._replace(labels=None))
+
+
+def make_latents(num_examples: int, seed: int):
+    labels = np.arange(num_examples) % 4
+    z = np.random.default_rng(seed).standard_normal((num_examples, 6)).astype(np.float32)
+    z[:, 0] += 2 * (labels // 2)
+    z[:, 1] += 2 * (labels % 2)
+    return z, labels
+
+
+def test_the_probe_reaches_the_best_possible_accuracy():
+    """Two independent axes, each cut in the middle of means 2 apart: right with Phi(1)^2."""
+    train, test = make_latents(4000, seed=0), make_latents(20_000, seed=1)
+    best = 0.8413447**2
+    standard_error = np.sqrt(best * (1 - best) / 20_000)
+    assert abs(latent_probe(*train, *test) - best) < 4 * standard_error
+
+
+def test_the_probe_does_not_see_the_scale_of_an_axis():
+    (train_z, train_labels), (test_z, test_labels) = make_latents(400, 0), make_latents(400, 1)
+    scale = np.array([1e-3, 1, 1, 1, 1, 1e3], np.float32)
+    plain = latent_probe(train_z, train_labels, test_z, test_labels)
+    scaled = latent_probe(train_z * scale + 5, train_labels, test_z * scale + 5, test_labels)
+    assert abs(plain - scaled) <= 2 / 400  # two latents at a boundary may change sides
+
+
+def test_the_probe_of_noise_is_at_chance():
+    """With 12 latents of 100 axes to learn from, only the training set is separable."""
+    rng = np.random.default_rng(0)
+    z, test_z = rng.standard_normal((12, 100)), rng.standard_normal((2000, 100))
+    labels, test_labels = np.arange(12) % 4, rng.integers(4, size=2000)
+    standard_error = np.sqrt(0.25 * 0.75 / 2000)
+    assert abs(latent_probe(z, labels, test_z, test_labels) - 0.25) < 4 * standard_error
+    assert latent_probe(z, labels, z, labels) == 1
 
 
 def test_the_penalty_and_the_scale_of_plain_axes_matter():
-    """The penalty holds the weight of an axis of tiny scale at 0: the commoner class it is."""
+    """The penalty keeps the weight of a tiny axis at 0, and the commoner class is predicted."""
     rng = np.random.default_rng(0)
     labels = (rng.random(400) < 0.3).astype(int)
     z = 1e-3 * (2 * labels[:, None] - 1 + 0.1 * rng.standard_normal((400, 1)))
@@ -84,3 +94,9 @@ def test_the_penalty_and_the_scale_of_plain_axes_matter():
     plain = latent_probe(z, labels, z, labels, standardise=False)
     assert plain == np.mean(labels == 0)
     assert latent_probe(z, labels, z, labels, standardise=False, C=1e9) == 1
+
+
+def test_without_scikit_learn_the_probe_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    with pytest.raises(ImportError, match=r"mmvae_jax\[experiments\]"):
+        latent_probe(*make_latents(8, 0), *make_latents(8, 1))

@@ -1,14 +1,13 @@
-"""Correlation of images and captions by canonical correlation analysis, without a word model.
+"""Correlation of images and captions by canonical correlation analysis (CCA).
 
 Protocol of Shi et al. (2019, section 4.3), after Massiceti et al. (2018, "Visual dialogue without
-vision or dialogue"): CCA finds directions of image features and of caption embeddings along which
-real training pairs correlate most; a pair, generated or real, scores the cosine of its two
-projections, and a set of pairs the mean. The score of real test pairs is the ceiling, to be
-printed beside the others.
+vision or dialogue"). CCA finds directions of image features and of caption embeddings along which
+real training pairs correlate most. The score of a pair is the cosine of its two projections, and
+the score of a set is the mean over its pairs. Real test pairs give the ceiling.
 
-The paper's features and embeddings were those of ResNet-101 and FastText, its axes 40. Here both
-are given: any fixed extractor and any sentence embedding do, and scores compare only within one
-choice. Unlike the paper's code, projections of training data have variance 1 along every axis.
+The paper takes features of ResNet-101, embeddings of FastText and 40 axes. Here any fixed features
+and embeddings serve; scores compare only within one choice of them. Unlike in the paper's code,
+projections of the training pairs have variance 1 along every axis.
 """
 
 from typing import NamedTuple
@@ -16,18 +15,18 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float
 
-from mmvae_jax.metrics.moments import MeanCovariance, mean_covariance
+from mmvae_jax.metrics import mean_covariance
 
 
 class CCA(NamedTuple):
-    """Projections onto axes that are correlated between x and y; of ``fit_cca``.
+    """Projections of x and y onto correlated axes, from ``fit_cca``.
 
     Attributes:
       x_mean: mean of x, ``[p]``.
       y_mean: mean of y, ``[q]``.
       x_axes: directions for x, ``[p a]``.
       y_axes: directions for y, ``[q a]``.
-      correlations: of the projections of x and y on each axis in training, falling, ``[a]``.
+      correlations: correlation of the training projections on each axis, falling, ``[a]``.
     """
 
     x_mean: Float[np.ndarray, " p"]
@@ -39,7 +38,7 @@ class CCA(NamedTuple):
     def score(
         self, x: Float[Array | np.ndarray, "n p"], y: Float[Array | np.ndarray, "n q"]
     ) -> Float[np.ndarray, " n"]:
-        """Returns the cosine of the projections of each pair, in -1 to 1; 0 of a zero vector."""
+        """Returns the cosine of each pair's projections, from -1 to 1; 0 for a zero projection."""
         u = (np.asarray(x, np.float64) - self.x_mean) @ self.x_axes
         v = (np.asarray(y, np.float64) - self.y_mean) @ self.y_axes
         norms = np.linalg.norm(u, axis=1) * np.linalg.norm(v, axis=1)
@@ -55,15 +54,19 @@ def fit_cca(
 ) -> CCA:
     """Returns the axes along which the pairs (x, y) correlate most (Hotelling 1936).
 
+    ``W_x^T C_xy W_y = P diag(correlations) Q^T`` with whitening ``W^T C W = 1``; the axes are
+    ``W_x P`` and ``W_y Q``.
+
     Args:
-      x: one side of the pairs, features of images say.
-      y: the other, embeddings of captions say.
-      num_axes: how many axes to keep.
-      ridge: added to the variance of every entry of x and y. With fewer pairs than entries
-        correlations are 1 without it, and mean nothing.
+      x: one side of the pairs, such as features of images.
+      y: the other side, such as embeddings of captions.
+      num_axes: number of axes to keep.
+      ridge: variance added to every entry of x and y. Without it, correlations of fewer pairs than
+        entries are 1 and mean nothing.
 
     Raises:
-      ValueError: if x and y differ in number, or for more axes than either has.
+      ValueError: if x and y differ in length, or either varies along fewer than ``num_axes``
+        directions.
 
     >>> x = np.random.default_rng(0).normal(size=(100, 3))
     >>> fit_cca(x, x @ np.diag([1.0, -2.0, 3.0]), num_axes=3).correlations.round(3)
@@ -71,27 +74,9 @@ def fit_cca(
     """
     if len(x) != len(y):
         raise ValueError(f"x has {len(x)} rows and y has {len(y)}: row i of both is pair i")
+    num_x = x.shape[1]
     pairs = np.concatenate([np.asarray(x, np.float64), np.asarray(y, np.float64)], axis=1)
-    return cca_of_moments(mean_covariance(pairs), x.shape[1], num_axes=num_axes, ridge=ridge)
-
-
-def cca_of_moments(
-    moments: MeanCovariance, num_x: int, *, num_axes: int = 40, ridge: float = 0.0
-) -> CCA:
-    """Returns the same of the moments of ``[x y]`` side by side, which batches can add up to.
-
-    ``W_x^T C_xy W_y = P diag(correlations) Q^T`` with whitening ``W^T C W = 1``; the axes are
-    ``W_x P`` and ``W_y Q``.
-
-    Args:
-      moments: of the vectors ``[x y]``.
-      num_x: entries of x.
-      num_axes: as in ``fit_cca``.
-      ridge: as in ``fit_cca``.
-
-    Raises:
-      ValueError: as ``fit_cca``.
-    """
+    moments = mean_covariance(pairs)
     covariance = moments.covariance
     x_white = _whitening(covariance[:num_x, :num_x], ridge)
     y_white = _whitening(covariance[num_x:, num_x:], ridge)
@@ -112,7 +97,7 @@ def cca_of_moments(
 
 
 def _whitening(covariance: Float[np.ndarray, "f f"], ridge: float) -> Float[np.ndarray, "f rank"]:
-    """W with W^T (C + ridge) W = 1, on the directions whose variance stands out from rounding."""
+    """Returns W with W^T (C + ridge) W = 1, on the directions of non-zero variance."""
     values, vectors = np.linalg.eigh(covariance)
-    kept = values > len(values) * np.finfo(values.dtype).eps * values[-1]
+    kept = values > len(values) * np.finfo(values.dtype).eps * values[-1]  # the rest is rounding
     return vectors[:, kept] / np.sqrt(values[kept] + ridge)

@@ -7,8 +7,7 @@ from helpers.small_model import DIMS, every_mask, make_data, make_model
 
 import mmvae_jax as mm
 from mmvae_jax.data.arrays import MultimodalArrays
-from mmvae_jax.metrics.active_units import active_units, measure_posterior_means
-from mmvae_jax.metrics.posteriors import posteriors
+from mmvae_jax.metrics import active_units, measure_posterior_means, posteriors
 
 
 def make_dataset():

@@ -1,4 +1,4 @@
-"""The posteriors of a model's experts, over batches of a data set."""
+"""Posteriors of a model's experts, for a batch or a whole data set."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -16,11 +16,11 @@ from mmvae_jax.model import MMVAE
 
 
 class Posteriors(NamedTuple):
-    """What the experts say of a batch.
+    """Posteriors of every expert for every example of a batch.
 
     Attributes:
-      experts: locations and scales ``[m b d]``, of any value where missing.
-      mask: which modalities were observed.
+      experts: locations and scales, ``[m b d]``; arbitrary where the modality is missing.
+      mask: True where a modality is observed, ``[m b]``.
     """
 
     experts: Experts
@@ -28,10 +28,10 @@ class Posteriors(NamedTuple):
 
 
 def posteriors(model: MMVAE, batch: AnyBatch) -> Posteriors:
-    """Returns every expert's posterior of every example, with random layers off.
+    """Returns every expert's posterior for every example, with random layers off.
 
     Raises:
-      ValueError: for a batch that does not fit.
+      ValueError: if the batch does not fit the model.
 
     >>> experts, mask = posteriors(model, batch)
     >>> experts.scale.shape, mask.shape
@@ -44,10 +44,12 @@ def posteriors(model: MMVAE, batch: AnyBatch) -> Posteriors:
 def posteriors_of(
     model: MMVAE, data: AnyBatch, batch_size: int
 ) -> Iterator[tuple[MultimodalArrays, Posteriors]]:
-    """Goes through a data set in batches of one size, filled up with examples that miss everything.
+    """Yields each batch of a data set with its posteriors.
+
+    All batches have ``batch_size`` rows; the last one is padded with rows that miss everything.
 
     Raises:
-      ValueError: for data that do not fit.
+      ValueError: if the data do not fit the model.
     """
     for batch in eval_batches(data, batch_size):
         yield batch, posteriors(model, batch)

@@ -1,4 +1,4 @@
-"""Active units: how many latent axes carry anything about the data."""
+"""Active units: the latent axes that carry information about the data."""
 
 import functools
 from typing import NamedTuple
@@ -8,20 +8,20 @@ from jaxtyping import Array, Bool, Float
 
 from mmvae_jax.batch import AnyBatch
 from mmvae_jax.inference import mixture_mean
+from mmvae_jax.metrics.expert_posteriors import posteriors_of
 from mmvae_jax.metrics.moments import MeanVariance, mean_variance
-from mmvae_jax.metrics.posteriors import posteriors_of
 from mmvae_jax.model import MMVAE
 
-#: Of the variance of posterior means, in squared units of z (Burda et al. 2016, appendix C).
+#: Variance of an active axis's posterior means, in squared units of z (Burda et al. 2016).
 THRESHOLD = 0.01
 
 
 class PosteriorMeans(NamedTuple):
-    """How the means of posteriors are spread over examples, by latent axis.
+    """Moments over examples of the posterior means, by latent axis.
 
     Attributes:
-      experts: of every modality's own posterior, over the examples that have it.
-      mixture: of the mixture of those observed, over the examples that have any.
+      experts: moments of each modality's posterior mean, over the examples that have it.
+      mixture: moments of the mixture's mean, over the examples that have any modality.
     """
 
     experts: dict[str, MeanVariance]
@@ -31,11 +31,11 @@ class PosteriorMeans(NamedTuple):
 def active_units(
     variance: Float[Array | np.ndarray, "*n d"], threshold: float = THRESHOLD
 ) -> Bool[np.ndarray, "*n d"]:
-    """Returns which axes are active: ``Var_x(E[z|x]) > threshold`` (Burda et al. 2016).
+    """Returns True for the active axes, ``Var_x(E[z|x]) > threshold`` (Burda et al. 2016).
 
     Args:
-      variance: over examples x of the posterior's mean, by latent axis.
-      threshold: in squared units of z, whose prior has scale 1 or so.
+      variance: variance over examples x of the posterior mean, by latent axis.
+      threshold: smallest variance of an active axis, in squared units of z.
 
     >>> active_units(np.array([0.9, 1e-4, 0.02])).sum()
     np.int64(2)
@@ -46,15 +46,15 @@ def active_units(
 def measure_posterior_means(
     model: MMVAE, data: AnyBatch, *, batch_size: int = 512
 ) -> PosteriorMeans:
-    """Returns mean and variance over a data set of the means of posteriors, for ``active_units``.
+    """Returns moments of the posterior means over a data set, for ``active_units``.
 
     Args:
       model: an MMVAE.
       data: examples; incomplete ones count where they are observed.
-      batch_size: examples that go through the encoders at a time.
+      batch_size: number of examples per call of the encoders.
 
     Raises:
-      ValueError: for data that do not fit the model.
+      ValueError: if the data do not fit the model.
 
     >>> active_units(measure_posterior_means(model, arrays).mixture.variance).shape
     (2,)
