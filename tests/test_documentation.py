@@ -21,6 +21,8 @@ from mmvae_jax.cli.train import Train
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if "_build" not in page.parts]
+#: Pages whose programs take long to compile.
+SLOW = ("devices", "likelihoods", "quickstart")
 MMVAE_COMMANDS = {
     "train": Train,
     "evaluate": Evaluate,
@@ -62,7 +64,16 @@ class Hub(types.ModuleType):
         return str(self.root / repo_id)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
+def with_python() -> list:
+    """Pages with Python blocks, the long ones marked slow."""
+    return [
+        pytest.param(page, id=name(page), marks=[pytest.mark.slow] if page.stem in SLOW else ())
+        for page in PAGES
+        if blocks(page, "python")
+    ]
+
+
+@pytest.mark.parametrize("page", with_python())
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     """In the page's order, in one namespace."""
     monkeypatch.setitem(sys.modules, "huggingface_hub", Hub(tmp_path / "hub"))
@@ -87,11 +98,17 @@ def test_commands_exist(page):
         assert {flag.replace("-", "_") for flag in flags} <= fields, line
 
 
-def config_of(module: str) -> type:
-    """The settings of a program of ``experiments``."""
-    found = importlib.import_module(module)
-    is_package = hasattr(found, "__path__")
-    return importlib.import_module(f"{module}.__main__").Config if is_package else found.Config
+def config_of(program: str) -> type:
+    """The settings of a program of ``experiments``, a module or a package."""
+    module = importlib.import_module(program)
+    if hasattr(module, "__path__"):
+        module = importlib.import_module(f"{program}.__main__")
+    (config,) = (
+        value
+        for name, value in vars(module).items()
+        if name.endswith("Config") and value.__module__.startswith(program)
+    )
+    return config
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
