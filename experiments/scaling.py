@@ -30,10 +30,9 @@ from flax import nnx
 
 import mmvae_jax as mm
 from experiments.benchmark.cases import CASES
-from experiments.benchmark.flops import forward_flops, model_flops
+from experiments.benchmark.flops import forward_flops, model_flops, network_flops
 from experiments.benchmark.models import build_model
-from experiments.benchmark.rates import network_flops
-from experiments.benchmark.report import aligned
+from experiments.benchmark.report import align
 from experiments.command_line import run_command
 from mmvae_jax.checks import check_choice
 from mmvae_jax.training.mesh import Layout
@@ -77,7 +76,7 @@ def main(config: ScalingConfig) -> None:
     for *mesh, expected, found in compare(config):
         cells = [f"{expected[n] / unit:.2f} / {found[n] / unit:.2f}" for n, unit in UNITS.items()]
         rows.append((*map(str, mesh), *cells))
-    print(aligned([HEADER, *rows]))
+    print(align([HEADER, *rows]))
 
 
 def compare(config: ScalingConfig) -> Iterator[tuple[int, int, bool, Cost, Cost]]:

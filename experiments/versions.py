@@ -1,6 +1,7 @@
 """Versions of installed packages, read without importing the packages."""
 
 import importlib.metadata
+import platform
 
 
 def version(package: str) -> str:
@@ -9,3 +10,8 @@ def version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed: run from its sources"
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Returns the versions of packages, and of Python."""
+    return {name: version(name) for name in packages} | {"python": platform.python_version()}

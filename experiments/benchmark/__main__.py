@@ -1,90 +1,80 @@
-"""The command line: settings, then a report or JSON on standard output."""
+"""The benchmark's command line: settings in, a report or JSON out."""
 
 import json
+import os
 import sys
 from typing import Any
 
-import tyro
+from flax import nnx
 
-from experiments.benchmark.config import Config
-from experiments.benchmark.contest import Entry, measure, measure_rates
-from experiments.benchmark.flops import forward_flops, model_flops
-from experiments.benchmark.report import report
-from experiments.benchmark.sweep import sweep, table
-from experiments.benchmark.turns import WorkerError
+from experiments.benchmark import flops
+from experiments.benchmark.config import BenchmarkConfig
+from experiments.benchmark.contest import measure
+from experiments.benchmark.data import make_batches
+from experiments.benchmark.models import build_model, use_platform
+from experiments.benchmark.report import report, table
+from experiments.benchmark.sweep import sweep
+from experiments.command_line import run_command
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Measure, print, and return what ``--json`` prints.
+def main(config: BenchmarkConfig) -> dict[str, Any]:
+    """Measures, prints, and returns the fields that ``--json`` prints.
 
     Raises:
-      ValueError: if the settings are wrong, before anything is computed.
-      WorkerError: if one of the processes ends on the way.
+      ValueError, FileNotFoundError: if settings are wrong, before anything is computed.
+      ChildProcessError: if one of the processes ends.
     """
     config.check()
-    result = sweep(config) if config.sweep else contest(config)
+    result = sweep(config) if config.sweep else compare(config)
     show = json.dumps if config.json else table if config.sweep else report
     print(show(result))
     return result
 
 
-def contest(config: Config) -> dict[str, Any]:
-    """Ours, and what it is held against, with the rates that our time means."""
-    entries = [Entry("ours", "ours", config)]
+def compare(config: BenchmarkConfig) -> dict[str, Any]:
+    """Returns the measurements of our task and, with ``against``, those of the other contender."""
+    load, entries = os.getloadavg()[0], {"ours": config}
     if config.against is not None:
-        entries.append(Entry(config.against, config.against, config))
-    ours, *others = measure(entries, config.repeats)
-    other = others[0] if others else None
-    result = {
-        **config.described(),
-        **ours,
-        **rates(config, ours),
-        "against": other,
-    }
-    if other is not None:
-        times, other_times = ours["seconds"], other["seconds"]
-        result["times_as_fast"] = other_times["median"] / times["median"]
-        result["times_as_fast_at_best"] = other_times["min"] / times["min"]
+        changes = {"backward": "dense"} if config.against == "dense" else {}
+        entries[config.against] = config.replace(**changes)
+    ours, *others = measure(entries, make_batches(config))
+    result = {**config.problem(), **ours, **rates(config, ours), "load_average": load}
+    if others:
+        other = others[0]
+        for name, field in (("times_as_fast", "median"), ("times_as_fast_at_best", "min")):
+            result[name] = other["seconds"][field] / ours["seconds"][field]
         result["share_of_memory"] = ours["peak_resident_bytes"] / other["peak_resident_bytes"]
-    return result
+    return {**result, "against": others[0] if others else None}
 
 
-def rates(config: Config, ours: dict[str, Any]) -> dict[str, Any]:
-    """Operations of a repetition, and how their rate compares with that of a matrix product."""
-    measured = measure_rates(config)
-    encode, decode = forward_flops(
+def rates(config: BenchmarkConfig, ours: dict[str, Any]) -> dict[str, Any]:
+    """Returns operations per repetition and their rate, beside that of a matrix product."""
+    print("measuring the rate of matrix products", file=sys.stderr)
+    use_platform(config)
+    case = config.model_case
+    model = nnx.eval_shape(lambda: build_model(case, 1, config.seed))
+    dims = {name: spec.dim for name, spec in case.modalities.items()}
+    encode, decode = flops.forward_flops(
         config.task,
-        encoders=measured["encoder_flops"],
-        decoders=measured["decoder_flops"],
-        num_experts=len(config.model_case.modalities),
+        encoders=sum(flops.network_flops(model.encoders[m], dim) for m, dim in dims.items()),
+        decoders=sum(flops.network_flops(model.decoders[m], (case.latent_dim,)) for m in dims),
+        num_experts=len(dims),
         K=config.num_particles,
         batch=config.num_examples,
     )
-    flops = model_flops(encode, decode, backward=ours["backward"], share=ours["backward_share"])
-    rate = None if flops is None else flops / ours["seconds"]["median"]
-    product = measured["product_flops_per_second"]
+    kind, share = ours["backward"], ours["backward_share"]
+    total = flops.model_flops(encode, decode, backward=kind, share=share)
+    rate = None if total is None else total / ours["seconds"]["median"]
+    product = flops.product_rate()
     return {
         "forward_flops": encode + decode,
-        "model_flops": flops,
+        "model_flops": total,
         "flops_per_second": rate,
         "product_flops_per_second": product,
-        "product_size": measured["product_size"],
+        "product_size": flops.PRODUCT_SIZE,
         "product_fraction": None if rate is None else rate / product,
     }
 
 
-def command_line() -> None:
-    """``main`` of the command line's settings; what is wrong with them is said without a trace."""
-    config = tyro.cli(Config, prog="python -m experiments.benchmark")
-    try:
-        main(config)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except WorkerError as error:
-        print(error.log, f"error: {error}", sep="\n", file=sys.stderr)
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    command_line()
+    run_command(main, BenchmarkConfig, "experiments.benchmark")

@@ -1,125 +1,150 @@
-"""Contenders measured against each other, each in its own process."""
+"""Contenders in processes of their own, timed in turns on the same batches.
+
+Turns spread whatever slows the machine down over all contenders. MultiVae's process imports this
+module, so it imports neither JAX nor torch.
+"""
 
 import contextlib
+import importlib
+import multiprocessing
+import os
+import statistics
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from tqdm import tqdm
 
 from experiments.benchmark import host
-from experiments.benchmark.config import Config
-from experiments.benchmark.turns import Asked, Worker, means, spread, started, take_turns
+from experiments.benchmark.config import BenchmarkConfig
 
 Result = dict[str, Any]
 
+OURS, MULTIVAE = "experiments.benchmark.ours:Ours", "experiments.benchmark.multivae:MultiVae"
+NUM_WARM_UP = 2
 
-class Entry(NamedTuple):
-    """A contender (a key of ``worker.CONTENDERS``) with its settings, and what to call it."""
 
-    label: str
-    contender: str
-    config: Config
+class Worker:
+    """A process that sets a contender up and runs the batches that it is sent.
+
+    Args:
+      name: name of the contender in messages.
+      contender: module and class, as ``"module:Class"``. Its objects are made from the config;
+        ``describe`` returns what is known before the first repetition, and ``repeat`` runs a batch
+        and returns its ``seconds`` and ``metrics``.
+      config: settings of the contender.
+
+    Attributes:
+      description: what ``describe`` returned, and the memory of the process.
+    """
+
+    def __init__(self, name: str, contender: str, config: Any):
+        self.name = name
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, contender, config))
+        self._process.start()
+        theirs.close()  # the only other end, so that ``recv`` fails when the process ends
+        self.description = self._receive()
+
+    def repeat(self, images: Mapping[str, Any]) -> Result:
+        """Returns the measurements of one batch.
+
+        Raises:
+          ChildProcessError: if the process has ended; its traceback is on stderr.
+        """
+        with contextlib.suppress(BrokenPipeError):  # ``_receive`` reports it
+            self._connection.send(images)
+        return self._receive()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+        self._process.join()
+
+    def _receive(self) -> Result:
+        try:
+            return self._connection.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            code = self._process.exitcode
+            hint = ", perhaps for lack of memory" if code == -9 else ""
+            raise ChildProcessError(f"{self.name} ended with exit code {code}{hint}") from None
+
+
+def _serve(connection: Connection, contender: str, config: Any) -> None:
+    """Body of a worker's process."""
+    os.dup2(2, 1)  # libraries print to stderr, because stdout is for the report
+    module, name = contender.split(":")
+    entrant = getattr(importlib.import_module(module), name)(config)
+    connection.send({**entrant.describe(), "ready_resident_bytes": host.peak_resident_bytes()})
+    while True:
+        measured = entrant.repeat(connection.recv())
+        connection.send({**measured, "peak_resident_bytes": host.peak_resident_bytes()})
 
 
 def measure(
-    entries: Sequence[Entry], repeats: int, *, memory_share: float | None = None
+    entries: Mapping[str, BenchmarkConfig],
+    batches: Iterator[Mapping[str, Any]],
+    *,
+    memory_share: float | None = None,
 ) -> list[Result]:
-    """The measurements of each entry, whose repetitions are taken in turns.
+    """Returns the measurements of each contender, whose repetitions are taken in turns.
 
     Args:
-      entries: what to measure; they are set up one after the other.
-      repeats: timed repetitions of each.
-      memory_share: skip entries whose program needs more than this share of the memory that is
-        left when it is compiled.
+      entries: settings by contender: "multivae", or any name for our own.
+      batches: images by modality; every turn takes one.
+      memory_share: leaves out programs that need more than this share of the memory.
 
     Raises:
-      WorkerError: if one of the processes ends on the way.
+      ChildProcessError: if one of the processes ends.
     """
     results: list[Result] = []
     with contextlib.ExitStack() as stack:
-        running: list[tuple[Worker, Result]] = []
-        for entry in entries:
-            print(f"setting up {entry.label}", file=sys.stderr)
-            own = contextlib.ExitStack()
-            worker = stack.enter_context(own).enter_context(_started(entry))
-            result: Result = {"name": entry.label, **worker.ready}
-            results.append(result)
-            available = result.pop("available_bytes", None)
-            if memory_share is not None and result["temp_bytes"] > memory_share * available:
-                result["skipped"] = _too_large(result["temp_bytes"], available, memory_share)
-                own.close()
+        workers: list[Worker] = []
+        for name, config in entries.items():
+            print(f"setting up {name}", file=sys.stderr)
+            worker = Worker(name, MULTIVAE if name == "multivae" else OURS, config)
+            stack.callback(worker.close)
+            result = {"name": name, **worker.description}
+            limit = (memory_share or 1) * result.pop("memory_bytes", 0)
+            if memory_share is not None and result["temp_bytes"] > limit:
+                print(f"{name} needs more than {limit / 1e9:.1f} GB: skipped", file=sys.stderr)
                 continue
-            worker.ask("prepare")
-            running.append((worker, result))
-        _time(running, repeats)
-    return results
+            for _ in range(0 if name == "multivae" else config.train_steps):
+                worker.repeat(next(batches))
+            workers.append(worker)
+            results.append(result)
+        measured = take_turns(workers, batches, max(c.repeats for c in entries.values()))
+    return [result | summarize(each) for result, each in zip(results, measured, strict=True)]
 
 
-def _time(running: Sequence[tuple[Worker, Result]], repeats: int) -> None:
-    """Add to each worker's result what its repetitions took."""
-    workers = [worker for worker, _ in running]
-    with _load_of_others(workers) as load:
-        answers = take_turns(workers, repeats)
-    for (worker, result), given in zip(running, answers, strict=True):
-        seconds = [answer["seconds"] for answer in given]
-        result["seconds"] = {**spread(seconds)._asdict(), "all": seconds}
-        result["metrics"] = means([answer["metrics"] for answer in given])
-        result["backward_share"] = _share(result)
-        result["peak_resident_bytes"] = worker.ask("usage")["peak_resident_bytes"]
-        result |= load
+def take_turns(
+    workers: Sequence[Worker], batches: Iterator[Mapping[str, Any]], repeats: int
+) -> list[list[Result]]:
+    """Returns the measurements of each worker, one repetition at a time: a, b, a, b, ...
 
-
-@contextlib.contextmanager
-def _load_of_others(workers: Sequence[Asked]) -> Iterator[Result]:
-    """After the block, the share of the cores that processes other than the workers have used.
-
-    Threads that wait for each other, as torch's do after every loop, suffer most from it.
+    ``NUM_WARM_UP`` repetitions of each come before the first that counts.
     """
-
-    def seconds() -> tuple[float | None, float, float]:
-        own = sum(worker.ask("usage")["process_seconds"] for worker in workers)
-        return host.busy_seconds(), own, time.perf_counter()
-
-    load: Result = {"load_of_others": None}
-    busy, own, start = seconds()
-    yield load
-    busy_after, own_after, end = seconds()
-    if busy is not None and busy_after is not None:
-        others = (busy_after - busy) - (own_after - own)
-        load["load_of_others"] = max(others / (end - start) / host.usable_cores(), 0.0)
+    measured: list[list[Result]] = [[] for _ in workers]
+    turns = range(NUM_WARM_UP + repeats)
+    for _ in tqdm(turns, desc="repetitions", leave=False, disable=not sys.stderr.isatty()):
+        images = next(batches)
+        for worker, each in zip(workers, measured, strict=True):
+            each.append(worker.repeat(images))
+    return [each[NUM_WARM_UP:] for each in measured]
 
 
-def measure_rates(config: Config) -> Result:
-    """What ``rates`` says."""
-    print("measuring the rate of matrix products", file=sys.stderr)
-    with _started(Entry("rates", "rates", config)) as worker:
-        return worker.ready
-
-
-def _started(entry: Entry) -> contextlib.AbstractContextManager[Worker]:
-    command = [sys.executable, "-m", "experiments.benchmark.worker", entry.contender]
-    cache = entry.config.compilation_cache
-    environment = {
-        "JAX_ENABLE_COMPILATION_CACHE": "false" if cache is None else "true",
-        "JAX_TRACEBACK_FILTERING": "off",  # the last line of an error is the error
+def summarize(measured: Sequence[Result]) -> Result:
+    """Returns spread of the seconds, means of the metrics and peak memory of repetitions."""
+    seconds = [each["seconds"] for each in measured]
+    spread = {"median": statistics.median(seconds), "min": min(seconds), "max": max(seconds)}
+    names = measured[0]["metrics"]
+    metrics = {name: statistics.fmean(each["metrics"][name] for each in measured) for name in names}
+    return {
+        "seconds": {**spread, "all": seconds},
+        "metrics": metrics,
+        "backward_share": metrics.get("backward_share"),
+        "peak_resident_bytes": measured[-1]["peak_resident_bytes"],
     }
-    if cache is not None:
-        environment["JAX_COMPILATION_CACHE_DIR"] = str(cache.absolute())
-        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
-    if entry.config.against == "multivae":
-        environment["JAX_PLATFORMS"] = "cpu"  # as MultiVae's worker
-    return started(entry.label, [*command, entry.config.to_json()], environment)
-
-
-def _share(result: Result) -> float | None:
-    """Part of the particles that was back-propagated, where it is told."""
-    if result.get("backward") == "dense":
-        return 1.0
-    return result["metrics"].get("backward_share")
-
-
-def _too_large(needed: int, available: int, share: float) -> str:
-    return (
-        f"needs {needed / 1e9:.1f} GB of temporary memory, more than {share:.0%} of the "
-        f"{available / 1e9:.1f} GB that are left"
-    )

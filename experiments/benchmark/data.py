@@ -1,78 +1,45 @@
-"""The images that all contenders see: random ones, or MNIST's digits.
+"""Batches that all contenders are given: random images, or MNIST's digits."""
 
-NumPy alone: MultiVae's process imports it as well.
-"""
-
-import gzip
 import itertools
-import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
-from experiments.benchmark.cases import Case
+from experiments.benchmark.config import BenchmarkConfig
+from mmvae_jax.data.mnist import mnist
+from mmvae_jax.data.pairing import pair_by_label
 
-Images = dict[str, np.ndarray]
-
-IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
-#: Colours of the modalities' digits where a case has three channels, in turns.
+#: Colours of the modalities' digits, in turns, where a case has three channels.
 TINTS = ((1.0, 0.45, 0.3), (0.35, 0.8, 1.0), (0.6, 1.0, 0.4), (1.0, 0.85, 0.3), (0.8, 0.5, 1.0))
 
 
-def batches(case: Case, size: int, seed: int, data_dir: Path | None) -> Iterator[Images]:
-    """Endless batches ``{modality: [size, height, width, channel]}``, float32 from 0 to 1."""
-    rng = np.random.default_rng(seed)
-    dims = {name: modality.dim for name, modality in case.modalities.items()}
-    if data_dir is None:
+def make_batches(config: BenchmarkConfig) -> Iterator[dict[str, Float[np.ndarray, "b h w c"]]]:
+    """Yields batches of intensities from 0 to 1, float32, without end."""
+    dims = {name: spec.dim for name, spec in config.model_case.modalities.items()}
+    rng = np.random.default_rng(config.seed)
+    size = config.num_examples
+    if config.data_dir is None:
         while True:
             yield {name: rng.random((size, *dim), np.float32) for name, dim in dims.items()}
-    images, labels = (read_idx(file) for file in digit_files(data_dir))
-    by_class = [np.flatnonzero(labels == digit) for digit in range(10)]
+    digits = mnist(config.data_dir).train
+    images, labels = np.asarray(digits.data["image"]), np.asarray(digits.labels)
+    pairs = pair_by_label(dict.fromkeys(dims, labels), 1, seed=config.seed)
+    tints = dict(zip(dims, itertools.cycle(TINTS), strict=False))
     while True:
-        classes = labels[rng.integers(len(labels), size=size)]
+        chosen = rng.integers(min(map(len, pairs.values())), size=size)
         yield {
-            name: draw_digits(images[_one_of_each(by_class, classes, rng)], dim, tint)
-            for (name, dim), tint in zip(dims.items(), itertools.cycle(TINTS), strict=False)
+            name: draw_digits(images[rows[chosen]], dims[name], tints[name])
+            for name, rows in pairs.items()
         }
 
 
 def draw_digits(
-    images: np.ndarray, dim: tuple[int, ...], tint: tuple[float, float, float]
-) -> np.ndarray:
-    """Bytes ``[n, 28, 28]`` as intensities of shape ``dim``, with a margin and a tint."""
+    images: UInt8[np.ndarray, "b 28 28 1"],
+    dim: tuple[int, int, int],
+    tint: tuple[float, float, float],
+) -> Float[np.ndarray, "b h w c"]:
+    """Returns digits as intensities of shape ``dim``, with a margin and, in colours, a tint."""
     margin = (dim[0] - images.shape[1]) // 2
-    padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin)))[..., None] / 255
+    padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0))) / 255
     return (padded * (tint if dim[-1] == 3 else 1)).astype(np.float32)
-
-
-def digit_files(folder: Path) -> tuple[Path, ...]:
-    """MNIST's images and labels in the folder, zipped or not.
-
-    Raises:
-      ValueError: if one of them is not there.
-    """
-    found = []
-    for name in IDX_FILES:
-        file = next((f for f in (folder / name, folder / f"{name}.gz") if f.is_file()), None)
-        if file is None:
-            raise ValueError(
-                f"data_dir is {folder}: it lacks {name}, expected are {' and '.join(IDX_FILES)} "
-                "with or without .gz"
-            )
-        found.append(file)
-    return tuple(found)
-
-
-def read_idx(file: Path) -> np.ndarray:
-    """The bytes of an idx file: a magic number, its shape in big-endian integers, the content."""
-    content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    num_axes = content[3]
-    shape = tuple(np.frombuffer(content, ">u4", num_axes, offset=4).tolist())
-    return np.frombuffer(content, np.uint8, math.prod(shape), 4 + 4 * num_axes).reshape(shape)
-
-
-def _one_of_each(
-    by_class: list[np.ndarray], classes: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    return np.array([rng.choice(by_class[digit]) for digit in classes])

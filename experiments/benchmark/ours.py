@@ -1,80 +1,72 @@
 """Our MMVAE as a contender."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
 import mmvae_jax as mm
-from experiments.benchmark import data, host
+from experiments.benchmark import host
 from experiments.benchmark.cases import LEARNING_RATE
-from experiments.benchmark.config import Config
-from experiments.benchmark.models import build_model
+from experiments.benchmark.config import BenchmarkConfig
+from experiments.benchmark.models import build_model, use_platform
+from experiments.versions import versions
 
 
 class Ours:
-    """Our step, or our joint likelihood."""
+    """A training step or a joint likelihood, compiled for the shapes of the config."""
 
-    def __init__(self, config: Config):
-        self.config = config
+    def __init__(self, config: BenchmarkConfig):
+        use_platform(config)
         model = build_model(config.model_case, config.num_particles, config.seed)
-        self.batches = _batches(config)
+        self.num_parameters = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
         self.task = TASKS[config.task](model, config)
+        shapes = {
+            name: jax.ShapeDtypeStruct((config.num_examples, *spec.dim), np.float32)
+            for name, spec in config.model_case.modalities.items()
+        }
         start = time.perf_counter()
-        compiled = self.task.lower(next(self.batches)).compile()
+        self.program = self.task.lower(mm.Batch(data=shapes)).compile()
         self.compile_seconds = time.perf_counter() - start
-        self.temp_bytes = compiled.memory_analysis().temp_size_in_bytes
-        params = nnx.state(model, nnx.Param)
-        self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
 
-    def ready(self) -> dict[str, Any]:
-        """What is known once the program is compiled."""
+    def describe(self) -> dict[str, Any]:
+        """Returns versions, sizes and the time of compilation."""
+        device = jax.devices()[0]
+        stats = device.memory_stats()
         return {
-            "device": _device(),
-            "versions": host.versions("mmvae_jax", "jax", "jaxlib", "flax"),
+            "device": host.cpu_name() if device.platform == "cpu" else device.device_kind,
+            "versions": versions("mmvae_jax", "jax", "jaxlib", "flax"),
             "num_parameters": self.num_parameters,
             "backward": self.task.backward,
             "compile_seconds": self.compile_seconds,
-            "temp_bytes": self.temp_bytes,
-            "available_bytes": _available_bytes(),
+            "compilation_cache": jax.config.values["jax_compilation_cache_dir"],
+            "temp_bytes": self.program.memory_analysis().temp_size_in_bytes,
+            "memory_bytes": stats["bytes_limit"] if stats else host.memory_bytes(),
         }
 
-    def prepare(self) -> dict[str, Any]:
-        """Train for as long as was asked."""
-        for _ in range(self.config.train_steps):
-            self.task.run(next(self.batches))
-        return {}
-
-    def repeat(self) -> dict[str, Any]:
-        """One repetition on a new batch, which is on the device before the clock starts."""
-        batch = jax.block_until_ready(next(self.batches))
+    def repeat(self, images: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Runs a batch, which is on the device before the clock starts."""
+        batch = jax.block_until_ready(jax.device_put(mm.Batch(data=images)))
         start = time.perf_counter()
-        metrics = jax.block_until_ready(self.task.run(batch))
+        metrics = jax.block_until_ready(self.task.run(self.program, batch))
         seconds = time.perf_counter() - start
-        return {"seconds": seconds, "metrics": self.task.metrics(metrics)}
-
-
-class Dense(Ours):
-    """Our step that back-propagates everything."""
-
-    def __init__(self, config: Config):
-        super().__init__(config.replace(backward="dense"))
+        return {"seconds": seconds, "metrics": {name: float(x) for name, x in metrics.items()}}
 
 
 class Step:
-    """A training step, as users call it."""
+    """A training step."""
 
-    def __init__(self, model: mm.MMVAE, config: Config):
+    def __init__(self, model: mm.MMVAE, config: BenchmarkConfig):
         self.options = mm.Backward(
             config.backward,
             tolerance=config.tolerance,
             chunk=config.chunk,
             num_backward=config.num_backward,
-            stacking=config.stacking,
         )
         num_experts = len(model.config.modalities)
         self.backward = self.options.resolve(num_experts, model.config.K, is_random=False).kind
@@ -82,66 +74,41 @@ class Step:
         self.state = mm.create_train_state(model, optax.adam(LEARNING_RATE), key=key)
 
     def lower(self, batch: mm.Batch) -> jax.stages.Lowered:
-        """The program; calls use what is compiled from it."""
+        """Returns the program for batches of these shapes."""
         return mm.train_step.lower(self.state, batch, backward=self.options)
 
-    def run(self, batch: mm.Batch) -> Any:
-        """One step: the whole new state and the metrics."""
-        self.state, metrics = mm.train_step(self.state, batch, backward=self.options)
-        return self.state, metrics
-
-    def metrics(self, results: Any) -> dict[str, float]:
-        """Those that say what the backward pass did."""
+    def run(self, program: jax.stages.Compiled, batch: mm.Batch) -> dict[str, Array]:
+        """Takes one step, and returns the loss and the metrics of the backward pass."""
+        self.state, metrics = jax.block_until_ready(program(self.state, batch))
         names = ("loss", "backward_share", "dropped_mass")
-        return {name: float(results[1][name]) for name in names if name in results[1]}
+        return {name: metrics[name] for name in names if name in metrics}
 
 
-class Likelihood:
-    """compute_joint_nll of a batch."""
+class JointLikelihood:
+    """``compute_joint_nll`` of a batch."""
 
     backward = None
 
-    def __init__(self, model: mm.MMVAE, config: Config):
+    def __init__(self, model: mm.MMVAE, config: BenchmarkConfig):
         graphdef, self.state = nnx.split(model)
         self.key = jax.random.key(config.seed)
 
-        @jax.jit
-        def nll(state: nnx.State, batch: mm.Batch, key: Array) -> Float[Array, " b"]:
+        def nll(state: nnx.State, batch: mm.Batch, key: Array) -> Float[Array, ""]:
             merged = nnx.merge(graphdef, state, copy=True)
             K = model.config.K
             nll = mm.compute_joint_nll(merged, batch, key, K=K, batch_size_K=config.chunk)
             assert isinstance(nll, jax.Array), "diagnostics were not asked for"
-            return nll
+            return nll.mean()
 
-        self.nll = nll
+        self.nll = jax.jit(nll)
 
     def lower(self, batch: mm.Batch) -> jax.stages.Lowered:
-        """The program; calls use what is compiled from it."""
+        """Returns the program for batches of these shapes."""
         return self.nll.lower(self.state, batch, self.key)
 
-    def run(self, batch: mm.Batch) -> Float[Array, " b"]:
-        """One estimate per example."""
-        return self.nll(self.state, batch, self.key)
-
-    def metrics(self, results: Any) -> dict[str, float]:
-        """The mean estimate."""
-        return {"nll": float(results.mean())}
+    def run(self, program: jax.stages.Compiled, batch: mm.Batch) -> dict[str, Array]:
+        """Returns the mean estimate."""
+        return {"nll": program(self.state, batch, self.key)}
 
 
-TASKS = {"step": Step, "nll": Likelihood}
-
-
-def _batches(config: Config) -> Iterator[mm.Batch]:
-    images = data.batches(config.model_case, config.num_examples, config.seed, config.data_dir)
-    return (jax.device_put(mm.Batch(data=arrays)) for arrays in images)
-
-
-def _device() -> str:
-    device = jax.devices()[0]
-    return host.cpu() if device.platform == "cpu" else device.device_kind
-
-
-def _available_bytes() -> int:
-    """Memory that is left, of the device where it has its own."""
-    stats = jax.devices()[0].memory_stats()
-    return stats["bytes_limit"] - stats["bytes_in_use"] if stats else host.available_bytes()
+TASKS = {"step": Step, "nll": JointLikelihood}
