@@ -19,15 +19,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from mmvae_jax.batch import Observed
-from mmvae_jax.decoding import likelihood_traits, log_likelihoods
 from mmvae_jax.inference import evaluation
-from mmvae_jax.maths.backward import resolve_stacking
 from mmvae_jax.maths.distributions import family_of, mixture_log_prob, prior_log_prob
 from mmvae_jax.maths.particles import Draws, draw, standard_draws
 from mmvae_jax.maths.tiles import Rows, over_tiles
 from mmvae_jax.maths.weights import Experts, expert_log_probs, mask_of_mixture, observed_experts
-from mmvae_jax.model import MMVAE
-from mmvae_jax.stacking import stack
+from mmvae_jax.model import MMVAE, Theta, log_likelihoods
 
 BLOCK = 128
 NARROWEST = 16  # examples of a tile on CPU: what the last block is rounded up to
@@ -172,13 +169,13 @@ def _weigher(
 ):
     """``examples [e] -> (z [g e d] -> log weights [t g e])`` of every set of targets."""
     config = model.config
-    style = resolve_stacking("auto")
     family = family_of(config.prior_and_posterior_dist)
     wanted = {name for target in task.targets for name in target} & observed.data.keys()
     names = [name for name in config.modalities if name in wanted]
     if not names:  # nothing is observed of the targets, and the answer will not be looked at
         return lambda index: lambda z: jnp.zeros((len(task.targets), *z.shape[:2]), z.dtype)
-    groups, stacked = stack(model.decoders, likelihood_traits(config, {}, names), style)
+    graphdef, params, rest = nnx.split(model.decoders, nnx.Param, ...)
+    theta = Theta(params, model.prior_log_var[...], {})
     factors = config.likelihood_factors if task.rescaled else dict.fromkeys(names, 1.0)
     counted = np.array([[factors[n] * (n in target) for n in names] for target in task.targets])
     places = np.array([config.modalities.index(name) for name in names])
@@ -190,14 +187,14 @@ def _weigher(
         mixture = mask_of_mixture(proposal[:, index])[:, None]
 
         def log_weights(z: Float[Array, "g e d"]) -> Float[Array, "t g e"]:
-            each = log_likelihoods(config, groups, stacked, rows, z, None, style, {})
+            each = log_likelihoods(config, graphdef, theta, (rest, None), rows, z)
             each = jnp.where(mask, each, 0)
             log_p = jnp.tensordot(jnp.asarray(counted, each.dtype), each, 1)
             if task.plain:
                 return log_p
             log_q = expert_log_probs(family, at, z)
             log_posterior = mixture_log_prob(log_q, jnp.broadcast_to(mixture, log_q.shape))
-            log_ratio = prior_log_prob(family, model.prior_log_var[...], z) - log_posterior
+            log_ratio = prior_log_prob(family, theta.prior_log_var, z) - log_posterior
             return log_p + log_ratio[None]
 
         return log_weights

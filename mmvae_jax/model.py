@@ -2,24 +2,38 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Dtype
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from mmvae_jax.batch import encoder_input
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.maths.backward import resolve_stacking
 from mmvae_jax.maths.distributions import family_of
+from mmvae_jax.maths.likelihoods import likelihood_of, log_likelihood
 from mmvae_jax.maths.weights import Experts
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
-from mmvae_jax.stacking import run, stack
 
 Modules = Mapping[str, Any]
+LikelihoodParams = dict[str, dict[str, Float[Array, "..."]]]
+
+
+class Theta(NamedTuple):
+    """Parameters of p(X, z): everything but the encoders.
+
+    Attributes:
+      decoders: ``nnx.Param`` values of the decoders.
+      prior_log_var: raw scale of the prior.
+      likelihood_params: parameters of likelihoods in place of the config's, by modality and name.
+    """
+
+    decoders: PyTree
+    prior_log_var: Float[Array, " d"]
+    likelihood_params: LikelihoodParams
 
 
 class MMVAE(nnx.Module):
@@ -76,12 +90,12 @@ class MMVAE(nnx.Module):
 
     @property
     def pz_params(self) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
-        """Location and scale of the prior."""
+        """Location and scale of the prior, ``[d]`` each."""
         raw = self.prior_log_var[...]
         return jnp.zeros_like(raw), self.log_var_to_std(raw)
 
     def log_var_to_std(self, log_var: Float[ArrayLike, "*n d"]) -> Float[Array, "*n d"]:
-        """Scale from a network's raw output: ``softmax(raw) d + 1e-6``, or ``exp(raw / 2)``."""
+        """Returns the scale for a raw output: ``softmax(raw) d + 1e-6``, or ``exp(raw / 2)``."""
         return family_of(self.config.prior_and_posterior_dist).to_scale(jnp.asarray(log_var))
 
     def experts(
@@ -89,37 +103,64 @@ class MMVAE(nnx.Module):
         data: Mapping[str, PyTree[Shaped[Array, "b ..."]]],
         *,
         key: PRNGKeyArray | None = None,
-        stacking: str = "auto",
     ) -> Experts:
-        """Posterior parameters ``[m b d]`` of every modality, in the config's order.
+        """Returns the posterior parameters ``[m b d]`` of every modality, in the config's order.
 
         Args:
-          data: one array ``[b, *input_dim]`` per modality, or pytree of arrays; modalities left
-            out have location 0 and a raw scale of 0.
-          key: for encoders whose call takes ``rngs``.
-          stacking: how encoders of one architecture run, as in ``Backward``.
+          data: one array ``[b, *input_dim]``, or pytree of arrays, per modality. Modalities left
+            out get location 0 and a raw scale of 0.
+          key: randomness of encoders whose call takes ``rngs``.
         """
         config = self.config
-        style = resolve_stacking(stacking)
-        inputs = {
-            name: (jnp.asarray(m), encoder_input(config, name, data[name]))
-            for m, name in enumerate(config.modalities)
-            if name in data
-        }
-        traits = {name: jax.tree.map(jax.typeof, x) for name, (_, x) in inputs.items()}
+        inputs = {name: encoder_input(config, name, x) for name, x in data.items()}
         shape = (jax.tree.leaves(inputs)[-1].shape[0], config.latent_dim)
+        locs, log_vars = [], []
+        for number, name in enumerate(config.modalities):
+            loc = log_var = jnp.zeros(shape)
+            if name in inputs:
+                encoder = nnx.clone(self.encoders[name])  # a call may count its random numbers
+                posterior = encoder(inputs[name], **random_streams(encoder, key, number))
+                loc, log_var = map(at_least_single, _checked_posterior(name, posterior, shape))
+            locs.append(loc)
+            log_vars.append(log_var)
+        return Experts(jnp.stack(locs), self.log_var_to_std(jnp.stack(log_vars)))
 
-        def encode(name: str, encoder: Any, given: tuple[Array, PyTree]) -> tuple[Array, Array]:
-            m, x = given
-            loc, log_var = _checked_posterior(name, call(encoder, x, key, m), shape)
-            return at_least_single(loc), at_least_single(log_var)
 
-        groups, stacked = stack(self.encoders, traits, style)
-        outputs = run(groups, stacked, encode, inputs, style)
-        absent = (jnp.zeros(shape),) * 2
-        ordered = [outputs.get(name, absent) for name in config.modalities]
-        loc, log_var = (jnp.stack(values) for values in zip(*ordered, strict=True))
-        return Experts(loc, self.log_var_to_std(log_var))
+def log_likelihoods(
+    config: MMVAEConfig,
+    graphdef: nnx.GraphDef,
+    theta: Theta,
+    state: tuple[PyTree, PRNGKeyArray | None],
+    rows: Mapping[str, PyTree[Shaped[Array, "e ..."]]],
+    z: Float[Array, "g e d"],
+) -> Float[Array, "j g e"]:
+    """Returns log p(x_j|z) of g latents for each of e examples.
+
+    Args:
+      config: settings of the model.
+      graphdef: static part of the model's decoders.
+      theta: parameters.
+      state: variables of the decoders other than parameters, and the key of decoders whose call
+        takes ``rngs``.
+      rows: data of the examples; the likelihoods are those of its modalities, in the config's
+        order.
+      z: latents.
+    """
+    rest, key = state
+    decoders = nnx.merge(graphdef, theta.decoders, rest, copy=True)
+    num_draws, num_examples, dim = z.shape
+    found = []
+    for number, name in enumerate(config.modalities, start=len(config.modalities)):
+        if name not in rows:
+            continue
+        decoder = nnx.clone(decoders[name])
+        decoded = decode_modality(config, name, decoder, z.reshape(-1, dim), key, number)
+        decoded = decoded.reshape(num_draws, num_examples, *decoded.shape[1:])
+        setting, params = config.likelihood(name)
+        params = {**params, **theta.likelihood_params.get(name, {})}
+        of_examples = log_likelihood(likelihood_of(setting), params)
+        found.append(jax.vmap(of_examples, in_axes=(0, None))(decoded, rows[name]))
+    return jnp.stack(found)
 
 
 def decode_modality(
@@ -128,10 +169,22 @@ def decode_modality(
     decoder: Any,
     z: Float[Array, "n d"],
     key: PRNGKeyArray | None = None,
-    number: Int[ArrayLike, ""] = 0,
+    number: int = 0,
 ) -> Float[Array, "n ..."]:
-    """What the modality's decoder makes of z, ``[n, *input_dim]``; the shape is checked."""
-    decoded = call(decoder, z, key, number)
+    """Returns what the modality's decoder makes of z, ``[n, *input_dim]``.
+
+    Args:
+      config: settings of the model.
+      name: name of the modality.
+      decoder: decoder of the modality.
+      z: latents.
+      key: randomness of a decoder whose call takes ``rngs``.
+      number: number of the network, which its random keys depend on.
+
+    Raises:
+      ValueError: if the decoded array has another shape.
+    """
+    decoded = decoder(z, **random_streams(decoder, key, number))
     expected = (z.shape[0], *config.input_dims[name])
     if getattr(decoded, "shape", None) != expected:
         raise ValueError(
@@ -142,20 +195,19 @@ def decode_modality(
 
 
 def at_least_single(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """In single precision or better: densities lose their digits in half precision."""
+    """Returns x in single precision or better: half precision costs densities their digits."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def call(network: Any, x: PyTree, key: PRNGKeyArray | None, number: Int[ArrayLike, ""]) -> Any:
-    """Call a network, with random keys of its own number if its signature takes ``rngs``."""
-    takes_rngs = "rngs" in inspect.signature(network.__call__).parameters
-    if key is None or not takes_rngs:
-        return network(x)
-    return network(x, rngs=nnx.Rngs(jax.random.fold_in(key, number)))
+def random_streams(network: Any, key: PRNGKeyArray | None, number: int) -> dict[str, nnx.Rngs]:
+    """Returns the keyword ``rngs`` for a network whose call takes it, else no keywords."""
+    if key is None or "rngs" not in inspect.signature(network.__call__).parameters:
+        return {}
+    return {"rngs": nnx.Rngs(jax.random.fold_in(key, number))}
 
 
 def draws_numbers(networks: nnx.Module) -> bool:
-    """Whether any of the networks may draw random numbers when called."""
+    """Returns True if any of the networks may draw random numbers when called."""
     modules = [module for _, module in nnx.iter_graph(networks)]
     return any(
         isinstance(module, nnx.RngStream)
@@ -165,7 +217,7 @@ def draws_numbers(networks: nnx.Module) -> bool:
 
 
 def reseeded(model: nnx.Module, key: PRNGKeyArray | None) -> Any:
-    """A copy whose random streams start from the key (from where they stand without one)."""
+    """Returns a copy whose random streams start from the key (unchanged without one)."""
     copy = nnx.clone(model)
     if key is not None:
         streams = [s for _, s in nnx.iter_graph(copy) if isinstance(s, nnx.RngStream)]

@@ -1,7 +1,8 @@
-"""A model's bound on a batch: the maths core applied to NNX networks."""
+"""The loss of a model on a batch, its gradient and its metrics."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,31 +13,51 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.config import LOSSES, MMVAEConfig
-from mmvae_jax.decoding import Rows, likelihood_traits, log_likelihoods
 from mmvae_jax.maths import gradients
 from mmvae_jax.maths.backward import Backward
-from mmvae_jax.maths.bounds import BOUNDS
+from mmvae_jax.maths.bounds import BOUNDS, expert_bounds, normalised_per_expert
 from mmvae_jax.maths.collectives import ALONE, Shards
 from mmvae_jax.maths.distributions import family_of, prior_log_prob
 from mmvae_jax.maths.estimators import ESTIMATORS
+from mmvae_jax.maths.means import (
+    Mean,
+    Means,
+    mean_over_examples,
+    mean_over_experts_and_examples,
+    weighted,
+)
 from mmvae_jax.maths.particles import Inputs
-from mmvae_jax.means import Means, Metrics, mean_over_examples, report_means
-from mmvae_jax.model import MMVAE, draws_numbers, reseeded
-from mmvae_jax.overrides import LikelihoodParams, Overrides, numbers
-from mmvae_jax.stacking import Group, Stacked, stack
-from mmvae_jax.training.mesh import Layout, over_mesh
+from mmvae_jax.maths.problem import Objective
+from mmvae_jax.maths.weights import effective_sample_size
+from mmvae_jax.model import MMVAE, Theta, draws_numbers, log_likelihoods, reseeded
+from mmvae_jax.overrides import Overrides, numbers
 
-AUTO, DENSE = Backward(), Backward("dense")
+#: The default of every function that differentiates a bound (``loss``, ``value_and_grad``,
+#: ``train_step``, ``fit``), so that the same batch and key give the same gradient everywhere. It is
+#: the fastest choice at full precision of the loss; ``Backward("dense")`` is exact at any size.
+AUTO = Backward()
 
+Metrics = dict[str, Float[Array, ""]]
 Noise = Mapping[str, ArrayLike]
 
+BACKWARD_METRICS = ("backward_share", "dropped_mass")
+MODALITY_METRICS = ("bound", "log_likelihood")
 
-class Theta(NamedTuple):
-    """What the decoders, group by group, the prior and the likelihoods are made of."""
 
-    decoders: tuple[PyTree, ...]
-    prior_log_var: Float[Array, " d"]
-    likelihood_params: LikelihoodParams
+class Options(NamedTuple):
+    """The options of a loss, behind the keywords of the public functions; a pytree.
+
+    Attributes:
+      key: randomness of the particles and of random layers.
+      noise: standard draws in place of the key's.
+      overrides: numbers in place of the config's.
+      backward: choice of the particles that the gradient is computed from.
+    """
+
+    key: PRNGKeyArray | None = None
+    noise: Noise | None = None
+    overrides: Overrides | None = None
+    backward: Backward = AUTO
 
 
 def value_and_grad(
@@ -46,10 +67,9 @@ def value_and_grad(
     *,
     noise: Noise | None = None,
     overrides: Overrides | None = None,
-    backward: Backward = DENSE,
-    layout: Layout | None = None,
+    backward: Backward = AUTO,
 ) -> tuple[Metrics, nnx.State]:
-    """The mean loss of a batch with other metrics, and its gradient.
+    """Returns the metrics of a batch, the mean loss among them, and the gradient of the loss.
 
     The loss is minus the config's bound, averaged over the examples with at least one modality;
     the gradient is that of the config's estimator. Random layers act as the model's mode says
@@ -57,56 +77,31 @@ def value_and_grad(
 
     Args:
       model: an MMVAE.
-      batch: data and mask.
+      batch: examples.
       key: randomness of the particles and of random layers.
       noise: ``{modality: [K, b, d]}`` standard draws of the posterior family, in place of the
         key's: ``z = loc + scale noise``.
       overrides: numbers to use in place of the config's.
-      backward: which particles the gradient is computed from; static under ``jax.jit``.
-      layout: devices to spread the work over, each with its part of the examples and particles.
-        The result is that of one device, up to rounding, for networks without random layers.
+      backward: choice of the particles that the gradient is computed from; static under
+        ``jax.jit``.
 
     Returns:
-      metrics: those of ``eval_step``; ``grad_norm``, the gradient's global norm;
-        ``backward_share``, the share of the particles that the gradient is computed from, and
-        ``dropped_mass``, the share of the weight that the others have.
-      grads: shaped like ``nnx.state(model, nnx.Param)``.
+      metrics: the metrics of ``eval_step``; ``grad_norm``, the global norm of the gradient;
+        ``backward_share``, the share of the particles that the gradient is computed from; and
+        ``dropped_mass``, the share of the weight that the other particles carry.
+      grads: gradient, shaped like ``nnx.state(model, nnx.Param)``.
 
     Raises:
-      ValueError: if the batch does not fit the config, if neither key nor noise is given, or if
-        the devices cannot share examples and particles equally.
+      ValueError: if the batch does not fit the config, or if neither key nor noise is given.
 
     >>> metrics, grads = jax.jit(mm.value_and_grad)(model, batch, jax.random.key(0))
     >>> grads["prior_log_var"][...].shape
     (2,)
     """
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-
-    def of_device(params, rest, batch, shared, shards):
-        key, overrides = shared
-
-        def loss_of(params):
-            merged = nnx.merge(graphdef, params, rest, copy=True)
-            return loss_and_metrics(
-                merged,
-                batch,
-                key,
-                noise=noise,
-                overrides=overrides,
-                backward=backward,
-                shards=shards,
-            )
-
-        (_, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-        return metrics, grads
-
-    if layout is None:
-        metrics, grads = of_device(params, rest, batch, (key, overrides), ALONE)
-    elif key is None or noise is not None:
-        raise ValueError("noise is given, or key is None: on a mesh give key, and no noise")
-    else:
-        on_all = over_mesh(layout, of_device, differentiated=True)
-        metrics, grads = on_all(params, rest, batch, (key, overrides))
+    options = Options(key, noise, overrides, backward)
+    gradient = jax.value_and_grad(loss_of_params, has_aux=True)
+    (_, metrics), grads = gradient(params, rest, batch, options, ALONE, graphdef=graphdef)
     return {**metrics, "grad_norm": optax.tree.norm(grads)}, grads
 
 
@@ -117,12 +112,23 @@ def loss(
     *,
     noise: Noise | None = None,
     overrides: Overrides | None = None,
-    backward: Backward = DENSE,
+    backward: Backward = AUTO,
 ) -> Float[Array, ""]:
-    """The loss of ``value_and_grad`` alone, to differentiate as a term of a loss of one's own.
+    """Returns the loss of ``value_and_grad`` only, for use as one term of a custom loss.
 
-    ``jax.grad`` and ``nnx.grad`` of it give the estimator's gradient. The data are constants as
+    Its ``jax.grad`` and ``nnx.grad`` give the estimator's gradient. The data are constants as
     targets of the likelihoods: no gradient flows into them.
+
+    Args:
+      model: an MMVAE.
+      batch: examples.
+      key: randomness of the particles and of random layers.
+      noise: standard draws in place of the key's, as in ``value_and_grad``.
+      overrides: numbers to use in place of the config's.
+      backward: choice of the particles that the gradient is computed from.
+
+    Raises:
+      ValueError: if the batch does not fit the config, or if neither key nor noise is given.
 
     >>> def penalised(model):
     ...     squares = [(w**2).sum() for w in jax.tree.leaves(nnx.state(model, nnx.Param))]
@@ -130,125 +136,115 @@ def loss(
     >>> nnx.jit(nnx.grad(penalised))(model)["prior_log_var"][...].shape
     (2,)
     """
-    return loss_and_metrics(model, batch, key, noise=noise, overrides=overrides, backward=backward)[
-        0
-    ]
+    return reduced(batch_means(model, batch, Options(key, noise, overrides, backward)))[0]
 
 
-def loss_and_metrics(
-    model: MMVAE,
+def loss_of_params(
+    params: PyTree,
+    rest: PyTree,
     batch: AnyBatch,
-    key: PRNGKeyArray | None = None,
+    options: Options,
+    shards: Shards,
     *,
-    noise: Noise | None = None,
-    overrides: Overrides | None = None,
-    backward: Backward = DENSE,
-    shards: Shards = ALONE,
+    graphdef: nnx.GraphDef,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """The mean loss and the metrics of a batch; arguments as in ``value_and_grad``.
+    """Returns loss and metrics of a model in parts, for differentiation by the first argument."""
+    model = nnx.merge(graphdef, params, rest, copy=True)
+    return reduced(batch_means(model, batch, options, shards), shards)
 
-    On a mesh the metrics are those of all examples, and the gradient of the loss is the device's
-    part of the whole gradient.
+
+def reduced(means: Means, shards: Shards = ALONE) -> tuple[Float[Array, ""], Metrics]:
+    """Returns loss and metrics over the examples of all devices.
+
+    The derivative of the loss is the device's part of the whole: its own total, over the weight of
+    all examples.
     """
-    means = loss_and_means(
-        model, batch, key, noise=noise, overrides=overrides, backward=backward, shards=shards
-    )
     whole = shards.sum_over_examples(jax.lax.stop_gradient(means))
     loss = means["loss"]._replace(weight=whole["loss"].weight).value
     return loss, {name: mean.value for name, mean in whole.items()}
 
 
-def loss_and_means(
-    model: MMVAE,
-    batch: AnyBatch,
-    key: PRNGKeyArray | None = None,
-    *,
-    noise: Noise | None = None,
-    overrides: Overrides | None = None,
-    backward: Backward = DENSE,
-    shards: Shards = ALONE,
-) -> Means:
-    """The loss, differentiable, and the metrics of the device's examples."""
+def batch_means(model: MMVAE, batch: AnyBatch, options: Options, shards: Shards = ALONE) -> Means:
+    """Returns the loss, differentiable, and the metrics of the device's examples."""
     observed = observe(model.config, batch)
-    bound, report = bound_of_batch(model, observed, key, noise, overrides, backward, shards)
-    mask, weight = observed.mask, observed.weight
-    means = report_means(model.config, jax.lax.stop_gradient(report), mask, weight)
-    return {"loss": mean_over_examples(-bound, mask.any(0), weight), **means}
+    bound, report = bound_of_batch(model, observed, options, shards)
+    return {
+        "loss": mean_over_examples(-bound, observed.mask.any(0), observed.weight),
+        **_report_means(model.config, jax.lax.stop_gradient(report), observed),
+    }
 
 
 def bound_of_batch(
-    model: MMVAE,
-    observed: Observed,
-    key: PRNGKeyArray | None,
-    noise: Noise | None,
-    overrides: Overrides | None = None,
-    backward: Backward = DENSE,
-    shards: Shards = ALONE,
+    model: MMVAE, observed: Observed, options: Options, shards: Shards = ALONE
 ) -> tuple[Float[Array, " b"], gradients.Report]:
-    """The bound of each example, differentiable, and what there is to tell about it."""
-    config = model.config
+    """Returns the bound of each example, differentiable, and its diagnostics."""
+    config, key = model.config, options.key
     keys = (None,) * 4 if key is None else jax.random.split(key, 4)
     noise_key, stream_key, call_key, draw_key = keys
     stream_key, call_key = shards.own_key(stream_key), shards.own_key(call_key)
     model = reseeded(model, stream_key)
     is_random = draws_numbers(model.decoders)
     num_particles = shards.num_own_particles(config.K, is_random=is_random)
-    backward = backward.resolve(len(config.modalities), config.K, is_random=is_random)
-    experts = model.experts(observed.data, key=call_key, stacking=backward.stacking)
+    experts = model.experts(observed.data, key=call_key)
     shape = (num_particles, *experts.loc.shape[1:])
-    draws = noise_key if noise is None else _checked_noise(config, noise, shape)
+    draws = noise_key if options.noise is None else _checked_noise(config, options.noise, shape)
     if draws is None:
         raise ValueError("key and noise are both None: give key=jax.random.key(...), or noise")
-    given = numbers(config, overrides, experts.loc.dtype)
-    traits = likelihood_traits(config, given.likelihood_params)
-    groups, stacked = stack(model.decoders, traits, backward.stacking)
-    return gradients.bound(
-        _objective(config, groups, backward, num_particles, shards),
-        Theta(stacked.params, model.prior_log_var[...], given.likelihood_params),
-        experts,
-        Inputs(
-            observed.data,
-            observed.mask,
-            draws,
-            given.factors,
-            given.beta,
-            state=(stacked.rest, call_key),
-            key=draw_key,
-        ),
-    )
-
-
-def _objective(
-    config: MMVAEConfig,
-    groups: tuple[Group, ...],
-    backward: Backward,
-    num_particles: int,
-    shards: Shards,
-) -> gradients.Objective:
-    family = family_of(config.prior_and_posterior_dist)
-    names = LOSSES[config.loss]
-
-    def log_likelihood(
-        theta: Theta, state: tuple[Any, PRNGKeyArray | None], rows: Rows, z: Float[Array, "g e d"]
-    ) -> Float[Array, "j g e"]:
-        rest, key = state
-        stacked = Stacked(theta.decoders, rest)
-        params = theta.likelihood_params
-        return log_likelihoods(config, groups, stacked, rows, z, key, backward.stacking, params)
-
-    def log_prior(theta: Theta, z: Float[Array, "g e d"]) -> Float[Array, "g e"]:
-        return prior_log_prob(family, theta.prior_log_var, z)
-
-    return gradients.Objective(
-        log_likelihood=log_likelihood,
-        log_prior=log_prior,
+    given = numbers(config, options.overrides, experts.loc.dtype)
+    graphdef, params, rest = nnx.split(model.decoders, nnx.Param, ...)
+    family, names = family_of(config.prior_and_posterior_dist), LOSSES[config.loss]
+    objective = Objective(
+        log_likelihood=partial(log_likelihoods, config, graphdef),
+        log_prior=lambda theta, z: prior_log_prob(family, theta.prior_log_var, z),
         family=family,
         bound=BOUNDS[names.bound],
         estimator=ESTIMATORS[names.estimator],
         num_particles=num_particles,
-        backward=backward,
+        backward=options.backward.resolve(
+            len(config.modalities),
+            config.K,
+            shards.num_all_examples(experts.loc.shape[1]),
+            is_random=is_random,
+        ),
         shards=shards,
     )
+    theta = Theta(params, model.prior_log_var[...], given.likelihood_params)
+    inputs = Inputs(
+        observed.data,
+        observed.mask,
+        draws,
+        given.factors,
+        given.beta,
+        state=(rest, call_key),
+        key=draw_key,
+    )
+    return gradients.bound(objective, theta, experts, inputs)
+
+
+def metric_names(config: MMVAEConfig) -> tuple[str, ...]:
+    """Returns the names of the metrics of an evaluation."""
+    of_modalities = (f"{kind}/{m}" for m in config.modalities for kind in MODALITY_METRICS)
+    return ("loss", "kl", *of_modalities, "ess", "max_weight")
+
+
+def _report_means(config: MMVAEConfig, report: gradients.Report, observed: Observed) -> Means:
+    """Returns the metrics other than the loss, as means over examples."""
+    mask, weight, terms = observed.mask, observed.weight, report.means
+    mean = partial(mean_over_examples, weight=weight)
+    mean_of_experts = partial(mean_over_experts_and_examples, weight=weight)
+    w = normalised_per_expert(report.log_w, mask)
+    bounds = expert_bounds(report.log_w)
+    means = {"kl": mean_of_experts(terms.log_posterior - terms.log_prior, mask)}
+    for m, name in enumerate(config.modalities):
+        means[f"bound/{name}"] = mean(bounds[m], mask[m])
+        both = mask & mask[m][None]
+        means[f"log_likelihood/{name}"] = mean_of_experts(terms.log_likelihood[m], both)
+    means["ess"] = mean(effective_sample_size(w), mask)
+    means["max_weight"] = mean(w.max(1), mask)
+    means["backward_share"] = mean(report.backward_share, mask)
+    dropped, mass = (weighted(x, weight).sum() for x in (report.dropped_mass, report.mass))
+    means["dropped_mass"] = Mean(dropped, mass)
+    return means
 
 
 def _checked_noise(

@@ -8,8 +8,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from mmvae_jax.config import LIKELIHOOD_PARAMS, MMVAEConfig
-
-LikelihoodParams = dict[str, dict[str, Float[Array, "..."]]]
+from mmvae_jax.model import LikelihoodParams
 
 
 class Overrides(NamedTuple):

@@ -12,7 +12,7 @@ from flax import nnx
 
 import mmvae_jax as mm
 from mmvae_jax.batch import observe
-from mmvae_jax.objective import bound_of_batch
+from mmvae_jax.objective import Options, bound_of_batch
 
 FOLDER = Path(__file__).parent / "helpers" / "multivae_reference"
 CASES = json.loads((FOLDER / "index.json").read_text())
@@ -118,11 +118,11 @@ def reference(request, dtype):
 
 def log_weights(reference):
     observed = observe(reference.config, reference.batch)
-    return bound_of_batch(reference.model, observed, None, reference.noise)
+    return bound_of_batch(reference.model, observed, Options(noise=reference.noise))
 
 
 def test_posteriors(reference, dtype):
-    data, mask = observe(reference.config, reference.batch)
+    data, mask, _ = observe(reference.config, reference.batch)
     experts = reference.model.experts(data)
     for m, name in enumerate(reference.config.modalities):
         stored = reference.values[f"loc/{name}"], reference.values[f"scale/{name}"]

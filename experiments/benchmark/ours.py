@@ -69,7 +69,8 @@ class Step:
             num_backward=config.num_backward,
         )
         num_experts = len(model.config.modalities)
-        self.backward = self.options.resolve(num_experts, model.config.K, is_random=False).kind
+        size = (num_experts, model.config.K, config.num_examples)
+        self.backward = self.options.resolve(*size, is_random=False).kind
         key = jax.random.key(config.seed)
         self.state = mm.create_train_state(model, optax.adam(LEARNING_RATE), key=key)
 

@@ -17,9 +17,11 @@ from mmvae_jax.checks import check_count
 
 KINDS = ("auto", "dense", "sparse", "sampled", "residual")
 Keys = Array | None  # a random key for each example
-STACKINGS = ("auto", "separate", "scan", "vmap")
+#: Particles of a batch from which ``auto`` is sparse on CPU: measured, see the benchmarks' page.
+MIN_PARTICLES = 512
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Backward:
     """How the gradient of a bound is computed; static.
@@ -44,9 +46,6 @@ class Backward:
       chunk: particles per decoder call of the kinds other than dense; by default 64 on CPU, whose
         caches it fits, and 4096 elsewhere.
       num_backward: draws of ``sampled``.
-      stacking: how networks of one architecture run: ``separate``, one by one; ``scan``, in a loop
-        over stacked parameters, or ``vmap``, in one call, either of which compiles once for all
-        of them. ``auto`` is ``vmap`` on accelerators and ``separate`` on CPU.
 
     Raises:
       ValueError: naming the field, its value and the fix.
@@ -61,39 +60,40 @@ class Backward:
     tolerance: float = 1e-4
     chunk: int | None = None
     num_backward: int = 1
-    stacking: str = "auto"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"backward is {self.kind!r}: choose one of {list(KINDS)}")
-        if self.stacking not in STACKINGS:
-            raise ValueError(f"stacking is {self.stacking!r}: choose one of {list(STACKINGS)}")
         if not 0 <= self.tolerance < 1:
             raise ValueError(f"tolerance is {self.tolerance!r}: give a share from 0 to below 1")
         if self.chunk is not None:
             check_count("chunk", self.chunk)
         check_count("num_backward", self.num_backward)
 
-    def resolve(self, num_experts: int, num_particles: int, *, is_random: bool) -> "Backward":
-        """The settings with every choice made, for M experts, K particles and this platform.
+    def resolve(
+        self, num_experts: int, num_particles: int, num_examples: int, *, is_random: bool
+    ) -> "Backward":
+        """Returns the settings with every choice made for this problem and platform.
 
         Args:
-          num_experts: M.
-          num_particles: K.
-          is_random: whether the decoders draw random numbers.
+          num_experts: number M of experts.
+          num_particles: number K of particles per expert.
+          num_examples: number of examples, of all devices together.
+          is_random: True if the decoders draw random numbers.
+
+        Raises:
+          ValueError: for decoders that draw random numbers and a kind other than dense.
         """
-        on_cpu = jax.default_backend() == "cpu"
         kind = self.kind
         if kind == "auto":
-            is_large = num_particles >= 3 if on_cpu else num_experts * num_particles >= 64
-            kind = "sparse" if is_large and not is_random else "dense"
+            pays = _sparse_pays(num_experts, num_particles, num_examples)
+            kind = "sparse" if pays and not is_random else "dense"
         if kind != "dense" and is_random:
             raise ValueError(
                 f"backward is {kind!r}, but the decoders draw random numbers, which differ between "
                 "a pass forward and a pass backward: use backward='dense' or 'auto'"
             )
-        style = resolve_stacking(self.stacking)
-        return dataclasses.replace(self, kind=kind, chunk=self.tile_size, stacking=style)
+        return dataclasses.replace(self, kind=kind, chunk=self.tile_size)
 
     @property
     def tile_size(self) -> int:
@@ -103,15 +103,13 @@ class Backward:
         return self.chunk
 
 
-def resolve_stacking(style: str) -> str:
-    """The style that "auto" stands for on this platform.
-
-    ``vmap`` on accelerators, where launches cost more than arithmetic; ``separate`` on CPU, where
-    one network after the other makes better use of caches.
-    """
-    if style != "auto":
-        return style
-    return "separate" if jax.default_backend() == "cpu" else "vmap"
+def _sparse_pays(num_experts: int, num_particles: int, num_examples: int) -> bool:
+    """Returns True where a sparse backward pass is expected to be faster than a dense one."""
+    if jax.default_backend() != "cpu":
+        return num_experts * num_particles >= 64
+    # The decoders run num_experts^2 num_particles num_examples times, of which the sparse pass
+    # saves a part of the backward work: few particles are not worth its loops.
+    return num_particles >= 3 and num_experts * num_particles * num_examples >= MIN_PARTICLES
 
 
 def coefficients(

@@ -26,6 +26,11 @@ class Shards(NamedTuple):
         place, _ = _place(self.data)
         return place * num_examples + jnp.arange(num_examples)
 
+    def num_all_examples(self, num_examples: int) -> int:
+        """Returns the number of examples of all devices."""
+        _, parts = _place(self.data)
+        return num_examples * parts
+
     def particle_numbers(
         self, index: Int[Array, "g e"], K: int, num_examples: int
     ) -> Int[Array, "g e"]:

@@ -13,7 +13,7 @@ from mmvae_jax.inference import evaluation
 from mmvae_jax.maths.distributions import family_of, responsibilities
 from mmvae_jax.maths.weights import Experts, expert_log_probs, mask_of_mixture, observed_experts
 from mmvae_jax.model import MMVAE
-from mmvae_jax.objective import AUTO, bound_of_batch
+from mmvae_jax.objective import Options, bound_of_batch
 
 
 def measure_log_weights(model: MMVAE, batch: AnyBatch, key: PRNGKeyArray) -> Float[Array, "m k b"]:
@@ -68,7 +68,7 @@ def measure_responsibilities(
 @partial(jax.jit, static_argnames=("graphdef",))
 def _log_weights(graphdef, state, observed: Observed, key) -> Float[Array, "m k b"]:
     model = nnx.merge(graphdef, state, copy=True)
-    return bound_of_batch(model, observed, key, None, backward=AUTO)[1].log_w
+    return bound_of_batch(model, observed, Options(key))[1].log_w
 
 
 @partial(jax.jit, static_argnames=("graphdef", "num_draws"))

@@ -155,8 +155,8 @@ def over_mesh(
             result = function(jax.tree.map(_gather, params, specs), rest, batch, shared, shards)
             if not differentiated:
                 return result
-            told, grads = result
-            return told, jax.tree.map(partial(_sum, shards), grads, specs)
+            value, grads = result
+            return value, jax.tree.map(partial(_sum, shards), grads, specs)
 
         return jax.shard_map(
             on_one,

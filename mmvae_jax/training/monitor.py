@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array
 
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.means import metric_names
+from mmvae_jax.objective import metric_names
 from mmvae_jax.training.steps import TrainState
 
 #: With these finite, the parameters after the step are finite as well.

@@ -1,5 +1,6 @@
 """The train state and the jitted train and evaluation steps."""
 
+from functools import partial
 from typing import Any
 
 import flax.struct
@@ -13,10 +14,16 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from mmvae_jax.batch import AnyBatch
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.collectives import ALONE
-from mmvae_jax.means import OF_BACKWARD, Means, Metrics
+from mmvae_jax.maths.means import Means
 from mmvae_jax.model import MMVAE
-from mmvae_jax.objective import AUTO, loss_and_means
-from mmvae_jax.objective import value_and_grad as objective_value_and_grad
+from mmvae_jax.objective import (
+    AUTO,
+    BACKWARD_METRICS,
+    Metrics,
+    Options,
+    batch_means,
+    loss_of_params,
+)
 from mmvae_jax.overrides import Overrides
 from mmvae_jax.training.mesh import Layout, gather, over_mesh
 from mmvae_jax.training.optimizer import reported
@@ -114,24 +121,27 @@ def create_train_state(
     return layout.place(state).replace(layout=layout)
 
 
-def _train_step(
+@partial(jax.jit, donate_argnums=0, static_argnames="backward")
+def train_step(
     state: TrainState,
     batch: AnyBatch,
     *,
     overrides: Overrides | None = None,
     backward: Backward = AUTO,
 ) -> tuple[TrainState, Metrics]:
-    """One update of the parameters; the given state is donated and must not be used again.
+    """Returns the state after one update of the parameters, and the metrics of the batch.
+
+    The given state is donated and must not be used again.
 
     Args:
-      state: of ``create_train_state``.
-      batch: data and mask; for a state on a mesh best put there by ``shard_batch``.
+      state: train state from ``create_train_state``.
+      batch: examples; for a state on a mesh best put there by ``shard_batch``.
       overrides: numbers to use in place of the config's; other values do not compile again.
-      backward: which particles the gradient is computed from.
+      backward: choice of the particles that the gradient is computed from.
 
     Returns:
-      The next state, and the metrics of ``value_and_grad``, with the optimizer's
-      ``learning_rate`` and ``skipped_updates`` where it tells them (see ``make_optimizer``).
+      The next state, and the metrics of ``value_and_grad`` with the optimizer's
+      ``learning_rate`` and ``skipped_updates`` if it reports them (see ``make_optimizer``).
 
     Raises:
       ValueError: at trace time, if the batch does not fit the model's config.
@@ -141,36 +151,29 @@ def _train_step(
     >>> int(state.step), sorted(metrics)[:3]
     (1, ['backward_share', 'bound/sound', 'bound/text'])
     """
-    key = jax.random.fold_in(state.key, state.step)
-    metrics, grads = objective_value_and_grad(
-        state.view(), batch, key, overrides=overrides, backward=backward, layout=state.layout
-    )
-    grads = nnx.to_pure_dict(grads)
-    updates, opt_state = state.tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    if state.layout is not None:
-        params, opt_state = state.layout.constrain((params, opt_state))
-    metrics |= reported(opt_state)
-    return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+    return _update(state, batch, overrides, backward)
 
 
-def _train_steps(
+@partial(jax.jit, donate_argnums=0, static_argnames="backward")
+def train_steps(
     state: TrainState,
     batches: AnyBatch,
     *,
     overrides: Overrides | None = None,
     backward: Backward = AUTO,
 ) -> tuple[TrainState, dict[str, Float[Array, " s"]]]:
-    """Several steps in one call, which saves what a call costs where steps are short.
+    """Returns the state after several updates in one call, and the metrics of each.
+
+    One call costs less than several where steps are short.
 
     Args:
-      state: of ``create_train_state``; donated.
-      batches: as of ``train_step``, with the steps as one more axis in front.
-      overrides: likewise, ``[s]``.
-      backward: which particles the gradient is computed from.
+      state: train state from ``create_train_state``; donated.
+      batches: batches of ``train_step`` with the steps as one more axis in front.
+      overrides: overrides of ``train_step`` with the steps in front, ``[s]``.
+      backward: choice of the particles that the gradient is computed from.
 
     Returns:
-      The state after the last step, and the metrics of each, ``[s]``.
+      The state after the last step, and the metrics of every step, ``[s]``.
 
     >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
     >>> state, metrics = mm.train_steps(state, jax.tree.map(lambda x: np.stack([x] * 3), batch))
@@ -180,29 +183,30 @@ def _train_steps(
 
     def step(state, given):
         batch, overrides = given
-        return _train_step(state, batch, overrides=overrides, backward=backward)
+        return _update(state, batch, overrides, backward)
 
     return jax.lax.scan(step, state, (batches, overrides))
 
 
-def _eval_step(
+@jax.jit
+def eval_step(
     state: TrainState,
     batch: AnyBatch,
     key: PRNGKeyArray | None = None,
     *,
     overrides: Overrides | None = None,
 ) -> Metrics:
-    """The metrics of a batch, with random layers off.
+    """Returns the metrics of a batch, with random layers off.
 
     Args:
-      state: of ``create_train_state``.
-      batch: data and mask.
+      state: train state from ``create_train_state``.
+      batch: examples.
       key: randomness of the particles; by default that of the state's step, the same for every
         batch.
       overrides: numbers to use in place of the config's.
 
     Returns:
-      Scalars. ``loss``: minus the bound, mean over examples with anything observed.
+      Scalars. ``loss``: minus the bound, mean over examples with at least one modality.
       ``bound/<m>``: K-sample bound of the particles of expert m. ``log_likelihood/<m>``: mean
       over particles of log p(x_m|z), not rescaled, in nats. ``kl``: mean over particles of
       log q_mix(z|X) - log p(z). ``ess``: effective number of the K particles of an expert.
@@ -213,38 +217,52 @@ def _eval_step(
     >>> sorted(mm.eval_step(state, batch))[:4]
     ['bound/sound', 'bound/text', 'ess', 'kl']
     """
-    means = _eval_means(state, batch, key, overrides=overrides)
+    means = _eval_means(state, batch, key, overrides)
     return {name: mean.value for name, mean in means.items()}
 
 
+@jax.jit
+def eval_means(state: TrainState, batch: AnyBatch, key: PRNGKeyArray) -> Means:
+    """Returns the metrics of ``eval_step`` as totals and weights, which add up over batches."""
+    return _eval_means(state, batch, key, None)
+
+
+def _update(
+    state: TrainState, batch: AnyBatch, overrides: Overrides | None, backward: Backward
+) -> tuple[TrainState, Metrics]:
+    key = jax.random.fold_in(state.key, state.step)
+    options = Options(key, overrides=overrides, backward=backward)
+    gradient = jax.value_and_grad(
+        partial(loss_of_params, graphdef=state.graphdef.value), has_aux=True
+    )
+    given, layout = (state.params, state.rest, batch, options), state.layout
+    if layout is None:
+        (_, metrics), grads = gradient(*given, ALONE)
+    else:
+        (_, metrics), grads = over_mesh(layout, gradient, differentiated=True)(*given)
+    updates, opt_state = state.tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    if layout is not None:
+        params, opt_state = layout.constrain((params, opt_state))
+    metrics = {**metrics, "grad_norm": optax.tree.norm(grads), **reported(opt_state)}
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+
 def _eval_means(
-    state: TrainState,
-    batch: AnyBatch,
-    key: PRNGKeyArray | None = None,
-    *,
-    overrides: Overrides | None = None,
+    state: TrainState, batch: AnyBatch, key: PRNGKeyArray | None, overrides: Overrides | None
 ) -> Means:
-    """The metrics of ``eval_step`` as totals and counts, which add up over batches."""
     if key is None:
         key = jax.random.fold_in(state.key, state.step)
 
-    def of_device(params, rest, batch, shared, shards):
-        key, overrides = shared
+    def of_device(params, rest, batch, options, shards):
         model = nnx.merge(state.graphdef.value, params, rest, copy=True)
         model.eval()
-        means = loss_and_means(model, batch, key, overrides=overrides, backward=AUTO, shards=shards)
-        return shards.sum_over_examples(means)
+        return shards.sum_over_examples(batch_means(model, batch, options, shards))
 
-    given = (state.params, state.rest, batch, (key, overrides))
+    given = (state.params, state.rest, batch, Options(key, overrides=overrides))
     layout = state.layout
     means = of_device(*given, ALONE) if layout is None else over_mesh(layout, of_device)(*given)
-    return {name: mean for name, mean in means.items() if name not in OF_BACKWARD}
-
-
-train_step = jax.jit(_train_step, donate_argnums=0, static_argnames="backward")
-train_steps = jax.jit(_train_steps, donate_argnums=0, static_argnames="backward")
-eval_step = jax.jit(_eval_step)
-eval_means = jax.jit(_eval_means)
+    return {name: mean for name, mean in means.items() if name not in BACKWARD_METRICS}
 
 
 def _copy(tree: PyTree) -> PyTree:

@@ -20,7 +20,7 @@ from mmvae_jax.interop import load_multivae
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.polymnist import PolyMNISTDecoder, PolyMNISTEncoder
 from mmvae_jax.networks.svhn import SVHNDecoder, SVHNEncoder
-from mmvae_jax.objective import bound_of_batch
+from mmvae_jax.objective import Options, bound_of_batch
 
 # Both sides compute in float32, which has 7 digits; log weights are sums of thousands of terms.
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
@@ -42,7 +42,7 @@ def test_config(stored):
 
 def test_posteriors(stored):
     model = stored.load()
-    data, mask = stored.observed(model)
+    data, mask, _ = stored.observed(model)
     experts = model.experts(data)
     expected = stored.stacked("loc/")[mask], stored.stacked("scale/")[mask]
     chex.assert_trees_all_close((experts.loc[mask], experts.scale[mask]), expected, **TOLERANCE)
@@ -53,7 +53,9 @@ def test_log_weights_and_loss(stored):
     """The loss as MultiVae reports it: minus the bound for IWAE, sum w~ log w for DReG."""
     model, noise = stored.load(), stored.group("noise/")
     observed = stored.observed(model)
-    bound, terms = jax.jit(lambda noise: bound_of_batch(model, observed, None, noise))(noise)
+    bound, terms = jax.jit(lambda noise: bound_of_batch(model, observed, Options(noise=noise)))(
+        noise
+    )
     log_w = np.where(observed.mask[:, None], terms.log_w, 0)
     np.testing.assert_allclose(log_w, stored.stacked("log_w/"), **TOLERANCE)
     if model.config.loss == "dreg_looser":

@@ -9,8 +9,9 @@ import pytest
 from mmvae_jax.maths.bounds import BOUNDS
 from mmvae_jax.maths.distributions import FAMILIES, mixture_log_prob
 from mmvae_jax.maths.estimators import ESTIMATORS
-from mmvae_jax.maths.gradients import Objective, bound
+from mmvae_jax.maths.gradients import bound
 from mmvae_jax.maths.particles import Inputs
+from mmvae_jax.maths.problem import Objective
 from mmvae_jax.maths.weights import Experts
 
 LOC = jnp.array([0.6, -0.4])

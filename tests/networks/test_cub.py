@@ -149,7 +149,7 @@ def test_captions_train_with_one_embedding():
     "backward",
     [
         pytest.param(mm.Backward("dense"), marks=pytest.mark.slow),
-        mm.Backward("sparse", stacking="vmap"),
+        mm.Backward("sparse"),
     ],
 )
 def test_one_embedding_has_the_gradients_of_both(backward):

@@ -14,7 +14,8 @@ from helpers.small_model import DIMS, make_model
 
 import mmvae_jax as mm
 from mmvae_jax.data.arrays import batches, take
-from mmvae_jax.means import Mean, metric_names
+from mmvae_jax.maths.means import Mean
+from mmvae_jax.objective import metric_names
 from mmvae_jax.training import evaluation
 from mmvae_jax.training.checkpoint import Checkpoints
 from mmvae_jax.training.run_settings import read_settings
