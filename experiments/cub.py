@@ -30,9 +30,7 @@ from experiments.measurements import CHUNK, Features, intensities
 from experiments.run_experiment import run_from_command_line
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_positive
-from mmvae_jax.data.arrays import take
-from mmvae_jax.data.cub import cub, cub_vocabulary, decode_captions
-from mmvae_jax.data.eval_batches import eval_batches
+from mmvae_jax.data import cub, cub_vocabulary, decode_captions, eval_batches, take
 from mmvae_jax.metrics import as_examples, generations, load_inception
 from mmvae_jax.networks.cub import (
     CUBCaptionDecoder,

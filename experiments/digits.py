@@ -19,16 +19,9 @@ import mmvae_jax as mm
 from experiments.experiment import Experiment, Modules, Problem, is_count
 from experiments.run_experiment import run_from_command_line
 from mmvae_jax.checks import check_choice, check_count, check_positive
-from mmvae_jax.data.arrays import num_examples, take
-from mmvae_jax.data.polydigits import (
-    ALPHABET,
-    IMAGE_SIZE,
-    MAX_MODALITIES,
-    WORD_LENGTH,
-    WORDS,
-    decode_words,
-    polydigits,
-)
+from mmvae_jax.data import decode_words, num_examples, polydigits, take
+from mmvae_jax.data.datasets.digit_words import ALPHABET, WORD_LENGTH, WORDS
+from mmvae_jax.data.datasets.polydigits import IMAGE_SIZE, MAX_MODALITIES
 from mmvae_jax.networks.images import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 

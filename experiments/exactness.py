@@ -26,7 +26,7 @@ from experiments import runs
 from experiments.command_line import run_command
 from experiments.digits import DigitsConfig
 from mmvae_jax.checks import check_count
-from mmvae_jax.data.arrays import batches
+from mmvae_jax.data import batches
 
 DENSE = mm.Backward("dense")
 #: Number of last steps that the final losses are averaged over.

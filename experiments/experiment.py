@@ -15,7 +15,7 @@ from jaxtyping import PRNGKeyArray
 import mmvae_jax as mm
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_count, check_positive
-from mmvae_jax.data.arrays import num_examples
+from mmvae_jax.data import num_examples
 from mmvae_jax.training.optimizer import make_optimizer
 from mmvae_jax.training.setup import count_steps, run_config
 

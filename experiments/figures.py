@@ -13,7 +13,7 @@ from experiments.experiment import Problem, some_rows
 from experiments.measurements import CHUNK, intensities, labels_of
 from mmvae_jax import plots
 from mmvae_jax.batch import MultimodalArrays
-from mmvae_jax.data.arrays import take
+from mmvae_jax.data import take
 from mmvae_jax.metrics import latents_of_experts, measure_log_weights, measure_responsibilities
 
 #: Number of points per modality on the map of latents; t-SNE is slow for many points.

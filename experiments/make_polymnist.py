@@ -24,10 +24,8 @@ from tqdm import tqdm
 from experiments import runs
 from experiments.command_line import run_command
 from mmvae_jax.batch import MultimodalArrays
-from mmvae_jax.data.arrays import num_examples, take
-from mmvae_jax.data.files import Splits
-from mmvae_jax.data.mnist import mnist
-from mmvae_jax.data.polymnist import IMAGE_SHAPE, LABELS, SPLITS
+from mmvae_jax.data import Splits, mnist, num_examples, take
+from mmvae_jax.data.datasets.polymnist import IMAGE_SHAPE, LABELS, SPLITS
 
 RECIPE = "28x28 crop of the photograph, inverted where the MNIST digit is > 128"
 THRESHOLD = 128

@@ -16,8 +16,7 @@ import mmvae_jax as mm
 from experiments.experiment import Experiment, Problem, some_rows
 from experiments.gradient_noise import measure_gradient_noise
 from mmvae_jax.batch import Batch, MultimodalArrays, observe
-from mmvae_jax.data.arrays import take
-from mmvae_jax.data.eval_batches import eval_batches
+from mmvae_jax.data import eval_batches, take
 from mmvae_jax.metrics import (
     Classifier,
     MeanCovariance,

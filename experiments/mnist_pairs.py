@@ -17,10 +17,7 @@ from experiments.experiment import Experiment, Modules, Problem, some_rows
 from experiments.run_experiment import run_from_command_line
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_count, check_positive
-from mmvae_jax.data.arrays import take
-from mmvae_jax.data.files import Splits
-from mmvae_jax.data.mnist import mnist
-from mmvae_jax.data.pairing import Rows, pair_by_label
+from mmvae_jax.data import IndexedColumn, Splits, mnist, pair_by_label, take
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 
 NAMES = ("m0", "m1")
@@ -84,7 +81,7 @@ def mnist_pairs(digits: Splits, seed: int) -> Splits:
         labels = np.asarray(digits[split].labels)
         rows = pair_by_label(dict.fromkeys(NAMES, labels), 1, seed=(seed, split))
         images = digits[split].data["image"]
-        data = {name: Rows(images, index) for name, index in rows.items()}
+        data = {name: IndexedColumn(images, index) for name, index in rows.items()}
         return MultimodalArrays(data, labels[rows[NAMES[0]]])
 
     return Splits(pair(0), pair(1))

@@ -16,8 +16,7 @@ import mmvae_jax as mm
 from experiments.experiment import Experiment, Modules, Problem, some_rows
 from experiments.run_experiment import run_from_command_line
 from mmvae_jax.checks import check_count, check_positive
-from mmvae_jax.data.arrays import take
-from mmvae_jax.data.mnist_svhn import mnist_svhn
+from mmvae_jax.data import mnist_svhn, take
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.svhn import SVHNDecoder, SVHNEncoder
 

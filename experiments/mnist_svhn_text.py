@@ -16,9 +16,8 @@ import mmvae_jax as mm
 from experiments import mnist_svhn
 from experiments.experiment import Modules, Problem, some_rows
 from experiments.run_experiment import run_from_command_line
-from mmvae_jax.data import mnist_svhn as data
-from mmvae_jax.data.arrays import take
-from mmvae_jax.data.polydigits import ALPHABET, WORD_LENGTH, decode_words
+from mmvae_jax.data import decode_words, take
+from mmvae_jax.data.datasets.digit_words import ALPHABET, WORD_LENGTH
 from mmvae_jax.networks.text import TextDecoder, TextEncoder
 
 DIMS = {**mnist_svhn.DIMS, "text": (WORD_LENGTH, len(ALPHABET))}
@@ -40,7 +39,7 @@ class MNISTSVHNTextConfig(mnist_svhn.MNISTSVHNConfig):
 
     def load(self) -> Problem:
         """Returns triples from the data sets in ``data_dir``, made with the config's seed."""
-        train, test = data.mnist_svhn(
+        train, test = mm.data.mnist_svhn(
             self.data_dir, num_pairings=self.pairings, text=True, seed=self.seed
         )
         probe = take(train, some_rows(train, mnist_svhn.NUM_PROBE))

@@ -16,8 +16,8 @@ import mmvae_jax as mm
 from experiments.experiment import Experiment, Modules, Problem, is_count, some_rows
 from experiments.run_experiment import run_from_command_line
 from mmvae_jax.checks import check_choice, check_positive
-from mmvae_jax.data.arrays import take
-from mmvae_jax.data.polymnist import IMAGE_SHAPE, NUM_MODALITIES, polymnist
+from mmvae_jax.data import polymnist, take
+from mmvae_jax.data.datasets.polymnist import IMAGE_SHAPE, NUM_MODALITIES
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.polymnist import PolyMNISTDecoder, PolyMNISTEncoder
 from mmvae_jax.networks.resnet import PolyMNISTResNetDecoder, PolyMNISTResNetEncoder

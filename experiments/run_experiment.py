@@ -12,7 +12,7 @@ from experiments.command_line import run_command
 from experiments.experiment import Experiment
 from experiments.measurements import measure
 from mmvae_jax import loggers
-from mmvae_jax.data.incomplete import missing_at_random
+from mmvae_jax.data import missing_at_random
 from mmvae_jax.metrics import load_classifiers, load_inception
 
 #: Metrics of a run, as in its metrics.json.

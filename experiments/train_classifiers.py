@@ -19,13 +19,18 @@ import numpy as np
 from experiments import runs
 from experiments.command_line import run_command
 from mmvae_jax.checks import check_choice, check_count
-from mmvae_jax.data.arrays import num_examples
-from mmvae_jax.data.files import Folder, Splits
-from mmvae_jax.data.mnist import fashion_mnist, mnist
-from mmvae_jax.data.mnist_svhn import mnist_svhn
-from mmvae_jax.data.polydigits import MAX_MODALITIES, polydigits
-from mmvae_jax.data.polymnist import polymnist
-from mmvae_jax.data.svhn import svhn
+from mmvae_jax.data import (
+    Splits,
+    fashion_mnist,
+    mnist,
+    mnist_svhn,
+    num_examples,
+    polydigits,
+    polymnist,
+    svhn,
+)
+from mmvae_jax.data.datasets.files import Folder
+from mmvae_jax.data.datasets.polydigits import MAX_MODALITIES
 from mmvae_jax.metrics import train_classifier
 
 #: Number of digits, or of kinds of garments in Fashion-MNIST.

@@ -21,7 +21,10 @@ The examples of this reference go on from these lines, with a ``folder`` to writ
 >>> arrays = mm.MultimodalArrays(data)
 """
 
-from mmvae_jax import interop
+import importlib
+from typing import Any
+
+from mmvae_jax import data, interop, networks
 from mmvae_jax.batch import Batch, MultimodalArrays
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.incomplete import incomplete_batch, missing_at_random, missing_by_label
@@ -89,6 +92,7 @@ __all__ = [
     "compute_joint_nll_paper",
     "compute_marginal_nll",
     "create_train_state",
+    "data",
     "decode",
     "encode",
     "eval_step",
@@ -107,6 +111,7 @@ __all__ = [
     "make_optimizer",
     "missing_at_random",
     "missing_by_label",
+    "networks",
     "predict",
     "push_to_hub",
     "reconstruct",
@@ -116,3 +121,10 @@ __all__ = [
     "train_steps",
     "value_and_grad",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports ``mm.metrics`` or ``mm.plots`` on first use, so that importing ``mm`` stays fast."""
+    if name in ("metrics", "plots"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,13 +1,20 @@
 """Checks of settings, shared by every module; errors name the field, the value and the fix."""
 
 import math
+from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
 
 
 def check_count(field: str, value: Any) -> None:
     """Raise ValueError unless the value is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{field} is {value!r}: give an integer of at least 1")
+    check_at_least(field, value, 1)
+
+
+def check_at_least(field: str, value: Any, least: int) -> None:
+    """Raise ValueError unless the value is an integer of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        raise ValueError(f"{field} is {value!r}: give an integer of at least {least}")
 
 
 def check_positive(field: str, value: Any) -> None:
@@ -21,3 +28,10 @@ def check_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless the value is one of the choices."""
     if value not in choices:
         raise ValueError(f"{field} is {value!r}: choose one of {list(choices)}")
+
+
+def check_modalities(field: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ValueError if a name is not one of the known modalities."""
+    known = list(known)
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"{field} has the unknown modalities {unknown}: known are {known}")

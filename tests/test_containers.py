@@ -9,7 +9,7 @@ from helpers.small_model import DIMS, every_mask, make_data, make_model
 
 import mmvae_jax as mm
 from mmvae_jax.batch import as_arrays, as_batch
-from mmvae_jax.data.arrays import num_examples, take
+from mmvae_jax.data import num_examples, take
 
 ADAM = optax.adam(1e-3)
 WEIGHT = np.float32([0, 1, 0, 2, 0.5, 1, 0, 3])

@@ -12,7 +12,7 @@ from helpers.separate_experts import key
 from helpers.small_model import DIMS, every_mask, make_data, make_model
 
 import mmvae_jax as mm
-from mmvae_jax.data.arrays import batches
+from mmvae_jax.data import batches
 from mmvae_jax.overrides import numbers
 
 value_and_grad = jax.jit(mm.value_and_grad, static_argnames="backward")

@@ -107,7 +107,7 @@ class BenchmarkConfig:
         """
         from mmvae_jax import Backward
         from mmvae_jax.checks import check_count
-        from mmvae_jax.data.mnist import mnist
+        from mmvae_jax.data.datasets.mnist import mnist
 
         for field, value in (("K", self.num_particles), ("batch", self.num_examples)):
             check_count(field, value)

@@ -7,8 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from experiments.benchmark.config import BenchmarkConfig
-from mmvae_jax.data.mnist import mnist
-from mmvae_jax.data.pairing import pair_by_label
+from mmvae_jax.data import mnist, pair_by_label
 
 #: Colours of the modalities' digits, in turns, where a case has three channels.
 TINTS = ((1.0, 0.45, 0.3), (0.35, 0.8, 1.0), (0.6, 1.0, 0.4), (1.0, 0.85, 0.3), (0.8, 0.5, 1.0))

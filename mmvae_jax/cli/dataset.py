@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Int, Integer, Shaped
 
 import mmvae_jax as mm
 from mmvae_jax.cli.choice import check_values, choose_view
 from mmvae_jax.cli.tables import Modality, Table
 from mmvae_jax.cli.views import View
-from mmvae_jax.data.sources import FileColumn
+from mmvae_jax.data.columns import LazyColumn
 
 
-class Inputs(FileColumn):
+class Inputs(LazyColumn):
     """Some rows of a modality as the model's input, converted whenever they are read."""
 
     def __init__(self, modality: Modality, view: View, rows: Int[np.ndarray, " r"]):
@@ -21,7 +21,7 @@ class Inputs(FileColumn):
         self.shape = (len(rows), *view.input_shape)
         self.dtype = view.input_dtype
 
-    def _read(self, rows: Int[np.ndarray, " b"]) -> Shaped[np.ndarray, "b ..."]:
+    def _read(self, rows: Integer[np.ndarray, " b"]) -> Shaped[np.ndarray, "b ..."]:
         chosen = self.rows[rows]
         values = np.asarray(self.modality.values[chosen])
         return self.view.to_input(values, self.modality.observed[chosen])

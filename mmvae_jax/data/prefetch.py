@@ -1,4 +1,4 @@
-"""Batches put on the device ahead of their use."""
+"""Batches prepared and put on the device by a thread, ahead of their use."""
 
 import weakref
 from collections import deque
@@ -8,6 +8,8 @@ from copy import deepcopy
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
+from mmvae_jax.checks import check_count
+
 S = TypeVar("S")
 T = TypeVar("T")
 S_co = TypeVar("S_co", covariant=True)
@@ -15,85 +17,86 @@ S_co = TypeVar("S_co", covariant=True)
 
 @runtime_checkable
 class Resumable(Protocol[S_co]):
-    """An iterator that can be told where to go on, as grain's can."""
+    """An iterator whose state can be saved and restored, such as grain's iterators."""
 
     def __next__(self) -> S_co:
-        """The next item."""
+        """Returns the next item."""
         ...
 
     def get_state(self) -> dict[str, Any]:
-        """Where it is, as JSON can hold it."""
+        """Returns the position as a JSON-serialisable dict."""
         ...
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from where it was."""
+        """Moves to a position returned by ``get_state``."""
         ...
 
     def close(self) -> None:
-        """Let go of threads and files."""
+        """Releases threads and files."""
         ...
 
 
 def prefetch_to_device(
     iterator: Resumable[S], place: Callable[[S], T], size: int = 2
 ) -> "Prefetch[T]":
-    """Returns what ``place`` makes of the batches, computed up to ``size`` batches ahead.
+    """Returns an iterator over ``place(batch)``, computed up to ``size`` batches ahead.
 
-    One thread gathers and places, while the caller trains::
+    One thread gathers and places batches while the caller trains::
 
         def place(arrays):
-            return jax.device_put(as_batch(arrays), device)
+            return jax.device_put(mm.Batch(arrays.data, arrays.mask), device)
 
         with prefetch_to_device(iter(batches(dataset, 128, seed=0)), place) as steps:
             for batch in steps:
                 state, metrics = mm.train_step(state, batch)
 
     Args:
-      iterator: of ``batches`` or ``eval_batches``, say; the prefetch owns it from now on.
-      place: puts a batch on the device. It runs in the other thread, where the caller's
-        ``jax.default_device`` and other contexts do not hold: name the device or sharding.
-      size: batches to hold ready, apart from the one in use.
+      iterator: iterator over batches, for instance of ``batches`` or ``eval_batches``. The prefetch
+        takes ownership of it.
+      place: function that puts a batch on the device. It runs in another thread, outside the
+        caller's ``jax.default_device`` and other contexts, so name the device or sharding.
+      size: number of batches to hold ready, in addition to the one in use.
 
     Raises:
-      ValueError: for a size less than 1.
+      ValueError: if ``size`` is less than 1.
 
-    >>> from mmvae_jax.data.arrays import batches
-    >>> of_steps = iter(batches(arrays, 2, seed=0, num_steps=3))
-    >>> with prefetch_to_device(of_steps, lambda x: jax.device_put(dict(x.data))) as ahead:
+    >>> from mmvae_jax.data import batches, prefetch_to_device
+    >>> iterator = iter(batches(arrays, 2, seed=0, num_steps=3))
+    >>> with prefetch_to_device(iterator, lambda x: jax.device_put(dict(x.data))) as ahead:
     ...     next(ahead)["sound"].shape
     (2, 4)
     """
-    if size < 1:
-        raise ValueError(f"size={size}: choose 1 or more batches to hold ready")
+    check_count("size", size)
     return Prefetch(iterator, place, size)
 
 
 class Prefetch(Iterator[T], Generic[T]):
-    """An iterator over placed batches; of ``prefetch_to_device``.
+    """An iterator over placed batches, made by ``prefetch_to_device``.
 
-    An error of the iterator or of ``place`` comes up in place of the batch that it prevented;
-    asking again tries that batch again. The thread ends with ``close()``, the ``with`` block, the
-    last reference to the iterator, or the program.
+    An error of the iterator or of ``place`` is raised in the position of its batch, and the next
+    call tries that batch again. The thread ends with ``close()``, the ``with`` block, the last
+    reference to the iterator, or the program.
     """
 
-    # Grain's ThreadPrefetchIterDataset skips a batch after an error and counts one too few from
-    # there on, and its thread prints a traceback where the program ends before the iterator does.
+    # Not grain.experimental.device_put (grain 0.2.18): where placing a batch raises an error, its
+    # thread continues with the batch after it, and its state counts one batch too few from there
+    # on. A program that ends before the iterator also prints a traceback of the thread.
 
     def __init__(self, iterator: Resumable[S], place: Callable[[S], T], size: int):
         def fetch() -> tuple[T, dict[str, Any]]:
             batch = place(next(iterator))
-            return batch, deepcopy(iterator.get_state())  # Some iterators change theirs in place.
+            return batch, deepcopy(iterator.get_state())  # Some iterators update it in place.
 
         self._iterator, self._fetch, self._size = iterator, fetch, size
         self._state = deepcopy(iterator.get_state())
-        # The executor joins its thread before the interpreter, and with it JAX, is taken down.
+        # At exit, the executor joins its thread before the interpreter shuts down JAX.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
         self._ahead: deque[Future[tuple[T, dict[str, Any]]]] = deque()
         self._stop = weakref.finalize(self, _stop, self._worker, self._ahead)
 
     def __next__(self) -> T:
         if not self._stop.alive:
-            raise ValueError("the prefetch is closed: make another one to go on")
+            raise ValueError("the prefetch is closed: make another one")
         self._fill()
         try:
             batch, self._state = self._ahead[0].result()
@@ -105,20 +108,20 @@ class Prefetch(Iterator[T], Generic[T]):
         return batch
 
     def get_state(self) -> dict[str, Any]:
-        """Returns the state of the iterator after the last batch handed out, as JSON can hold it.
+        """Returns the state of the iterator after the last batch handed out.
 
-        What was fetched ahead does not count: it is fetched again by who goes on from there.
+        Batches fetched ahead do not count; whoever resumes from the state fetches them again.
         """
         return self._state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from a state of ``get_state``, with nothing fetched ahead."""
+        """Moves to a state of ``get_state`` and discards what was fetched ahead."""
         _cancel(self._ahead)
-        self._worker.submit(self._iterator.set_state, state).result()  # After the batch in work.
+        self._worker.submit(self._iterator.set_state, state).result()  # After the current batch.
         self._state = state
 
     def close(self) -> None:
-        """Ends the thread, as soon as the batch in work is done, and the iterator."""
+        """Ends the thread, after its current batch, and closes the iterator."""
         self._stop()
         self._worker.shutdown()
         self._iterator.close()
@@ -141,7 +144,7 @@ class Prefetch(Iterator[T], Generic[T]):
 
 def _stop(worker: ThreadPoolExecutor, ahead: deque[Future[Any]]) -> None:
     _cancel(ahead)
-    worker.shutdown(wait=False)  # It may be the worker that collects the garbage.
+    worker.shutdown(wait=False)  # Garbage collection may run in the worker itself.
 
 
 def _cancel(ahead: deque[Future[Any]]) -> None:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 from mmvae_jax.batch import Batch, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.data.sources import Column
+from mmvae_jax.data.columns import Column
 from mmvae_jax.metrics.classifier_networks import NETWORKS, Dim, choose
 from mmvae_jax.saving.files import whole_file
 
@@ -89,7 +89,7 @@ class Classifier:
         _check_dtype(x)
         # Each result moves to the host before the next call, so the device holds one chunk.
         results = [np.asarray(compute(self, rows)) for rows in _full_chunks(x)]
-        return np.concatenate(results)[: len(x)]
+        return np.concatenate(results)[: x.shape[0]]
 
 
 def load_classifier(path: str | os.PathLike) -> Classifier:
@@ -196,9 +196,9 @@ def train_classifier(
     """
     _check_dtype(x)
     check_count("max_examples", max_examples)
-    if len(x) != len(labels):
+    if x.shape[0] != len(labels):
         raise ValueError(
-            f"x has {len(x)} rows and labels has {len(labels)}: give one label per row"
+            f"x has {x.shape[0]} rows and labels has {len(labels)}: give one label per row"
         )
     if np.min(labels) < 0 or np.max(labels) >= num_classes:
         raise ValueError(
@@ -211,7 +211,7 @@ def train_classifier(
     built = NETWORKS[name](input_dim, num_hidden, num_classes, rngs=nnx.Rngs(init_key))
     graphdef, state = nnx.split(built)
     keys = jax.random.split(batch_key, num_steps)
-    rows = _some_rows(len(x), max_examples)
+    rows = _some_rows(x.shape[0], max_examples)
     params = _train(
         graphdef,
         nnx.to_pure_dict(state),
@@ -234,10 +234,10 @@ def _some_rows(size: int, max_examples: int) -> slice | Int[np.ndarray, " n"]:
 
 def _full_chunks(x: Column) -> Iterator[Shaped[Array | np.ndarray, "chunk ..."]]:
     """Yields chunks of ``CHUNK`` rows in order, the last one padded with zeros."""
-    for start in range(0, max(len(x), 1), CHUNK):
+    for start in range(0, max(x.shape[0], 1), CHUNK):
         rows = x[start : start + CHUNK]
         pad = jnp.pad if isinstance(rows, Array) else np.pad
-        yield pad(rows, [(0, CHUNK - len(rows)), *[(0, 0)] * (x.ndim - 1)])
+        yield pad(rows, [(0, CHUNK - len(rows)), *[(0, 0)] * (len(x.shape) - 1)])
 
 
 def _check_dtype(x: Column) -> None:
@@ -265,7 +265,7 @@ def _train(graphdef, params, x, labels, keys, batch_size, learning_rate, weight_
 
     def step(carry, key):
         params, opt_state = carry
-        rows = jax.random.randint(key, (batch_size,), 0, len(x))
+        rows = jax.random.randint(key, (batch_size,), 0, x.shape[0])
         grads = jax.grad(loss_fn)(params, rows)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), None

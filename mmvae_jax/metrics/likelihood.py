@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, PRNGKeyArray
 
 from mmvae_jax.batch import AnyBatch, MultimodalArrays
-from mmvae_jax.data.eval_batches import eval_batches
+from mmvae_jax.data.batching import eval_batches
 from mmvae_jax.likelihood_estimates import (
     compute_cond_nll_ratio,
     compute_joint_nll,

@@ -6,8 +6,7 @@ import jax
 import numpy as np
 
 from mmvae_jax.batch import AnyBatch
-from mmvae_jax.data.arrays import Shard
-from mmvae_jax.data.eval_batches import eval_batches
+from mmvae_jax.data.batching import Shard, eval_batches
 from mmvae_jax.training.input_pipeline import placer
 from mmvae_jax.training.steps import TrainState, eval_means
 

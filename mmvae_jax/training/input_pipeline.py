@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from mmvae_jax.batch import AnyBatch, Batch, as_batch
-from mmvae_jax.data.arrays import Shard, batches
+from mmvae_jax.data.batching import Shard, batches
 from mmvae_jax.data.prefetch import Prefetch, prefetch_to_device
 from mmvae_jax.training.mesh import Layout, shard_batch
 from mmvae_jax.training.schedule import Schedule

@@ -24,7 +24,7 @@ from mmvae_jax.cli.predict import predict_rows
 from mmvae_jax.cli.run_folder import open_run
 from mmvae_jax.cli.tables import read_table
 from mmvae_jax.cli.views import View
-from mmvae_jax.data.eval_batches import eval_batches
+from mmvae_jax.data import eval_batches
 from mmvae_jax.networks.images import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.mlp import MLPEncoder
 
@@ -488,11 +488,11 @@ MISTAKES = {
     ),
     "train: lengths": (
         {"mean": np.ones((3, 2))}, "train {data} --out {new}",
-        "{data}: arrays differ in length: data['mean'] has 3, data['error'] has 169",
+        "{data}: data['mean'] has 3 rows, data['error'] has 169 rows",
     ),
     "train: text": (
         {"mean": np.array(["a"] * NUM_TEST)}, "train {data} --out {new}",
-        "{data}: data['mean'] has dtype <U1",
+        "{data}: data['mean'] is an array of <U1",
     ),
     "train: pickled": (
         {"mean": np.array([None] * NUM_TEST)}, "train {data} --out {new}",

@@ -4,8 +4,7 @@ import chex
 import numpy as np
 import pytest
 
-from mmvae_jax.data.arrays import MultimodalArrays, Shard
-from mmvae_jax.data.eval_batches import eval_batches
+from mmvae_jax.data import MultimodalArrays, Shard, eval_batches
 
 SIZE = 11
 
@@ -74,9 +73,9 @@ def test_no_examples_make_no_batches():
 @pytest.mark.parametrize(
     ("batch_size", "shard", "message"),
     [
-        (0, Shard(), "batch_size=0: choose a positive multiple of shard.count=1"),
-        (6, Shard(0, 4), "batch_size=6: choose a positive multiple of shard.count=4"),
-        (4, Shard(4, 4), "shard.index=4: choose 0 to shard.count - 1"),
+        (0, Shard(), "batch_size is 0"),
+        (6, Shard(0, 4), "batch_size is 6"),
+        (4, Shard(4, 4), "shard.index is 4"),
     ],
 )
 def test_settings_out_of_range_are_refused(dataset, batch_size, shard, message):

@@ -6,8 +6,7 @@ import pytest
 
 import mmvae_jax as mm
 from mmvae_jax.batch import observe
-from mmvae_jax.data.arrays import MultimodalArrays
-from mmvae_jax.data.incomplete import incomplete_batch, missing_at_random, missing_by_label
+from mmvae_jax.data import MultimodalArrays, incomplete_batch, missing_at_random, missing_by_label
 
 CONFIG = mm.MMVAEConfig(
     input_dims={"image": (2, 2, 1), "word": (3, 5), "sound": (4,)},
@@ -25,7 +24,7 @@ def dataset_of(num_examples, num_modalities, mask=None, labels=None):
 
 
 def test_incomplete_batch_fills_and_masks():
-    """Zeros of the modality's shape where it is missing, whichever way that is said."""
+    """Missing modalities hold zeros of their shape, however they are left out."""
     batch = incomplete_batch(
         CONFIG, {"sound": [None, SOUND.tolist()], "image": [IMAGE, None], "word": None}
     )
@@ -45,7 +44,7 @@ def test_incomplete_batch_fills_and_masks():
             },
         ),
     )
-    observe(CONFIG, batch)  # Complete enough for training, which wants every modality.
+    observe(CONFIG, batch)  # Training accepts it, because every modality has an array.
 
 
 def test_incomplete_batch_of_whole_arrays_and_left_out_modalities():
@@ -66,23 +65,23 @@ def test_incomplete_batch_of_integer_classes():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"img": [IMAGE]}, r"data has the modalities \['img'\].*unknown \['img'\]"),
-        ({}, r"data gives no example of any of \['image', 'word', 'sound'\]: give at least one"),
-        ({"image": None, "word": None}, "data gives no example"),
-        ({"image": [], "word": []}, "data gives no example"),
+        ({"img": [IMAGE]}, r"data has the modalities \['img'\]"),
+        ({}, "data has no example"),
+        ({"image": None, "word": None}, "data has no example"),
+        ({"image": [], "word": []}, "data has no example"),
         (
             {"image": [IMAGE, None], "sound": [SOUND]},
-            r"numbers of examples \{'image': 2, 'sound': 1\}: give the same one",
+            r"data has the numbers of examples \{'image': 2, 'sound': 1\}",
         ),
         (
             {"image": [None, IMAGE.transpose(2, 0, 1)]},
-            r"data\['image'\]\[1\] has shape \(1, 2, 2\).*expected shape \(2, 2, 1\).*channels",
+            r"data\['image'\]\[1\] is float32\[1, 2, 2\]",
         ),
-        ({"sound": [SOUND[:3]]}, r"data\['sound'\]\[0\] has shape \(3,\).*expected shape \(4,\)"),
-        ({"sound": [1.0]}, r"data\['sound'\]\[0\] has shape \(\).*expected shape \(4,\)"),
+        ({"sound": [SOUND[:3]]}, r"data\['sound'\]\[0\] is float32\[3\]"),
+        ({"sound": [1.0]}, r"data\['sound'\]\[0\] is float64\[\]"),
         (
             {"word": [np.eye(5, dtype=int)[CLASSES]]},
-            r"data\['word'\]\[0\] has shape \(3, 5\) and dtype int64, expected shape \(3,\)",
+            r"data\['word'\]\[0\] is int64\[3, 5\]",
         ),
     ],
 )
@@ -94,7 +93,7 @@ def test_incomplete_batch_errors(data, message):
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("num_modalities", [1, 2, 5])
 def test_missing_at_random_hides_the_share_that_it_says(share, num_modalities):
-    """Each modality with probability share - share^M / M; a pair of them as the model implies.
+    """Each modality is hidden with probability share - share^M / M, and a pair as follows.
 
     A pair (M = 5) is hidden with probability share^2 - 2 share^M / M: both draws are below
     `share`, unless all are and one of the two is the largest.
@@ -150,10 +149,10 @@ def test_missing_at_random_is_a_function_of_the_seed():
 @pytest.mark.parametrize(
     ("share", "seed", "message"),
     [
-        (1.5, 0, "share is 1.5: give a probability"),
-        (float("nan"), 0, "share is nan: give a probability"),
+        (1.5, 0, "share is 1.5"),
+        (float("nan"), 0, "share is nan"),
         (-0.1, 0, "share is -0.1"),
-        (0.5, -1, "seed is -1: give a non-negative integer"),
+        (0.5, -1, "seed is -1"),
     ],
 )
 def test_missing_at_random_errors(share, seed, message):
@@ -173,11 +172,11 @@ def test_missing_by_label():
 @pytest.mark.parametrize(
     ("labels", "hidden", "message"),
     [
-        ([0, 1, 2], {"m0": {1}, "m1": {1, 2}}, r"nothing to 1 examples, .*labels are \[1\]"),
-        ([0, 0, 2], {"m0": {0}, "m1": {0, 2}}, r"nothing to 2 examples, .*labels are \[0\]: keep"),
-        ([0, 1, 2], {"image": {1}}, r"unknown modalities \['image'\]: known are \['m0', 'm1'\]"),
-        (None, {"m0": {1}}, "labels is None: give one class per example"),
-        ([[0], [1], [2]], {"m0": {1}}, r"labels is an array of shape \(3, 1\): give one class"),
+        ([0, 1, 2], {"m0": {1}, "m1": {1, 2}}, r"hidden is .* 1 examples of the labels \[1\]"),
+        ([0, 0, 2], {"m0": {0}, "m1": {0, 2}}, r"hidden is .* 2 examples of the labels \[0\]"),
+        ([0, 1, 2], {"image": {1}}, r"hidden has the unknown modalities \['image'\]"),
+        (None, {"m0": {1}}, "labels is None"),
+        ([[0], [1], [2]], {"m0": {1}}, r"labels is an array of shape \(3, 1\)"),
     ],
 )
 def test_missing_by_label_errors(labels, hidden, message):
@@ -186,8 +185,8 @@ def test_missing_by_label_errors(labels, hidden, message):
         missing_by_label(dataset, hidden)
 
 
-def test_missing_by_label_leaves_empty_examples_alone():
-    """An example that had nothing before loses nothing."""
+def test_missing_by_label_accepts_empty_examples():
+    """Examples without any modality are no error, and others keep theirs."""
     mask = {"m0": np.array([True, False]), "m1": np.array([True, False])}
     dataset = dataset_of(2, 2, mask=mask, labels=np.array([0, 1]))
     np.testing.assert_array_equal(missing_by_label(dataset, {"m0": {1}}).mask["m1"], [True, False])

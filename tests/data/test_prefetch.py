@@ -1,4 +1,4 @@
-"""Prefetching changes when batches are made, and nothing else."""
+"""Prefetching changes only when batches are made."""
 
 import gc
 import json
@@ -15,9 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmvae_jax.data.arrays import MultimodalArrays, batches, pipeline
-from mmvae_jax.data.eval_batches import eval_batches
-from mmvae_jax.data.prefetch import prefetch_to_device
+from mmvae_jax.data import MultimodalArrays, batches, eval_batches, prefetch_to_device
+from mmvae_jax.data.batching import pipeline
 
 NUM_STEPS = 9
 
@@ -27,7 +26,7 @@ def numbers(fetch: Callable[[int], int] = lambda i: i) -> grain.DatasetIterator[
 
 
 def wait_until(is_true: Callable[[], bool], seconds: float = 5) -> bool:
-    """Whether it comes true in this time, which is far more than it takes."""
+    """Waits until a condition holds, and returns False if the (generous) time runs out."""
     end = time.monotonic() + seconds
     while not is_true() and time.monotonic() < end:
         time.sleep(0.005)
@@ -36,7 +35,7 @@ def wait_until(is_true: Callable[[], bool], seconds: float = 5) -> bool:
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())  # of other tests, whose threads may end meanwhile
+    before = set(threading.enumerate())  # Threads of other tests, which may end meanwhile.
     yield
     gc.collect()
     assert wait_until(lambda: set(threading.enumerate()) <= before), threading.enumerate()
@@ -66,7 +65,7 @@ def test_evaluation_batches_can_be_prefetched():
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_it_keeps_so_many_batches_ahead_and_no_more(size):
+def test_it_keeps_size_batches_ahead_and_no_more(size):
     placed = []
     with prefetch_to_device(numbers(), placed.append, size) as steps:
         assert placed == []  # Nothing is fetched before the first batch is asked for.
@@ -104,7 +103,7 @@ def test_the_state_is_that_of_the_last_batch_handed_out():
 
 
 @pytest.mark.parametrize("num_taken", [0, 1, 5, NUM_STEPS])
-def test_a_set_state_goes_on_from_there(num_taken):
+def test_a_restored_state_resumes(num_taken):
     with prefetch_to_device(numbers(), lambda i: i) as steps:
         for _ in range(num_taken):
             next(steps)
@@ -153,20 +152,20 @@ def test_a_closed_prefetch_fetches_no_more():
     steps.close()
     num_placed = len(placed)
     steps.close()
-    with pytest.raises(ValueError, match="the prefetch is closed: make another one"):
+    with pytest.raises(ValueError, match="the prefetch is closed"):
         next(steps)
     time.sleep(0.02)
     assert len(placed) == num_placed < NUM_STEPS
 
 
 def num_threads() -> int:
-    """Of prefetches; other tests have threads that may end at any time."""
+    """Counts threads of prefetches; threads of other tests may end at any time."""
     return sum(thread.name.startswith("prefetch") for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize("num_taken", [1, NUM_STEPS + 1])
 def test_the_thread_ends_with_the_last_reference(num_taken):
-    """Without the help of the collector of cycles, even when the loop ran to its end."""
+    """No garbage collection is needed, even after the last batch."""
     before = num_threads()
     gc.disable()
     try:
@@ -183,8 +182,7 @@ def test_the_thread_ends_with_the_last_reference(num_taken):
 def test_a_program_can_end_in_the_middle():
     program = """if True:
         import time, jax, numpy as np
-        from mmvae_jax.data.arrays import MultimodalArrays, batches
-        from mmvae_jax.data.prefetch import prefetch_to_device
+        from mmvae_jax.data import MultimodalArrays, batches, prefetch_to_device
 
         def place(batch):
             time.sleep(0.05)
@@ -206,5 +204,5 @@ def test_a_program_can_end_in_the_middle():
 
 
 def test_a_size_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="size=0: choose 1 or more batches"):
+    with pytest.raises(ValueError, match="size is 0"):
         prefetch_to_device(numbers(), lambda i: i, size=0)

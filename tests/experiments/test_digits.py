@@ -18,7 +18,7 @@ import mmvae_jax as mm
 from experiments import digits, run_experiment
 from experiments.digits import DigitsConfig
 from mmvae_jax import plots
-from mmvae_jax.data.arrays import take
+from mmvae_jax.data import take
 from mmvae_jax.loggers import read_jsonl
 from mmvae_jax.metrics.classifier import train_classifier
 from mmvae_jax.networks.images import ConvEncoder

@@ -21,10 +21,8 @@ from experiments.make_polymnist import (
     make_modalities,
 )
 from mmvae_jax.batch import MultimodalArrays
-from mmvae_jax.data.arrays import take
-from mmvae_jax.data.mnist import mnist
-from mmvae_jax.data.polymnist import LABELS, polymnist
-from mmvae_jax.data.sources import ImageFiles
+from mmvae_jax.data import ImageFiles, mnist, polymnist, take
+from mmvae_jax.data.datasets.polymnist import LABELS
 
 SIZES = [(40, 50), (28, 28), (60, 30)]
 

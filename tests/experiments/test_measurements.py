@@ -16,7 +16,7 @@ import mmvae_jax as mm
 from experiments import measurements
 from experiments.experiment import some_rows
 from mmvae_jax.batch import MultimodalArrays
-from mmvae_jax.data.arrays import num_examples
+from mmvae_jax.data import num_examples
 from mmvae_jax.metrics import ssim
 
 DIM = (12, 12, 1)

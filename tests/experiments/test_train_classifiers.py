@@ -7,7 +7,7 @@ import pytest
 from helpers.official_files import write_mnist
 
 from experiments.train_classifiers import DATASETS, ClassifiersConfig, main
-from mmvae_jax.data.polydigits import polydigits
+from mmvae_jax.data import polydigits
 from mmvae_jax.metrics import load_classifier, load_classifiers
 
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from mmvae_jax.data.files import ENVIRONMENT
-from mmvae_jax.data.mnist import mnist
+from mmvae_jax.data import mnist
+from mmvae_jax.data.datasets.files import ENVIRONMENT
 
 TRAIN_LABELS = np.repeat(np.arange(10), np.arange(3, 13))[np.random.default_rng(0).permutation(75)]
 TEST_LABELS = np.arange(20) % 10

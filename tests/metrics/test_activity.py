@@ -6,7 +6,7 @@ import pytest
 from helpers.small_model import DIMS, every_mask, make_data, make_model
 
 import mmvae_jax as mm
-from mmvae_jax.data.arrays import MultimodalArrays
+from mmvae_jax.data import MultimodalArrays
 from mmvae_jax.metrics import active_units, measure_posterior_means, posteriors
 
 

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 from helpers.official_files import real_mnist
 
-from mmvae_jax.data.mnist import mnist
-from mmvae_jax.data.pairing import Rows
-from mmvae_jax.data.polydigits import polydigits
+from mmvae_jax.data import IndexedColumn, mnist, polydigits
 from mmvae_jax.metrics import classifier as classifier_module
 from mmvae_jax.metrics import (
     classifier_networks,
@@ -198,7 +196,7 @@ def test_bytes_are_intensities(network):
 
 def test_a_column_is_the_array_that_it_stands_for():
     few, index = make_images(10), np.random.default_rng(0).integers(10, size=40)
-    column, array = Rows(few, index), few[index]
+    column, array = IndexedColumn(few, index), few[index]
     classifier = make_image_classifier(x=column)
     chex.assert_trees_all_equal(classifier.params, make_image_classifier(x=array).params)
     np.testing.assert_array_equal(classifier.features(column), classifier.features(array))

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 import mmvae_jax as mm
-from mmvae_jax.data.arrays import MultimodalArrays
+from mmvae_jax.data import MultimodalArrays
 from mmvae_jax.metrics import (
     as_examples,
     averages,

@@ -8,7 +8,7 @@ import pytest
 from helpers.small_model import DIMS, every_mask, make_data, make_model
 
 import mmvae_jax as mm
-from mmvae_jax.data.arrays import MultimodalArrays
+from mmvae_jax.data import MultimodalArrays
 from mmvae_jax.metrics import latent_probe, latents_of_experts, posteriors
 
 LABELS = np.arange(8) % 2

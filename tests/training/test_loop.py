@@ -13,7 +13,7 @@ from flax import nnx
 from helpers.small_model import DIMS, make_model
 
 import mmvae_jax as mm
-from mmvae_jax.data.arrays import batches, take
+from mmvae_jax.data import batches, take
 from mmvae_jax.maths.means import Mean
 from mmvae_jax.objective import metric_names
 from mmvae_jax.training import evaluation
@@ -269,7 +269,7 @@ def test_too_many_skips_stop_the_run():
         ({"num_steps": None}, "num_steps is None and num_epochs None: give one"),
         ({"num_steps": 0}, "num_steps is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
-        ({"batch_size": 50}, "batch_size=50: choose 1 to 40"),
+        ({"batch_size": 50}, "batch_size is 50"),
         ({"steps_per_call": 5}, "log_every is 1, which ends inside a call of steps_per_call=5"),
         ({"eval_every": 2}, "eval_every is 2, but eval_data is None: give eval_data"),
         ({"patience": 2}, "patience is 2, but eval_data is None"),

@@ -1,9 +1,8 @@
-"""PolyDigits: real handwritten digits on photographs, several pictures of one class at a time.
+"""PolyDigits: several images of one digit, in different handwriting on different photographs.
 
 A small relative of PolyMNIST (Sutter, Daunhawer and Vogt, 2021, "Generalized multimodal ELBO"),
-made from what scikit-learn ships: 1,797 digits of 8x8 pixels and two photographs. The modalities
-of an example share the digit's class and nothing else: each shows a different handwriting, on a
-different piece of photograph.
+made from files that scikit-learn ships: 1,797 digits of 8 x 8 pixels and two photographs. The
+modalities of an example share the class of the digit and nothing else.
 """
 
 from typing import NamedTuple
@@ -12,11 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mmvae_jax.batch import MultimodalArrays
-
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-WORD_LENGTH = 8
-#: The 71 characters that the text of MNIST-SVHN-Text benchmarks is coded over, the space first.
-ALPHABET = " abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,;:!?-'"
+from mmvae_jax.checks import check_at_least, check_count
+from mmvae_jax.data.datasets.digit_words import WORDS, encode_words
 
 IMAGE_SIZE = 16
 MAX_MODALITIES = 5
@@ -27,8 +23,7 @@ _TRAIN, _TEST = 0, 1
 class _Scenery(NamedTuple):
     """A part of a photograph, recoloured from ``darkest`` to ``brightest`` (RGB, 0 to 1).
 
-    Either both colours are dark or both are bright, so that inverting a piece always contrasts
-    with it.
+    Both colours are dark or both are bright, so that an inverted piece always contrasts with it.
     """
 
     photo: str
@@ -48,14 +43,14 @@ _SCENERIES = (
 
 
 class PolyDigits(NamedTuple):
-    """The two splits, and where their pictures come from.
+    """The two splits of PolyDigits, and the sources of their images.
 
     Attributes:
-      train: ``m0``, ``m1``, ... ``[n, 16, 16, 3]`` in 0 to 1; with text ``word [n, 8, 71]``;
-      labels.
-      test: the same, for one pairing of digits that training never shows.
-      train_sources: for every image modality ``[n]``, the row of scikit-learn's digits shown.
-      test_sources: the same for the test split.
+      train: modalities ``m0``, ``m1``, ... ``[n, 16, 16, 3]`` from 0 to 1; with text also ``word``
+        ``[n, 8, 71]``; labels 0 to 9.
+      test: the same modalities, for one pairing of digits that are not in ``train``.
+      train_sources: row of the digit in scikit-learn's data set, ``[n]`` by image modality.
+      test_sources: rows of the digits of the test split.
     """
 
     train: MultimodalArrays
@@ -67,33 +62,32 @@ class PolyDigits(NamedTuple):
 def polydigits(
     num_modalities: int = 3, *, num_pairings: int = 10, text: bool = False, seed: int = 0
 ) -> PolyDigits:
-    """Returns the PolyDigits data set, built in about a second from files already installed.
+    """Returns PolyDigits, made in about a second from files of scikit-learn.
 
-    About 80% of each class's digits train and the others test, the same ones for every seed. A
-    pairing shuffles, for each modality by itself, the digits of every class and draws a new piece
-    of photograph for each; the training split holds ``num_pairings`` of them one after the other.
+    80% of the digits of each class are in the training split, the same for every seed. A pairing
+    shuffles the digits of every class, independently for each modality, and draws a piece of
+    photograph for each digit. The training split holds ``num_pairings`` pairings in a row.
 
     Args:
       num_modalities: 2 to 5 images per example, named ``m0``, ``m1``, ...
-      num_pairings: how often every training digit is used in each modality.
-      text: adds the digit's name as modality ``word``, see ``encode_words``.
-      seed: of pairings, photograph pieces and word positions. A modality is the same for every
-        ``num_modalities``, and the test split for every ``num_pairings``.
+      num_pairings: number of times that each modality uses every training digit.
+      text: True to add the digit's name as modality ``word``, see ``encode_words``.
+      seed: seed of pairings, pieces of photograph and positions of words. Modalities do not depend
+        on ``num_modalities``, nor does the test split on ``num_pairings``.
 
     Raises:
       ValueError: if an argument is out of range.
       ImportError: if scikit-learn or Pillow is missing.
 
+    >>> from mmvae_jax.data import polydigits
     >>> digits = polydigits(num_modalities=2, num_pairings=1)
     >>> digits.train.data["m0"].shape[1:]
     (16, 16, 3)
     """
     if not 2 <= num_modalities <= MAX_MODALITIES:
-        raise ValueError(f"num_modalities={num_modalities}: choose 2 to {MAX_MODALITIES}")
-    if num_pairings < 1:
-        raise ValueError(f"num_pairings={num_pairings}: choose 1 or more")
-    if seed < 0:
-        raise ValueError(f"seed={seed}: choose a non-negative integer")
+        raise ValueError(f"num_modalities is {num_modalities}: give 2 to {MAX_MODALITIES}")
+    check_count("num_pairings", num_pairings)
+    check_at_least("seed", seed, 0)
     digits, classes = _load_digits()
     sceneries = {f"m{m}": _load_scenery(_SCENERIES[m]) for m in range(num_modalities)}
     train_rows, test_rows = _split(classes)
@@ -117,46 +111,21 @@ def polydigits(
     return PolyDigits(train, test, train_sources, test_sources)
 
 
-def encode_words(
-    labels: Int[np.ndarray, " n"], rng: np.random.Generator
-) -> Float[np.ndarray, "n position character"]:
-    """Returns the English names of digits, one-hot over ``ALPHABET``, ``[n, 8, 71]``.
-
-    A word starts anywhere that leaves room for it in the 8 characters; the others are spaces.
-    """
-    lengths = np.array([len(word) for word in WORDS])
-    padded = np.array([[ALPHABET.index(c) for c in word.ljust(WORD_LENGTH)] for word in WORDS])
-    offsets = rng.integers(WORD_LENGTH - lengths[labels] + 1)
-    # Padding is at least as long as the offset: turning the text round moves nothing but spaces.
-    positions = (np.arange(WORD_LENGTH) - offsets[:, None]) % WORD_LENGTH
-    codes = padded[labels[:, None], positions]
-    return np.eye(len(ALPHABET), dtype=np.float32)[codes]
-
-
-def decode_words(one_hot: Float[np.ndarray, "n position character"]) -> list[str]:
-    """Returns the text that one-hot codes, probabilities or logits stand for, without padding.
-
-    >>> decode_words(encode_words(np.array([3, 7]), np.random.default_rng(0)))
-    ['three', 'seven']
-    """
-    codes = one_hot.argmax(axis=-1)
-    return ["".join(ALPHABET[code] for code in row).strip() for row in codes]
-
-
 def _load_digits() -> tuple[Float[np.ndarray, "row 16 16"], Int[np.ndarray, " row"]]:
-    """Returns the digits as opacities in 0 to 1, smoothly enlarged from 8x8, and their classes."""
+    """Returns the digits as opacities from 0 to 1, enlarged from 8 x 8 by splines, and classes."""
     try:
         from scipy import ndimage
         from sklearn import datasets
     except ImportError as error:
         raise _missing_extra() from error
     pixels, classes = map(np.asarray, datasets.load_digits(return_X_y=True))
-    opacity = pixels.reshape(-1, 8, 8) / 16  # A pixel counts the inked ones among 4x4.
+    opacity = pixels.reshape(-1, 8, 8) / 16  # Pixels count inked points of 4 x 4.
     enlarged = ndimage.zoom(opacity, (1, 2, 2), order=3, mode="nearest", grid_mode=True)
     return np.clip(np.asarray(enlarged, np.float32), 0, 1), classes.astype(np.int32)
 
 
 def _load_scenery(scenery: _Scenery) -> Float[np.ndarray, "height width 3"]:
+    """Returns a part of a photograph, made smaller and recoloured."""
     try:
         from sklearn import datasets
 
@@ -164,7 +133,7 @@ def _load_scenery(scenery: _Scenery) -> Float[np.ndarray, "height width 3"]:
     except ImportError as error:
         raise _missing_extra() from error
     region = photo[scenery.rows, scenery.columns].astype(np.float32)
-    # Three photograph pixels to one: a piece of 16 pixels then shows more than one flat colour.
+    # Means over 3 x 3 pixels, so that a piece of 16 x 16 shows more than one flat colour.
     height, width = (side // 3 for side in region.shape[:2])
     region = region[: 3 * height, : 3 * width].reshape(height, 3, width, 3, 3).mean(axis=(1, 3))
     low, high = np.percentile(region, [2, 98], axis=(0, 1)).astype(np.float32)
@@ -174,7 +143,7 @@ def _load_scenery(scenery: _Scenery) -> Float[np.ndarray, "height width 3"]:
 
 def _missing_extra() -> ImportError:
     return ImportError(
-        "PolyDigits is made from scikit-learn's files and read with Pillow: "
+        "PolyDigits is made from files of scikit-learn and read with Pillow: "
         "pip install 'mmvae_jax[experiments]'"
     )
 
@@ -182,7 +151,7 @@ def _missing_extra() -> ImportError:
 def _split(
     classes: Int[np.ndarray, " row"],
 ) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:
-    """Returns the rows that train and the rows that test, drawn once for every class."""
+    """Returns the rows of the training and the test split, drawn class by class."""
     rng = np.random.default_rng(0)
     per_class = [rng.permutation(np.flatnonzero(classes == c)) for c in range(len(WORDS))]
     num_test = [round(_TEST_SHARE * len(rows)) for rows in per_class]
@@ -194,7 +163,7 @@ def _split(
 def _pair(
     labels: Int[np.ndarray, " r"], num_pairings: int, rng: np.random.Generator
 ) -> Int[np.ndarray, " n"]:
-    """Returns, per pairing, a permutation of the rows that keeps every row's class."""
+    """Returns one permutation of the rows per pairing, each of which preserves classes."""
     slots = np.argsort(labels, kind="stable")
     shuffled = np.argsort(labels + rng.random((num_pairings, len(labels))), axis=-1)
     pairing = np.empty_like(shuffled)
@@ -205,6 +174,7 @@ def _pair(
 def _crops(
     scenery: Float[np.ndarray, "height width 3"], num_crops: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "n 16 16 3"]:
+    """Returns pieces of a photograph at random positions."""
     shape = (IMAGE_SIZE, IMAGE_SIZE)
     windows = np.lib.stride_tricks.sliding_window_view(scenery, shape, axis=(0, 1))
     tops, lefts = (rng.integers(side, size=num_crops) for side in windows.shape[:2])
@@ -214,5 +184,5 @@ def _crops(
 def _invert(
     background: Float[np.ndarray, "n 16 16 3"], opacity: Float[np.ndarray, "n 16 16"]
 ) -> Float[np.ndarray, "n 16 16 3"]:
-    """Returns the background with its colours inverted as far as the digit covers them."""
+    """Returns the background with its colours inverted in proportion to the digit's opacity."""
     return background + opacity[..., None] * (1 - 2 * background)

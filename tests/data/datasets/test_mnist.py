@@ -1,4 +1,4 @@
-"""MNIST's and Fashion-MNIST's idx files, small ones and the published ones."""
+"""MNIST and Fashion-MNIST from small idx files, and from the published ones."""
 
 import gzip
 import hashlib
@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from helpers.official_files import TEST_LABELS, TRAIN_LABELS, idx, real_mnist, write_mnist
 
-from mmvae_jax.data.arrays import num_examples
-from mmvae_jax.data.incomplete import missing_at_random, missing_by_label
-from mmvae_jax.data.mnist import fashion_mnist, mnist, read_idx
+from mmvae_jax.data import fashion_mnist, missing_at_random, missing_by_label, mnist, num_examples
+from mmvae_jax.data.datasets.mnist import read_idx
 
 VALUES = np.arange(24).reshape(2, 3, 4)
 
@@ -45,9 +44,9 @@ DAMAGED = {
     "begins with 00 00 0d 01": b"\0\0\x0d\x01\0\0\0\x01" + bytes(4),  # floats
     "begins with 00 00 08 03": CONTENT[:9],
     "begins with nothing": b"",
-    "holds 23 bytes of values, expected 24": CONTENT[:-1],
-    "holds 25 bytes of values, expected 24": CONTENT + b"\0",
-    "damaged gzip": gzip.compress(CONTENT)[:-9],
+    "holds 23 bytes": CONTENT[:-1],
+    "holds 25 bytes": CONTENT + b"\0",
+    "is a damaged gzip": gzip.compress(CONTENT)[:-9],
 }
 
 
@@ -62,7 +61,7 @@ def test_a_flipped_byte_of_a_gzip_file_is_found(tmp_path):
     content = bytearray(gzip.compress(CONTENT))
     content[-6] ^= 1  # of its checksum
     (tmp_path / "values.gz").write_bytes(content)
-    with pytest.raises(ValueError, match="damaged gzip"):
+    with pytest.raises(ValueError, match="is a damaged gzip"):
         read_idx(tmp_path / "values.gz")
 
 
@@ -71,10 +70,10 @@ def test_files_in_each_others_place_are_refused(tmp_path):
     labels = tmp_path / "mnist/train-labels-idx1-ubyte"
     right = labels.read_bytes()
     labels.write_bytes((tmp_path / "mnist/train-images-idx3-ubyte").read_bytes())
-    with pytest.raises(ValueError, match=r"train-labels.* has 3 axes, expected 1"):
+    with pytest.raises(ValueError, match=r"train-labels.* has 3 axes"):
         mnist(tmp_path)
     labels.write_bytes((tmp_path / "mnist/t10k-labels-idx1-ubyte").read_bytes())
-    with pytest.raises(ValueError, match="differ in length"):
+    with pytest.raises(ValueError, match="labels has"):
         mnist(tmp_path)
     labels.write_bytes(right)
     mnist(tmp_path)

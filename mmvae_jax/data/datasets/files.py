@@ -1,4 +1,4 @@
-"""Where the files of a data set lie: in a folder that the user names, or fetched and checked."""
+"""Files of published data sets, found in a folder or downloaded and verified."""
 
 import os
 from collections.abc import Sequence
@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 from mmvae_jax.batch import MultimodalArrays
 
-#: Environment variable that names the folder of data sets where no `data_dir` is given.
+#: Environment variable that names the folder of data sets, used if no ``data_dir`` is given.
 ENVIRONMENT = "MMVAE_DATA"
 
 Folder = str | os.PathLike[str]
 
 
 class Splits(NamedTuple):
-    """A data set's examples to train on and to test on, with labels.
+    """The two splits of a data set, with labels.
 
     Attributes:
-      train: to train on.
-      test: unseen in training.
+      train: examples to train on.
+      test: examples to test on.
     """
 
     train: MultimodalArrays
@@ -28,13 +28,13 @@ class Splits(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedFile:
-    """A file that somebody publishes, what it holds being known.
+    """A published file of known content.
 
     Attributes:
-      path: where it belongs in the folder of data sets, such as "svhn/train_32x32.mat".
-      others: other places in that folder where it is looked for.
-      urls: where it can be downloaded, tried in this order.
-      checksum: of its bytes, as pooch writes it: "md5:..." or "sha256:...".
+      path: usual place in the folder of data sets, such as "svhn/train_32x32.mat".
+      others: other accepted places in that folder.
+      urls: addresses to download the file from, in order of preference.
+      checksum: checksum of its bytes as pooch writes it, "md5:..." or "sha256:...".
     """
 
     path: str
@@ -44,15 +44,15 @@ class PublishedFile:
 
 
 def locate(file: PublishedFile, data_dir: Folder | None = None) -> Path:
-    """Returns the path of a file, which is downloaded if no folder is named.
+    """Returns the path of a file, downloading it only if no folder is named.
 
-    A folder that is named, by ``data_dir`` or else by the environment variable MMVAE_DATA, is read
-    and nothing else; a ".gz" there may be unpacked. Without one, pooch downloads the file to its
-    cache, once, and compares the checksum. Files of a named folder are taken as they are, for
-    compressing the same content again gives other bytes.
+    A folder is named by ``data_dir``, or else by the environment variable ``MMVAE_DATA``. Its files
+    are taken as they are, and a ".gz" file may be unpacked. Without a folder, pooch downloads the
+    file into its cache once and verifies the checksum. Files of a named folder are not verified,
+    because compressing the same content again gives other bytes.
 
     Raises:
-      FileNotFoundError: if the folder lacks the file, or no download gave the right bytes.
+      FileNotFoundError: if the folder lacks the file, or no download has the checksum.
       ImportError: if no folder is named and pooch is missing.
     """
     folder = data_folder(data_dir)
@@ -69,38 +69,38 @@ def locate(file: PublishedFile, data_dir: Folder | None = None) -> Path:
 def locate_folder(
     dataset: str, places: Sequence[str], *, data_dir: Folder | None, source: str
 ) -> Path:
-    """Returns the first of these folders that exists in the folder of data sets.
+    """Returns the first of several places that exists in the folder of data sets.
 
     Args:
-      dataset: its name.
-      places: where the data set may lie, the usual place first.
-      data_dir: folder of data sets; that of the environment variable MMVAE_DATA if left out.
-      source: where it can be had, "download it from ..., which gives ...".
+      dataset: name of the data set, for messages.
+      places: accepted places, the usual one first.
+      data_dir: folder of data sets; that of the environment variable ``MMVAE_DATA`` if None.
+      source: instruction for obtaining the data set, "download it from ..., which holds ...".
 
     Raises:
-      FileNotFoundError: if no folder is named or it has none of the places.
+      FileNotFoundError: if no folder is named, or it has none of the places.
     """
     folder = data_folder(data_dir)
     if folder is None:
         raise FileNotFoundError(
-            f"data_dir is None and ${ENVIRONMENT} is not set, but no checksum of {dataset} is "
-            f"known by which to check a download: {source}; put it into FOLDER/{places[0]} and "
-            "give data_dir=FOLDER"
+            f"data_dir is None and ${ENVIRONMENT} is not set: {source}; put it into "
+            f"FOLDER/{places[0]} and give data_dir=FOLDER ({dataset} is not downloaded, because it "
+            "has no known checksum)"
         )
     for place in places:
         if (folder / place).is_dir():
             return folder / place
     raise FileNotFoundError(
-        f"{folder} lacks {dataset}, looked for in {' and '.join(places)}: {source}; put it into "
+        f"{folder} lacks {dataset} in {' and '.join(places)}: {source}; put it into "
         f"{folder / places[0]}"
     )
 
 
 def data_folder(data_dir: Folder | None = None) -> Path | None:
-    """Returns ``data_dir``, or else the folder that MMVAE_DATA names, or else None.
+    """Returns ``data_dir``, or else the folder that ``MMVAE_DATA`` names, or else None.
 
     Raises:
-      FileNotFoundError: if there is no such folder.
+      FileNotFoundError: if the folder does not exist.
     """
     named = data_dir or os.environ.get(ENVIRONMENT)
     if not named:
@@ -108,11 +108,12 @@ def data_folder(data_dir: Folder | None = None) -> Path | None:
     folder = Path(named).expanduser()
     if not folder.is_dir():
         field = "data_dir" if data_dir else f"${ENVIRONMENT}"
-        raise FileNotFoundError(f"{field} is {folder}, which is no folder: choose one that exists")
+        raise FileNotFoundError(f"{field} is {folder}: choose a folder that exists")
     return folder
 
 
 def _fetch(file: PublishedFile) -> Path:
+    """Downloads a file into pooch's cache, or finds it there."""
     try:
         import pooch
     except ImportError as error:
@@ -125,7 +126,7 @@ def _fetch(file: PublishedFile) -> Path:
     for url in file.urls:
         try:
             return Path(pooch.retrieve(url, file.checksum, fname=target.name, path=target.parent))
-        except (OSError, ValueError) as error:  # No connection, an HTTP status, other bytes.
+        except (OSError, ValueError) as error:  # No connection, an HTTP error, or other bytes.
             failures.append(f"{url}: {error}")
     raise FileNotFoundError(
         f"no download gave {file.path} ({'; '.join(failures)}): {_advice(file, 'FOLDER')} and "

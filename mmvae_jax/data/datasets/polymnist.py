@@ -1,8 +1,8 @@
-"""PolyMNIST, read from the published folders of PNG files, or packed into one array per modality.
+"""PolyMNIST, from the published folders of PNG files or from one packed array per modality.
 
-Five pictures of one digit, each in another handwriting on a piece of another photograph (Sutter,
-Daunhawer and Vogt, 2021, "Generalized multimodal ELBO"). ``python -m experiments.make_polymnist``
-makes such a data set from MNIST and photographs.
+Five images of one digit, in different handwriting on different photographs (Sutter, Daunhawer and
+Vogt, 2021, "Generalized multimodal ELBO"). ``python -m experiments.make_polymnist`` makes such a
+data set from MNIST and photographs.
 """
 
 import os
@@ -14,9 +14,11 @@ import numpy as np
 from jaxtyping import Int
 
 from mmvae_jax.batch import MultimodalArrays
+from mmvae_jax.checks import check_count
 from mmvae_jax.data.arrays import num_examples
-from mmvae_jax.data.files import Folder, Splits, locate_folder
-from mmvae_jax.data.sources import Column, ImageFiles
+from mmvae_jax.data.columns import Column
+from mmvae_jax.data.datasets.files import Folder, Splits, locate_folder
+from mmvae_jax.data.image_files import ImageFiles
 
 NUM_MODALITIES = 5
 SPLITS = ("train", "test")
@@ -32,35 +34,35 @@ _FILE_NAME = re.compile(r"(\d+)\.(\d+)\.png")
 
 
 def polymnist(data_dir: Folder | None = None, *, num_modalities: int = NUM_MODALITIES) -> Splits:
-    """Returns PolyMNIST: 60,000 examples to train on, 10,000 to test.
+    """Returns PolyMNIST (Sutter et al., 2021): 60,000 and 10,000 examples.
 
-    Example ``i`` of every modality is the file of the same name, ``<index>.<label>.png``, where
-    index counts within a class. The order is that of the numbers, index before label, so that the
-    first examples are of all classes; the published loader takes the order in which the file system
-    lists each folder, which need not pair files of one label.
+    An example consists of files of one name in all modalities, ``<index>.<label>.png``, where index
+    counts within a class. Examples are ordered by index and then by label, so that all classes are
+    among the first ones. The published loader uses the order in which the file system lists each
+    folder, which need not pair files of one label.
 
-    A split that has ``labels.npy`` is read from ``m0.npy``, ``m1.npy``, ..., mapped into memory;
-    another from the files of ``m0/``, ``m1/``, ..., each decoded when it is asked for. ``pack``
-    makes the former from the latter.
+    A split with ``labels.npy`` is read from ``m0.npy``, ``m1.npy``, ..., mapped into memory. Other
+    splits are read from the files of ``m0/``, ``m1/``, ..., decoded on demand. ``pack`` writes the
+    arrays from the files.
 
     Args:
-      data_dir: folder with ``polymnist/train/m0/0.0.png`` and so on; instead of ``polymnist`` also
-        ``PolyMNIST/MMNIST``, ``PolyMNIST`` or ``MMNIST``. See ``files.data_folder``; nothing is
-        downloaded, for no checksum is published.
-      num_modalities: how many to read.
+      data_dir: folder with ``polymnist/train/m0/0.0.png`` and so on; ``PolyMNIST/MMNIST``,
+        ``PolyMNIST`` and ``MMNIST`` are searched, too. If None, the folder that the environment
+        variable ``MMVAE_DATA`` names. Nothing is downloaded, because no checksum is published.
+      num_modalities: number of modalities to read.
 
     Returns:
-      Modalities ``m0``, ``m1``, ... of bytes ``[n, 28, 28, 3]``; labels 0 to 9.
+      Modalities ``m0``, ``m1``, ..., bytes ``[n, 28, 28, 3]``; labels 0 to 9.
 
     Raises:
       FileNotFoundError: if the folder is missing.
-      ValueError: if it lacks a modality, or modalities do not have the same files.
-      ImportError: if Pillow is missing, for the PNG files.
+      ValueError: if the folder lacks a modality, or modalities do not have the same files.
+      ImportError: if there are PNG files, and Pillow is missing.
 
-    >>> five = polymnist("datasets").train  # doctest: +SKIP
+    >>> from mmvae_jax.data import polymnist
+    >>> train, test = polymnist("datasets")  # doctest: +SKIP
     """
-    if num_modalities < 1:
-        raise ValueError(f"num_modalities={num_modalities}: choose 1 or more")
+    check_count("num_modalities", num_modalities)
     root = locate_folder("PolyMNIST", _PLACES, data_dir=data_dir, source=_SOURCE)
     names = [f"m{m}" for m in range(num_modalities)]
     train, test = (read_split(root / split, names) for split in SPLITS)
@@ -70,13 +72,13 @@ def polymnist(data_dir: Folder | None = None, *, num_modalities: int = NUM_MODAL
 def pack(folder: Path) -> None:
     """Writes ``m0.npy``, ``m1.npy``, ... and ``labels.npy`` beside the PNG files of both splits.
 
-    A modality is in memory while it is written.
+    One modality at a time is in memory.
 
     Args:
-      folder: with ``train/m0/`` and so on; all such folders are packed.
+      folder: folder with ``train/m0/`` and so on; all modalities are packed.
 
     Raises:
-      FileExistsError: if a split has been packed already.
+      FileExistsError: if a split is packed already.
       ValueError: if modalities do not have the same files, or an image has another size.
     """
     for split in (folder / name for name in SPLITS):
@@ -86,15 +88,15 @@ def pack(folder: Path) -> None:
         dataset = _read_png(split, names)
         for name, column in dataset.data.items():
             np.save(split / f"{name}.npy", column[:])
-        # Last: the arrays are read if it is there.
+        # Last, because its presence marks the arrays as complete.
         np.save(split / LABELS, np.asarray(dataset.labels))
 
 
 def read_split(folder: Path, names: Sequence[str]) -> MultimodalArrays:
-    """Returns the modalities ``names`` of the split in a folder, packed or in PNG files.
+    """Returns the named modalities of the split in a folder, packed or in PNG files.
 
     Raises:
-      ValueError: if it lacks a modality, or modalities do not have the same examples.
+      ValueError: if the split lacks a modality, or modalities do not have the same examples.
     """
     read = _read_packed if (folder / LABELS).is_file() else _read_png
     return read(folder, names)
@@ -110,8 +112,8 @@ def _read_packed(folder: Path, names: Sequence[str]) -> MultimodalArrays:
         data[name] = np.load(file, mmap_mode="r")
         if data[name].dtype != np.uint8 or data[name].shape[1:] != IMAGE_SHAPE:
             raise ValueError(
-                f"{file} is {data[name].dtype}{list(data[name].shape)}, expected bytes of shape "
-                f"{['n', *IMAGE_SHAPE]}: pack the PNG files again"
+                f"{file} is {data[name].dtype}{list(data[name].shape)}: pack the PNG files again, "
+                f"as bytes of shape {['n', *IMAGE_SHAPE]}"
             )
     dataset = MultimodalArrays(data, np.load(folder / LABELS))
     num_examples(dataset)  # Refuses arrays of different lengths.
@@ -128,7 +130,7 @@ def _read_png(folder: Path, names: Sequence[str]) -> MultimodalArrays:
             differing = set(map(tuple, numbers.tolist())) ^ set(map(tuple, others.tolist()))
             example = "{}.{}.png".format(*min(differing))
             raise ValueError(
-                f"{folder} has {len(differing)} files in only one of {first}/ and {name}/, one is "
+                f"{folder} has {len(differing)} files in only one of {first}/ and {name}/, such as "
                 f"{example}: give files of the same names to all modalities"
             )
     files = [f"{index}.{label}.png" for index, label in numbers]
@@ -139,10 +141,11 @@ def _read_png(folder: Path, names: Sequence[str]) -> MultimodalArrays:
 
 
 def _numbers(folder: Path) -> Int[np.ndarray, "n 2"]:
-    """Returns index and label of all PNG files in a folder, sorted by index, then label."""
+    """Returns index and label of all PNG files in a folder, sorted by index and then label."""
     if not folder.is_dir():
         raise ValueError(
-            f"{folder} is no folder: choose fewer modalities, or complete the data set: {_SOURCE}"
+            f"{folder} is not a folder: choose fewer modalities, or complete the data set "
+            f"({_SOURCE})"
         )
     files = [name for name in os.listdir(folder) if name.endswith(".png")]
     matches = [_FILE_NAME.fullmatch(name) for name in files]
@@ -150,6 +153,6 @@ def _numbers(folder: Path) -> Int[np.ndarray, "n 2"]:
     if strange or not files:
         raise ValueError(
             f"{folder} has {len(files)} PNG files, {len(strange)} of them not named "
-            f"<index>.<label>.png {strange[:3]}: give those of the published data set"
+            f"<index>.<label>.png {strange[:3]}: give the files of the published data set"
         )
     return np.array(sorted(tuple(map(int, m.groups())) for m in matches if m), np.int32)

@@ -1,15 +1,13 @@
-"""SVHN, street view house numbers, read from the official MATLAB files."""
+"""SVHN (street view house numbers), from the official MATLAB files."""
 
 import zlib
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from mmvae_jax.batch import MultimodalArrays
-from mmvae_jax.data.files import Folder, PublishedFile, Splits, locate
+from mmvae_jax.data.datasets.files import Folder, PublishedFile, Splits, locate
 
 _SITE = "http://ufldl.stanford.edu/housenumbers/"
 _MD5 = {
@@ -19,11 +17,12 @@ _MD5 = {
 
 
 def svhn(data_dir: Folder | None = None) -> Splits:
-    """Returns SVHN's cropped digits (Netzer et al., 2011): 73,257 and 26,032 of them.
+    """Returns the cropped digits of SVHN (Netzer et al., 2011): 73,257 and 26,032 images.
 
     Args:
-      data_dir: folder with ``svhn/train_32x32.mat`` and ``svhn/test_32x32.mat``, which may also lie
-        in ``SVHN`` or directly in it; see ``files.locate``.
+      data_dir: folder with ``svhn/train_32x32.mat`` and ``svhn/test_32x32.mat``; ``SVHN`` and the
+        folder itself are searched, too. If None, the folder that the environment variable
+        ``MMVAE_DATA`` names; without one, the files are downloaded.
 
     Returns:
       Modality ``image``, bytes ``[n, 32, 32, 3]``; labels 0 to 9.
@@ -32,7 +31,8 @@ def svhn(data_dir: Folder | None = None) -> Splits:
       FileNotFoundError: if a file is missing.
       ValueError: if a file is damaged or holds something else.
 
-    >>> houses = svhn("datasets").train  # doctest: +SKIP
+    >>> from mmvae_jax.data import svhn
+    >>> train, test = svhn("datasets")  # doctest: +SKIP
     """
 
     def load(name: str) -> MultimodalArrays:
@@ -49,13 +49,17 @@ def svhn(data_dir: Folder | None = None) -> Splits:
 
 
 def read_mat(file: Path) -> tuple[UInt8[np.ndarray, "n 32 32 3"], Int[np.ndarray, " n"]]:
-    """Returns the images and digits of a file that holds ``X [32, 32, 3, n]`` and ``y [n, 1]``.
+    """Returns images and digits of a file with ``X [32, 32, 3, n]`` and ``y [n, 1]``.
 
-    The digit 0 has label 10 in the file.
+    The file labels the digit 0 as 10.
 
     Raises:
       ValueError: if the file is damaged or holds something else.
     """
+    # Imported here, because importing scipy.io takes a quarter of a second.
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
     try:
         content = loadmat(file, variable_names=("X", "y"))
     except (ValueError, TypeError, OSError, zlib.error, NotImplementedError, MatReadError) as error:
@@ -68,13 +72,13 @@ def read_mat(file: Path) -> tuple[UInt8[np.ndarray, "n 32 32 3"], Int[np.ndarray
     expected = (32, 32, 3, labels.size)
     if images.shape != expected or images.dtype != np.uint8:
         raise ValueError(
-            f"{file} has X of {images.dtype}{list(images.shape)}, expected uint8{list(expected)} "
-            f"for its {labels.size} labels: give one of {list(_MD5)}"
+            f"X of {file} is {images.dtype}{list(images.shape)}: give one of {list(_MD5)}, with X "
+            f"uint8{list(expected)} for {labels.size} labels"
         )
     if not np.isin(labels, np.arange(1, 11)).all():
         raise ValueError(
-            f"{file} has labels from {labels.min()} to {labels.max()}, expected 1 to 10, which is "
-            "the digit 0: download it again"
+            f"y of {file} is {labels.min()} to {labels.max()}: download the file again, whose "
+            "labels are 1 to 10 (the digit 0)"
         )
-    # In C order, so that an example lies in one piece.
+    # In C order, so that the bytes of an example are contiguous.
     return np.ascontiguousarray(images.transpose(3, 0, 1, 2)), labels.ravel().astype(np.int32) % 10

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, read from the official idx files."""
+"""MNIST and Fashion-MNIST, from the official idx files."""
 
 import gzip
 import math
@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data.arrays import num_examples
-from mmvae_jax.data.files import Folder, PublishedFile, Splits, locate
+from mmvae_jax.data.datasets.files import Folder, PublishedFile, Splits, locate
 
 _IMAGES = {"train": "train-images-idx3-ubyte.gz", "test": "t10k-images-idx3-ubyte.gz"}
 _LABELS = {"train": "train-labels-idx1-ubyte.gz", "test": "t10k-labels-idx1-ubyte.gz"}
@@ -42,8 +42,9 @@ def mnist(data_dir: Folder | None = None) -> Splits:
     """Returns MNIST (LeCun, Cortes and Burges, 1998): 60,000 and 10,000 digits.
 
     Args:
-      data_dir: folder with ``mnist/train-images-idx3-ubyte.gz`` and the three others, which may
-        also lie in ``MNIST/raw`` or directly in it, and be unpacked; see ``files.locate``.
+      data_dir: folder with ``mnist/train-images-idx3-ubyte.gz`` and the three other files, packed
+        or unpacked; ``MNIST/raw`` and the folder itself are searched, too. If None, the folder that
+        the environment variable ``MMVAE_DATA`` names; without one, the files are downloaded.
 
     Returns:
       Modality ``image``, bytes ``[n, 28, 28, 1]``; labels 0 to 9.
@@ -52,7 +53,8 @@ def mnist(data_dir: Folder | None = None) -> Splits:
       FileNotFoundError: if a file is missing.
       ValueError: if a file is damaged or holds something else.
 
-    >>> digits = mnist("datasets").train  # doctest: +SKIP
+    >>> from mmvae_jax.data import mnist
+    >>> train, test = mnist("datasets")  # doctest: +SKIP
     """
     return _splits(("mnist/", "MNIST/raw/", ""), _MNIST_SITES, _MNIST_MD5, data_dir)
 
@@ -61,9 +63,9 @@ def fashion_mnist(data_dir: Folder | None = None) -> Splits:
     """Returns Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017): 60,000 and 10,000 garments.
 
     Args:
-      data_dir: folder with ``fashion_mnist/train-images-idx3-ubyte.gz`` and the three others,
-        which may also lie in ``FashionMNIST/raw``, and be unpacked; see ``files.locate``. They
-        are not looked for elsewhere, for MNIST's have the same names.
+      data_dir: folder with ``fashion_mnist/train-images-idx3-ubyte.gz`` and the three other files,
+        packed or unpacked; ``FashionMNIST/raw`` is searched, too, but no other place, because the
+        files of MNIST have the same names. If None, as for ``mnist``.
 
     Returns:
       Modality ``image``, bytes ``[n, 28, 28, 1]``; labels 0 to 9.
@@ -72,20 +74,21 @@ def fashion_mnist(data_dir: Folder | None = None) -> Splits:
       FileNotFoundError: if a file is missing.
       ValueError: if a file is damaged or holds something else.
 
-    >>> garments = fashion_mnist("datasets").train  # doctest: +SKIP
+    >>> from mmvae_jax.data import fashion_mnist
+    >>> train, test = fashion_mnist("datasets")  # doctest: +SKIP
     """
     places = ("fashion_mnist/", "FashionMNIST/raw/")
     return _splits(places, _FASHION_SITES, _FASHION_MD5, data_dir)
 
 
 def read_idx(file: Path) -> UInt8[np.ndarray, "..."]:
-    """Returns the bytes of an idx file, compressed with gzip or not, in their shape.
+    """Returns the array of an idx file, compressed with gzip or not.
 
-    The file is ``0 0 8 num_axes``, as many big-endian 32-bit sizes, and the values, 8 being the
-    type unsigned byte.
+    The file consists of the bytes ``0 0 8 num_axes`` (8 is the type unsigned byte), one big-endian
+    32-bit size per axis, and the values.
 
     Raises:
-      ValueError: if the file is damaged or of another format or type.
+      ValueError: if the file is damaged, or of another format or type.
     """
     content = file.read_bytes()
     if content[:2] == b"\x1f\x8b":
@@ -96,8 +99,8 @@ def read_idx(file: Path) -> UInt8[np.ndarray, "..."]:
     start = 4 + 4 * content[3] if len(content) > 3 else 4
     if content[:3] != b"\0\0\x08" or len(content) < start:
         raise ValueError(
-            f"{file} begins with {content[:4].hex(' ') or 'nothing'}, expected 00 00 08 and the "
-            "number of axes: give an idx file of unsigned bytes"
+            f"{file} begins with {content[:4].hex(' ') or 'nothing'}: give an idx file of unsigned "
+            "bytes, which begins with 00 00 08 and the number of axes"
         )
     shape = tuple(np.frombuffer(content, ">u4", content[3], offset=4).tolist())
     if len(content) - start != math.prod(shape):
@@ -111,7 +114,7 @@ def read_idx(file: Path) -> UInt8[np.ndarray, "..."]:
 def _splits(
     places: Sequence[str], sites: Sequence[str], md5: Mapping[str, str], data_dir: Folder | None
 ) -> Splits:
-    """Both splits, from files that lie in one of the places and are published at the sites."""
+    """Returns both splits, from files in one of the places or published at one of the sites."""
 
     def read(names: Mapping[str, str], split: str, num_axes: int) -> np.ndarray:
         name = names[split]
@@ -122,14 +125,15 @@ def _splits(
         values = read_idx(file)
         if values.ndim != num_axes:
             raise ValueError(
-                f"{file} has {values.ndim} axes, expected {num_axes}: images have three, labels one"
+                f"{file} has {values.ndim} axes, expected {num_axes}: put images (three axes) and "
+                "labels (one) into their own files"
             )
         return values
 
     def load(split: str) -> MultimodalArrays:
         images, labels = read(_IMAGES, split, 3), read(_LABELS, split, 1)
         dataset = MultimodalArrays({"image": images[..., None]}, labels.astype(np.int32))
-        num_examples(dataset)  # Refuses images and labels of different numbers.
+        num_examples(dataset)  # Refuses different numbers of images and labels.
         return dataset
 
     return Splits(load("train"), load("test"))

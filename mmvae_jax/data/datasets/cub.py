@@ -1,4 +1,4 @@
-"""CUB image-captions: birds, and ten sentences about each (Shi et al., 2019)."""
+"""CUB image-captions: photographs of birds with ten sentences each (Shi et al., 2019)."""
 
 import re
 from collections import Counter
@@ -11,29 +11,30 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from mmvae_jax.batch import MultimodalArrays
-from mmvae_jax.data.files import Folder, locate_folder
-from mmvae_jax.data.pairing import Rows
+from mmvae_jax.checks import check_at_least
+from mmvae_jax.data.columns import IndexedColumn
+from mmvae_jax.data.datasets.files import Folder, locate_folder
 
 CAPTIONS_PER_IMAGE = 10
-#: The first words of every vocabulary: `PAD` fills a caption up, `EOS` ends it, `EXCLUDED` stands
-#: for a word that is not in the vocabulary.
+#: First words of every vocabulary: padding, end of a caption, and any word outside it.
 SPECIAL = ("<pad>", "<eos>", "<exc>")
 PAD, EOS, EXCLUDED = range(3)
 
 _CAPTIONS = {"train": "text_trainvalclasses.txt", "test": "text_testclasses.txt"}
 _SOURCE = "unzip http://www.robots.ox.ac.uk/~yshi/mmdgm/datasets/cub.zip, which holds a folder cub"
-# A clitic such as 's is a word, and so is what hyphens join.
+# A clitic such as 's is a word, and a hyphenated compound is one word.
 _WORD = re.compile(r"'\w+|\w+(?:-\w+)*|[^\w\s]")
 
 
 class CUB(NamedTuple):
-    """The two splits, which share neither an image nor a species, and the words of the captions.
+    """The two splits of CUB, which share no image and no species, and the vocabulary.
 
     Attributes:
-      train: ``image`` ``[n, 64, 64, 3]`` bytes and ``caption`` ``[n, 32]`` classes; the species, 0
-        to 199, as label. Rows ``10 i, ..., 10 i + 9`` show the same image, which is in memory once.
-      test: the same.
-      vocabulary: word of every class of ``caption``, those of ``SPECIAL`` first.
+      train: modalities ``image``, bytes ``[n, 64, 64, 3]``, and ``caption``, word classes
+        ``[n, 32]``; labels are species, 0 to 199. Rows ``10 i, ..., 10 i + 9`` show one image,
+        which is in memory once.
+      test: the same modalities, for other species.
+      vocabulary: words by class of ``caption``, beginning with ``SPECIAL``.
     """
 
     train: MultimodalArrays
@@ -48,34 +49,36 @@ def cub(
     caption_length: int = 32,
     min_count: int = 3,
 ) -> CUB:
-    """Returns the CUB image-caption data set, decoded and made smaller when it is read.
+    """Returns CUB image-captions (Shi et al., 2019), decoded and scaled down into memory.
 
-    Differs from the code of Shi et al. where that is at odds with itself: padding is class 0, which
-    is what their embedding leaves out (they pad with 1, and 0 is their ``<exc>``); a line is a
-    caption, even if it has two sentences (they cut the file into sentences, so that captions and
-    images part company). Words are split by a regular expression instead of NLTK.
+    Differs from the code of Shi et al. in three ways:
+
+    - Padding is class 0, the class that their embedding ignores. They pad with 1, and their 0 is
+      ``<exc>``.
+    - A line is one caption, even if it has two sentences. They cut files into sentences, which
+      shifts captions against images.
+    - A regular expression splits words, instead of NLTK.
 
     Args:
       data_dir: folder with ``cub/train/<number>.<species>/*.jpg``, ``cub/test``,
-        ``cub/text_trainvalclasses.txt`` and ``cub/text_testclasses.txt``, ten lines for each image
-        in the order of their sorted paths. See ``files.data_folder``; nothing is downloaded, for
-        no checksum is published.
-      image_size: height and width, to which images are stretched.
-      caption_length: words of a caption with its ``<eos>``; longer ones are cut.
-      min_count: words seen more often than this in training are in the vocabulary.
+        ``cub/text_trainvalclasses.txt`` and ``cub/text_testclasses.txt``. The text files hold ten
+        lines per image, in the order of the sorted paths. If None, the folder that the environment
+        variable ``MMVAE_DATA`` names. Nothing is downloaded, because no checksum is published.
+      image_size: height and width that images are resized to.
+      caption_length: words of a caption including ``<eos>``; longer captions are cut.
+      min_count: number of occurrences in training that a word of the vocabulary exceeds.
 
     Raises:
       FileNotFoundError: if a folder or file is missing.
-      ValueError: if an image is unreadable, is in both splits, or lacks its ten captions, or for
-        a size that is too small.
+      ValueError: if an image is unreadable, is in both splits or lacks its ten captions, or if a
+        size is too small.
       ImportError: if Pillow is missing.
 
-    >>> birds = cub("datasets", image_size=32)  # doctest: +SKIP
+    >>> from mmvae_jax.data import cub
+    >>> train, test, vocabulary = cub("datasets", image_size=32)  # doctest: +SKIP
     """
-    smallest = {"image_size": (image_size, 1), "caption_length": (caption_length, 2)}
-    for field, (value, least) in smallest.items():
-        if value < least:
-            raise ValueError(f"{field}={value}: choose {least} or more")
+    check_at_least("image_size", image_size, 1)
+    check_at_least("caption_length", caption_length, 2)
     root = _locate(data_dir)
     files = {split: sorted((root / split).glob("*/*.jpg")) for split in _CAPTIONS}
     lines = {split: _read_lines(root / name) for split, name in _CAPTIONS.items()}
@@ -86,7 +89,7 @@ def cub(
         repeated = np.repeat(np.arange(len(files[split]), dtype=np.int32), CAPTIONS_PER_IMAGE)
         species = np.array([_species(file) for file in files[split]], np.int32)
         data = {
-            "image": Rows(_read_images(files[split], image_size), repeated),
+            "image": IndexedColumn(_read_images(files[split], image_size), repeated),
             "caption": encode_captions(lines[split], vocabulary, caption_length),
         }
         return MultimodalArrays(data, species[repeated])
@@ -95,11 +98,12 @@ def cub(
 
 
 def cub_vocabulary(data_dir: Folder | None = None, *, min_count: int = 3) -> tuple[str, ...]:
-    """Returns the vocabulary that ``cub`` finds, without reading an image.
+    """Returns the vocabulary of ``cub`` without reading images.
 
     Raises:
       FileNotFoundError: if the captions are missing.
 
+    >>> from mmvae_jax.data import cub_vocabulary
     >>> words = cub_vocabulary("datasets")  # doctest: +SKIP
     """
     return build_vocabulary(_read_lines(_locate(data_dir) / _CAPTIONS["train"]), min_count)
@@ -108,6 +112,7 @@ def cub_vocabulary(data_dir: Folder | None = None, *, min_count: int = 3) -> tup
 def split_words(caption: str) -> list[str]:
     """Returns the words and punctuation marks of a caption.
 
+    >>> from mmvae_jax.data.datasets.cub import split_words
     >>> split_words("this bird's long-tailed, black.")
     ['this', 'bird', "'s", 'long-tailed', ',', 'black', '.']
     """
@@ -115,8 +120,9 @@ def split_words(caption: str) -> list[str]:
 
 
 def build_vocabulary(captions: Iterable[str], min_count: int = 3) -> tuple[str, ...]:
-    """Returns ``SPECIAL`` and the words seen more than ``min_count`` times, first seen first.
+    """Returns ``SPECIAL`` and all words that occur more than ``min_count`` times, in order.
 
+    >>> from mmvae_jax.data.datasets.cub import SPECIAL, build_vocabulary
     >>> build_vocabulary(["a red bird", "a red beak"], min_count=1)[len(SPECIAL):]
     ('a', 'red')
     """
@@ -127,7 +133,7 @@ def build_vocabulary(captions: Iterable[str], min_count: int = 3) -> tuple[str, 
 def encode_captions(
     captions: Sequence[str], vocabulary: Sequence[str], length: int = 32
 ) -> Int[np.ndarray, "n position"]:
-    """Returns the class of every word: at most ``length - 1`` words, ``<eos>``, and padding."""
+    """Returns word classes ``[n, length]``: up to ``length - 1`` words, ``<eos>`` and padding."""
     classes = {word: i for i, word in enumerate(vocabulary)}
     codes = np.full((len(captions), length), PAD, np.int32)
     for row, caption in zip(codes, captions, strict=True):
@@ -139,6 +145,7 @@ def encode_captions(
 def decode_captions(codes: Int[np.ndarray, "n position"], vocabulary: Sequence[str]) -> list[str]:
     """Returns the words before ``<eos>``, joined by spaces, without padding.
 
+    >>> from mmvae_jax.data.datasets.cub import SPECIAL, decode_captions, encode_captions
     >>> words = (*SPECIAL, "a", "bird")
     >>> decode_captions(encode_captions(["a blue bird"], words, 6), words)
     ['a <exc> bird']
@@ -152,7 +159,7 @@ def _locate(data_dir: Folder | None) -> Path:
 
 
 def _read_lines(file: Path) -> list[str]:
-    # Not splitlines, which also ends a line at rarer characters.
+    # Not splitlines, which also splits at rarer characters.
     return file.read_text("utf-8").rstrip("\n").split("\n")
 
 
@@ -168,24 +175,25 @@ def _check(root: Path, files: dict[str, list[Path]], lines: dict[str, list[str]]
         expected = CAPTIONS_PER_IMAGE * len(paths)
         if len(lines[split]) != expected:
             raise ValueError(
-                f"{root / _CAPTIONS[split]} has {len(lines[split])} lines for {len(paths)} images, "
-                f"expected {expected}: give {CAPTIONS_PER_IMAGE} captions to each, one a line"
+                f"{root / _CAPTIONS[split]} has {len(lines[split])} lines for {len(paths)} images: "
+                f"give {expected}, one line for each of {CAPTIONS_PER_IMAGE} captions per image"
             )
     names = {split: {path.name for path in paths} for split, paths in files.items()}
     shared = sorted(names["train"] & names["test"])
     if shared:
         raise ValueError(
-            f"{root} has {len(shared)} images in both train and test, one is {shared[0]}: an image "
-            "with all its captions belongs to one split"
+            f"{root} has {len(shared)} images in both train and test, such as {shared[0]}: put "
+            "each image with all its captions into one split"
         )
 
 
 def _species(file: Path) -> int:
-    """Number of the folder's species, ``002.Laysan_Albatross`` being 1."""
+    """Returns the species of an image, 1 for the folder ``002.Laysan_Albatross``."""
     number = file.parent.name.partition(".")[0]
     if not number.isdecimal() or number == "0":
         raise ValueError(
-            f"{file.parent} names no species: name folders like 002.Laysan_Albatross, from 001 on"
+            f"{file.parent} names no species: use folder names such as 002.Laysan_Albatross, "
+            "counted from 001"
         )
     return int(number) - 1
 
@@ -196,7 +204,7 @@ def _read_images(files: Sequence[Path], size: int) -> UInt8[np.ndarray, "n size 
     def read(row: int) -> None:
         images[row] = _read_image(files[row], size)
 
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock.
+    with ThreadPoolExecutor() as pool:  # Pillow releases the interpreter's lock.
         list(pool.map(read, range(len(files))))
     return images
 
@@ -205,10 +213,10 @@ def _read_image(file: Path, size: int) -> UInt8[np.ndarray, "size size 3"]:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError("CUB's images are read with Pillow: pip install pillow") from error
+        raise ImportError("images of CUB are read with Pillow: pip install pillow") from error
     try:
         with Image.open(file) as image:
             resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
     except OSError as error:
-        raise ValueError(f"{file} is no readable image: unpack it again ({error})") from error
+        raise ValueError(f"{file} is not a readable image ({error}): unpack it again") from error
     return np.asarray(resized)

@@ -1,4 +1,4 @@
-"""MNIST-SVHN(-Text): the digit is shared, the pictures are those of the files."""
+"""MNIST-SVHN(-Text): pairs share a digit, and images are rows of the files."""
 
 import chex
 import numpy as np
@@ -12,12 +12,19 @@ from helpers.official_files import (
     write_svhn,
 )
 
-from mmvae_jax.data.arrays import num_examples, take
-from mmvae_jax.data.incomplete import missing_at_random, missing_by_label
-from mmvae_jax.data.mnist import mnist
-from mmvae_jax.data.mnist_svhn import digit_words, mnist_svhn
-from mmvae_jax.data.pairing import Rows, pair_by_label, pairs_digest
-from mmvae_jax.data.polydigits import ALPHABET, WORDS, decode_words
+from mmvae_jax.data import (
+    IndexedColumn,
+    decode_words,
+    missing_at_random,
+    missing_by_label,
+    mnist,
+    mnist_svhn,
+    num_examples,
+    pair_by_label,
+    pairs_digest,
+    take,
+)
+from mmvae_jax.data.datasets.digit_words import WORDS
 
 PAIRINGS = 3
 
@@ -59,7 +66,7 @@ def test_every_modality_shows_the_digit_of_the_label(dataset, images):
 def test_no_image_is_copied(dataset):
     for split in dataset:
         for column in split.data.values():
-            assert isinstance(column, Rows)
+            assert isinstance(column, IndexedColumn)
             assert len(column.column) < len(column)
 
 
@@ -80,23 +87,6 @@ def test_the_seed_decides_the_pairs_and_text_does_not(root, images, dataset):
     assert [*map(pairs_digest, again)] == [*map(pairs_digest, dataset)]
 
 
-def test_words_are_at_the_published_places_and_each_is_equally_likely():
-    labels = np.repeat(np.arange(10, dtype=np.int32), 3000)
-    words = digit_words(labels, np.random.default_rng(0))
-    chex.assert_shape(words[:2], (2, 8, 71))
-    assert len(ALPHABET) == 71
-    assert words.dtype == np.float32
-    for label, word in enumerate(WORDS):
-        codes = words[labels == label].argmax(-1)
-        places, counts = np.unique((codes == 0).argmin(axis=1), return_counts=True)
-        assert places.tolist() == [*range(8 - len(word))]
-        share = counts / 3000
-        # Five standard errors of a share of 3,000 draws.
-        np.testing.assert_allclose(share, 1 / len(places), atol=5 * np.sqrt(0.25 / 3000))
-        assert (codes[:, -1] == 0).all()
-    assert (words[:].sum(-1) == 1).all()
-
-
 def test_parts_can_be_missing(dataset):
     half = missing_at_random(dataset.train, 0.5, seed=0)
     observed = np.stack([*half.mask.values()])
@@ -110,7 +100,7 @@ def test_parts_can_be_missing(dataset):
 
 
 def test_a_negative_seed_is_refused(root, images):
-    with pytest.raises(ValueError, match="seed=-1"):
+    with pytest.raises(ValueError, match="seed is -1"):
         mnist_svhn(root, seed=-1)
 
 

@@ -1,4 +1,4 @@
-"""SVHN's MATLAB files."""
+"""SVHN from small MATLAB files."""
 
 import chex
 import numpy as np
@@ -6,7 +6,8 @@ import pytest
 from helpers.official_files import svhn_labels, write_svhn
 from scipy.io import savemat
 
-from mmvae_jax.data.svhn import read_mat, svhn
+from mmvae_jax.data import svhn
+from mmvae_jax.data.datasets.svhn import read_mat
 
 X = np.zeros((32, 32, 3, 4), np.uint8)
 Y = np.array([[1], [10], [9], [2]], np.uint8)
@@ -29,19 +30,19 @@ def test_images_and_labels_are_those_of_the_files(tmp_path, place):
     [
         ("lacks X or y", {"X": X}),
         ("lacks X or y", {"y": Y}),
-        (r"X of uint8\[4, 32, 32, 3\], expected", {"X": X.transpose(3, 0, 1, 2), "y": Y}),
-        ("X of float64", {"X": X.astype(float), "y": Y}),
-        ("for its 3 labels", {"X": X, "y": Y[:3]}),
-        ("labels from 0 to 10", {"X": X, "y": np.array([[0], [10], [9], [2]])}),
+        (r"is uint8\[4, 32, 32, 3\]", {"X": X.transpose(3, 0, 1, 2), "y": Y}),
+        ("is float64", {"X": X.astype(float), "y": Y}),
+        ("for 3 labels", {"X": X, "y": Y[:3]}),
+        ("is 0 to 10", {"X": X, "y": np.array([[0], [10], [9], [2]])}),
     ],
 )
 def test_other_content_is_refused(tmp_path, message, content):
     savemat(tmp_path / "train_32x32.mat", content)
-    with pytest.raises(ValueError, match=f"train_32x32.mat .*{message}"):
+    with pytest.raises(ValueError, match=f"train_32x32.mat.* {message}"):
         read_mat(tmp_path / "train_32x32.mat")
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
 def test_a_truncated_file_is_refused_by_name(tmp_path, share):
     write_svhn(tmp_path / "svhn")
     file = tmp_path / "svhn/train_32x32.mat"

@@ -1,4 +1,4 @@
-"""PolyMNIST's folders of PNG files, and the arrays that they are packed into."""
+"""PolyMNIST from PNG files, and from packed arrays."""
 
 import shutil
 
@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 from helpers.official_files import write_png
 
-from mmvae_jax.data.arrays import num_examples, take
-from mmvae_jax.data.incomplete import missing_at_random, missing_by_label
-from mmvae_jax.data.polymnist import LABELS, pack, polymnist
-from mmvae_jax.data.sources import ImageFiles
+from mmvae_jax.data import (
+    ImageFiles,
+    missing_at_random,
+    missing_by_label,
+    num_examples,
+    polymnist,
+    take,
+)
+from mmvae_jax.data.datasets.polymnist import LABELS, pack
 
 #: Files of each split, in the order that they should be read in: 10 after 9, index before label.
 NAMES = {
@@ -28,7 +33,7 @@ def write(folder, num_modalities=5) -> dict[str, dict[str, np.ndarray]]:
             for m in range(num_modalities)
         }
         for name, pictures in images[split].items():
-            # Backwards, for a file system may list files in the order of their making.
+            # Backwards, because a file system may list files in the order of their creation.
             for file, image in reversed([*zip(names, pictures, strict=True)]):
                 write_png(folder / split / name / file, image)
     return images
@@ -76,7 +81,7 @@ def test_packed_arrays_hold_what_the_files_hold(root, written):
     dataset = polymnist(root)
     assert_read(dataset, written[1])
     assert isinstance(dataset.train.data["m0"], np.memmap)
-    with pytest.raises(FileExistsError, match="remove it to pack"):
+    with pytest.raises(FileExistsError, match=r"labels\.npy exists"):
         pack(root / "polymnist")
 
 
@@ -114,10 +119,10 @@ def empty(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (rename, r"train has 2 files in only one of m0/ and m3/, one is 9\.7\.png"),
-        (remove_one, r"train has 1 files in only one of m0/ and m1/, one is 11\.3\.png"),
-        (remove_last, "m4 is no folder: choose fewer modalities"),
-        (add, r"m2 has 4 PNG files, 1 of them not named <index>\.<label>\.png \['picture\.png'\]"),
+        (rename, r"train has 2 files in only one of m0/ and m3/"),
+        (remove_one, r"train has 1 files in only one of m0/ and m1/"),
+        (remove_last, "m4 is not a folder"),
+        (add, "m2 has 4 PNG files, 1 of them not named"),
         (empty, "m0 has 0 PNG files"),
     ],
 )
@@ -137,9 +142,7 @@ def test_an_unreadable_file_is_named_when_it_is_read(root):
 
 def test_an_image_of_another_size_is_named_when_it_is_read(root):
     write_png(root / "polymnist/train/m2/0.3.png", np.zeros((28, 29, 3), np.uint8))
-    with pytest.raises(
-        ValueError, match=r"m2/0\.3\.png has height, width and channels \(28, 29, 3"
-    ):
+    with pytest.raises(ValueError, match=r"m2/0\.3\.png has .* \(28, 29, 3\)"):
         pack(root / "polymnist")
     assert not (root / "polymnist/train" / LABELS).exists()
 
@@ -164,7 +167,7 @@ def transpose(folder):
     ("change", "message"),
     [
         (drop, r"has labels\.npy but lacks \['m3\.npy'\]"),
-        (shorten, "arrays differ in length"),
+        (shorten, "has 15 rows"),
         (scale, r"m3\.npy is float64"),
         (transpose, r"m3\.npy is uint8\[16, 3, 28, 28\]"),
     ],
@@ -177,9 +180,7 @@ def test_arrays_that_do_not_fit_are_refused(root, change, message):
 
 
 def test_a_missing_data_set_says_where_it_is_from(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"zenodo.*experiments\.make_polymnist; put it into"
-    ):
+    with pytest.raises(FileNotFoundError, match="lacks PolyMNIST"):
         polymnist(tmp_path)
-    with pytest.raises(ValueError, match="num_modalities=0"):
+    with pytest.raises(ValueError, match="num_modalities is 0"):
         polymnist(tmp_path, num_modalities=0)

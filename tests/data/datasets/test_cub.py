@@ -1,4 +1,4 @@
-"""CUB's folders of images and lines of captions."""
+"""CUB from small folders of images and lines of captions."""
 
 import shutil
 from pathlib import Path
@@ -9,20 +9,24 @@ from helpers.official_files import CUB_CAPTIONS as FILES
 from helpers.official_files import write_cub
 from PIL import Image
 
-from mmvae_jax.data.arrays import num_examples, take
-from mmvae_jax.data.cub import (
+from mmvae_jax.data import (
+    cub,
+    cub_vocabulary,
+    decode_captions,
+    missing_at_random,
+    missing_by_label,
+    num_examples,
+    take,
+)
+from mmvae_jax.data.datasets.cub import (
     CAPTIONS_PER_IMAGE,
     EOS,
     EXCLUDED,
     PAD,
     SPECIAL,
     build_vocabulary,
-    cub,
-    cub_vocabulary,
-    decode_captions,
     encode_captions,
 )
-from mmvae_jax.data.incomplete import missing_at_random, missing_by_label
 
 #: Images of each split, in the order that their captions are in.
 IMAGES = {
@@ -37,7 +41,7 @@ SPECIES = {"train": [1, 1, 199], "test": [0, 3]}
 
 
 def captions(split: str) -> list[str]:
-    """Captions of which every image has its own number of times "very"."""
+    """Captions that repeat "very" as often as the index of their image."""
     return [
         f"this bird is {'very ' * image}blue. it is variant-{copy}."
         for image in range(len(IMAGES[split]))
@@ -68,7 +72,7 @@ def written(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def root(written, tmp_path) -> Path:
-    """The parent of a copy that may be changed."""
+    """Parent folder of a copy that a test may change."""
     shutil.copytree(written, tmp_path / "data/cub")
     return tmp_path / "data"
 
@@ -109,7 +113,7 @@ def test_words_seen_more_than_three_times_are_known_in_the_order_of_their_first_
     assert build_vocabulary(text, min_count=2) == (*SPECIAL, "owl", "wren", "jay")
 
 
-def test_the_vocabulary_is_that_of_training_alone(root):
+def test_the_vocabulary_is_made_from_training_only(root):
     known = cub(root).vocabulary
     test = root / "cub" / FILES["test"]
     test.write_text(test.read_text().replace("blue", "unheard-of"))
@@ -120,7 +124,7 @@ def test_the_vocabulary_can_be_had_without_the_images(root):
     known = cub(root).vocabulary
     shutil.rmtree(root / "cub/train")
     assert cub_vocabulary(root) == known
-    with pytest.raises(FileNotFoundError, match=r"cub\.zip.*put it into"):
+    with pytest.raises(FileNotFoundError, match="lacks CUB"):
         cub_vocabulary(root / "cub")
 
 
@@ -176,10 +180,10 @@ def rename_species(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (drop_line, r"trainvalclasses\.txt has 29 lines for 3 images, expected 30"),
+        (drop_line, r"trainvalclasses\.txt has 29 lines for 3 images"),
         (drop_image, r"testclasses\.txt has 20 lines for 1 images"),
-        (share_image, r"1 images in both train and test, one is a_0001\.jpg"),
-        (damage_image, r"c_0001\.jpg is no readable image"),
+        (share_image, r"1 images in both train and test"),
+        (damage_image, r"c_0001\.jpg is not a readable image"),
         (rename_species, "Laysan_Albatross names no species"),
     ],
 )
@@ -195,16 +199,16 @@ def test_missing_files_are_named(root):
         cub(root)
     shutil.rmtree(root / "cub/train")
     (root / "cub" / FILES["test"]).touch()
-    with pytest.raises(FileNotFoundError, match=r"train has no <species>/\*\.jpg: unzip http"):
+    with pytest.raises(FileNotFoundError, match=r"train has no <species>/\*\.jpg"):
         cub(root)
     shutil.rmtree(root / "cub")
-    with pytest.raises(FileNotFoundError, match=r"cub\.zip.*put it into"):
+    with pytest.raises(FileNotFoundError, match="lacks CUB"):
         cub(root)
 
 
 @pytest.mark.parametrize(
     ("field", "options"),
-    [("image_size=0", {"image_size": 0}), ("caption_length=1", {"caption_length": 1})],
+    [("image_size is 0", {"image_size": 0}), ("caption_length is 1", {"caption_length": 1})],
 )
 def test_sizes_that_are_too_small_are_refused(written, field, options):
     with pytest.raises(ValueError, match=field):
