@@ -1,7 +1,6 @@
-"""Where the metrics of a training run go: functions ``(step, metrics, state) -> None``.
+"""Loggers of a training run, callbacks ``(step, metrics, state) -> None`` of ``mm.fit``.
 
-A training loop calls each of them with the step, a flat dict of scalars and the ``TrainState``,
-which they read and do not keep.
+``metrics`` is a flat dict of scalars, and ``state`` a ``TrainState`` that a callback must not keep.
 """
 
 import importlib
@@ -27,14 +26,17 @@ Images: TypeAlias = Callable[[TrainState], Mapping[str, Image]]
 
 
 def jsonl(file: str | os.PathLike) -> Logger:
-    """Append to a file with one JSON object per line, ``{"step": 10, "loss": 1.5, ...}``.
+    """Returns a logger that appends JSON lines, ``{"step": 10, "loss": 1.5, ...}``, to a file.
 
-    Made for runs that are killed and go on: the first call drops what the file says of its own step
-    and of later ones, and a last line that was never finished; every call leaves the file complete.
-    Numbers read back as they were; NaN and the infinities are written as Python's ``json`` does.
+    It suits runs that are killed and resumed. The first call drops rows of its own step and of
+    later ones, and an unfinished last line; every call leaves the file complete. Numbers read back
+    exactly, and NaN and infinities are written as Python's ``json`` does.
+
+    Args:
+      file: path of the file, which is created with its folder.
 
     Raises:
-      ValueError: when called, if the file holds lines that are not of this kind.
+      ValueError: when called, if a metric is named "step", or the file has other lines.
 
     >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
     >>> log = jsonl(folder / "history.jsonl")
@@ -48,9 +50,9 @@ def jsonl(file: str | os.PathLike) -> Logger:
     def log(step: int, metrics: Mapping[str, Any], state: TrainState) -> None:
         nonlocal is_first
         if "step" in metrics:
-            raise ValueError(f"metrics has {metrics['step']!r} under 'step': use another name")
+            raise ValueError(f"metrics['step'] is {metrics['step']!r}: use another name")
         if is_first:
-            _forget_from(path, step)
+            _drop_from(path, step)
             is_first = False
         row = {"step": int(step)} | _scalars(metrics)
         with path.open("a", encoding="utf-8", newline="\n") as stream:
@@ -60,11 +62,17 @@ def jsonl(file: str | os.PathLike) -> Logger:
 
 
 def read_jsonl(file: str | os.PathLike) -> dict[str, Shaped[np.ndarray, " rows"]]:
-    """The columns of a file of ``jsonl``, NaN where a row lacks one.
+    """Returns the columns of a file of ``jsonl``, NaN where a row lacks one.
+
+    Args:
+      file: path of the file; an unfinished last line is ignored.
+
+    Returns:
+      ``{name: [rows]}``, integers for "step" and floats for all others.
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: naming the line that is not of this kind.
+      ValueError: if a line is not a JSON object with a step; the message names it.
     """
     rows = [row for _, row in _rows(Path(file))]
     names = dict.fromkeys(name for row in rows for name in row)
@@ -77,98 +85,71 @@ def read_jsonl(file: str | os.PathLike) -> dict[str, Shaped[np.ndarray, " rows"]
 def tensorboard(
     logdir: str | os.PathLike, *, images: Images | None = None, images_every: int = 1000
 ) -> Logger:
-    """Write TensorBoard's event files with tensorboardX, to disk within seconds.
+    """Returns a logger to TensorBoard event files (extra ``tensorboard``).
 
-    A run that goes on hides what an earlier process logged of its first step and later ones.
+    TensorBoard hides the rows of a killed process that a resumed one repeats.
 
     Args:
-      logdir: of this run alone.
-      images: pictures of a state by name, such as ``cross_generations``.
-      images_every: steps between pictures, which are drawn at the first call and at the first one
-        from every multiple on.
-
-    Raises:
-      ImportError: if tensorboardX is missing.
+      logdir: folder for the event files of one run.
+      images: function from a train state to pictures by name, such as ``cross_generations``.
+      images_every: number of steps between pictures.
     """
-    tensorboardX = _library("tensorboardX", "'mmvae_jax[tensorboard]'")
-    draw = _now_and_then(images, images_every)
-    writer = None
+    writers, client = [], importlib.import_module("tensorboardX")
 
-    def log(step: int, metrics: Mapping[str, Any], state: TrainState) -> None:
-        nonlocal writer
-        if writer is None:
-            # Files are named after the second; what is there already must not be overwritten.
-            suffix = f".{step}"
-            writer = tensorboardX.SummaryWriter(
-                os.fspath(logdir), purge_step=step, flush_secs=5, filename_suffix=suffix
-            )
-        for name, value in _scalars(metrics).items():
-            writer.add_scalar(name, value, step)
-        for name, image in draw(step, state).items():
-            writer.add_image(name, image, step, dataformats="HWC")
+    def write(step: int, row: dict[str, float], pictures: Mapping[str, Image]) -> None:
+        if not writers:  # file names carry the second and the step: no process overwrites another
+            options = {"purge_step": step, "flush_secs": 5, "filename_suffix": f".{step}"}
+            writers.append(client.SummaryWriter(os.fspath(logdir), **options))
+        for name, value in row.items():
+            writers[0].add_scalar(name, value, step)
+        for name, pixels in pictures.items():
+            writers[0].add_image(name, pixels, step, dataformats="HWC")
 
-    return log
+    return _logger(write, images, images_every)
 
 
 def wandb(run: Any, *, images: Images | None = None, images_every: int = 1000) -> Logger:
-    """Log to a run of Weights & Biases.
+    """Returns a logger to ``run`` of ``wandb.init`` (extra ``wandb``); see ``tensorboard``.
 
-    W&B drops steps before the newest that the run has: a run that repeats steps keeps the values of
-    the first time.
-
-    Args:
-      run: what ``wandb.init`` returned.
-      images: as for ``tensorboard``.
-      images_every: as for ``tensorboard``.
-
-    Raises:
-      ImportError: if wandb is missing.
+    W&B ignores steps before the newest one of the run, so repeated steps keep their first values.
     """
-    client = _library("wandb", "'mmvae_jax[wandb]'")
-    draw = _now_and_then(images, images_every)
+    client = importlib.import_module("wandb")
 
-    def log(step: int, metrics: Mapping[str, Any], state: TrainState) -> None:
-        pictures = {name: client.Image(image) for name, image in draw(step, state).items()}
-        run.log({**_scalars(metrics), **pictures}, step=step)
+    def write(step: int, row: dict[str, float], pictures: Mapping[str, Image]) -> None:
+        run.log(row | {name: client.Image(x) for name, x in pictures.items()}, step=step)
 
-    return log
+    return _logger(write, images, images_every)
 
 
 def mlflow(*, images: Images | None = None, images_every: int = 1000) -> Logger:
-    """Log to the active run of MLflow, which keeps both values of a step that is repeated.
+    """Returns a logger to the active MLflow run (extra ``mlflow``); see ``tensorboard``.
 
-    Args:
-      images: as for ``tensorboard``.
-      images_every: as for ``tensorboard``.
-
-    Raises:
-      ImportError: if MLflow is missing.
-      ValueError: if no run is active.
+    MLflow keeps both values of a repeated step.
     """
-    client = _library("mlflow", "'mmvae_jax[mlflow]'")
-    if client.active_run() is None:
-        raise ValueError("no run of MLflow is active: call mlflow.start_run() first")
-    draw = _now_and_then(images, images_every)
+    client = importlib.import_module("mlflow")
 
-    def log(step: int, metrics: Mapping[str, Any], state: TrainState) -> None:
-        client.log_metrics(_scalars(metrics), step=step)
-        for name, image in draw(step, state).items():
-            client.log_image(image, key=name, step=step)
+    def write(step: int, row: dict[str, float], pictures: Mapping[str, Image]) -> None:
+        client.log_metrics(row, step=step)
+        for name, pixels in pictures.items():
+            client.log_image(pixels, key=name, step=step)
 
-    return log
+    return _logger(write, images, images_every)
 
 
 def cross_generations(batch: AnyBatch, key: PRNGKeyArray, num: int = 8) -> Images:
-    """A picture of every modality generated from every other one (``plots.cross_generation_grid``).
+    """Returns a function from a train state to a picture of every modality generated from each.
 
-    Rows are what was given, columns what was generated from it. The examples and the noise are the
-    same whenever it is drawn. Modalities other than grey and RGB images are left out, and what is
-    missing stays white.
+    The picture is a ``plots.cross_generation_grid`` of the grey and RGB images: a row per given
+    modality, a column per generated one, missing images white. Examples and noise are the same for
+    every state.
 
     Args:
-      batch: examples, the first of which are drawn.
-      key: randomness.
-      num: how many examples.
+      batch: examples, the first ``num`` of which are drawn.
+      key: randomness of the latents.
+      num: number of examples.
+
+    Returns:
+      A function that returns ``{"cross_generations": pixels}``, uint8 of shape ``[h, w, 3]``.
 
     Raises:
       ImportError: if matplotlib is missing.
@@ -179,13 +160,11 @@ def cross_generations(batch: AnyBatch, key: PRNGKeyArray, num: int = 8) -> Image
     try:
         from mmvae_jax.plots import cross_generation_grid
     except ImportError as error:
-        raise ImportError(
-            "cross_generations draws with matplotlib: pip install 'mmvae_jax[experiments]'"
-        ) from error
+        raise ImportError("matplotlib is missing: pip install 'mmvae_jax[experiments]'") from error
     names = [name for name, x in batch.data.items() if np.ndim(x) == 4 and x.shape[3] in (1, 3)]
     if not names:
         shapes = {name: np.shape(x) for name, x in batch.data.items()}
-        raise ValueError(f"batch.data has the shapes {shapes}: give images, [b, h, w, 1 or 3]")
+        raise ValueError(f"batch.data has shapes {shapes}: give images, [b, h, w, 1 or 3]")
     few = jax.tree.map(lambda x: x[:num], batch)
     given = {name: _white_where_missing(few, name) for name in names}
 
@@ -204,43 +183,34 @@ def cross_generations(batch: AnyBatch, key: PRNGKeyArray, num: int = 8) -> Image
     return draw
 
 
-def _library(name: str, package: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(f"this logger needs {name}: pip install {package}") from error
-
-
-def _now_and_then(
-    images: Images | None, images_every: int
-) -> Callable[[int, TrainState], Mapping[str, Any]]:
-    """The images at the first step and at the first one from every multiple on; else nothing."""
+def _logger(write: Callable[..., None], images: Images | None, images_every: int) -> Logger:
+    """Returns a callback that calls ``write(step, row, pictures)``, at times with pictures."""
     check_count("images_every", images_every)
-    latest = None
+    newest = -1  # the first row has pictures
 
-    def draw(step: int, state: TrainState) -> Mapping[str, Any]:
-        nonlocal latest
-        if images is None or step // images_every == latest:
-            return {}
-        latest = step // images_every
-        return images(state)
+    def log(step: int, metrics: Mapping[str, Any], state: TrainState) -> None:
+        nonlocal newest
+        pictures: Mapping[str, Image] = {}
+        if images is not None and step // images_every > newest:
+            newest, pictures = step // images_every, images(state)
+        write(step, _scalars(metrics), pictures)
 
-    return draw
+    return log
 
 
 def _scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}
 
 
-def _forget_from(file: Path, step: int) -> None:
-    """Leave of the file what it says of earlier steps."""
+def _drop_from(file: Path, step: int) -> None:
+    """Drops the rows of this step and of later ones."""
     file.parent.mkdir(parents=True, exist_ok=True)
     rows = _rows(file) if file.exists() else []
     write_text(file, "".join(f"{line}\n" for line, row in rows if row["step"] < step))
 
 
 def _rows(file: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Every finished line and what it holds."""
+    """Returns every finished line and its JSON object."""
     *lines, _ = file.read_text(encoding="utf-8").split("\n")
     return [(line, _row(file, number, line)) for number, line in enumerate(lines, start=1)]
 
@@ -252,8 +222,8 @@ def _row(file: Path, number: int, line: str) -> dict[str, Any]:
         row = None
     if not isinstance(row, dict) or "step" not in row:
         raise ValueError(
-            f'{file} has {line[:60]!r} in line {number}, expected {{"step": ...}}: log to '
-            "another file, or mend this one"
+            f"line {number} of {file} is {line[:60]!r}: log to another file, or give it the form "
+            '{"step": ...}'
         )
     return row
 
@@ -269,7 +239,7 @@ def _white_where_missing(batch: Batch, name: str) -> Float[np.ndarray, "n h w c"
 def _intensities(
     likelihood: Any, decoded: Float[Array, "n 1 h w c"]
 ) -> Float[np.ndarray, "n h w c"]:
-    """One image per example, white (not NaN) where nothing was given."""
+    """Returns one image per example, white where the given modality is missing (NaN)."""
     x = jax.nn.sigmoid(decoded) if likelihood == "bernoulli" else decoded
     return np.nan_to_num(np.asarray(x[:, 0]), nan=1)
 
