@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import optax
+import tyro
 from flax import nnx
 
 import mmvae_jax as mm
@@ -35,6 +36,7 @@ class DigitsConfig(Experiment):
     name: ClassVar[str] = "digits"
     num_classes: ClassVar[int] = len(WORDS)
 
+    data_dir: tyro.conf.Suppress[Path | None] = None  # PolyDigits needs no files
     modalities: int = 3
     """Number of images per example, 2 to 5."""
     text: bool = False

@@ -82,7 +82,7 @@ class Experiment(abc.ABC):
     K: int = 30
     """Number of particles drawn from each modality's posterior."""
     loss: str = "dreg_looser"
-    """Bound and gradient estimator: a key of mmvae_jax.config.LOSSES."""
+    """Bound and gradient estimator, such as iwae_looser; mmvae_jax.config.LOSSES has them all."""
     posterior: Literal["laplace_with_softmax", "normal"] = "laplace_with_softmax"
     """Family of the posteriors and the prior."""
     learn_prior: bool = True
@@ -100,9 +100,9 @@ class Experiment(abc.ABC):
     amsgrad: bool = True
     """Use AMSGrad instead of Adam, as Shi et al. (2019) do."""
     num_epochs: int | None = 30
-    """Number of training epochs; None if num_steps is given."""
+    """Number of training epochs; None with num_steps."""
     num_steps: int | None = None
-    """Number of training steps; None if num_epochs is given."""
+    """Number of training steps; None with num_epochs."""
     log_every: int = 50
     """Number of steps between rows of history.jsonl."""
     save_every: int = 500
@@ -118,27 +118,27 @@ class Experiment(abc.ABC):
     num_gradients: int = 0
     """Number of gradients to measure the noise of the encoders' gradient with; 0 skips it."""
     data_dir: Path | None = None
-    """Folder of the data sets. Default: $MMVAE_DATA, or a download where one is offered."""
+    """Folder of the data sets; None is $MMVAE_DATA, or a download where one is offered."""
     classifiers: Path | None = None
-    """Folder from experiments.train_classifiers. Default: train classifiers in every run."""
+    """Folder from experiments.train_classifiers; None trains classifiers in every run."""
     inception: Path | None = None
-    """File of InceptionV3 weights for Frechet distances. Default: classifier features only."""
+    """File of InceptionV3 weights for Frechet distances; None uses only classifier features."""
     seed: int = 0
     """Seed of the data, the initial parameters and the particles."""
     seeds: tuple[int, ...] = ()
-    """Seeds of several runs, each in a folder seed<N> of out; replaces seed."""
+    """Seeds of several runs in folders seed<N> of out; replaces seed unless empty."""
     out: Path = Path("runs/experiment")
     """Folder of the results, new or empty."""
     resume: bool = False
-    """Continue the run in out; its settings must be the same."""
+    """Continue the runs in out, which must have the same settings."""
     mesh: tuple[int, int] | None = None
-    """Numbers of devices to shard examples and particles over. Default: no mesh."""
+    """Devices to shard examples and particles over; None is one, or all of several processes."""
     fsdp: bool = False
     """Shard large parameters over the devices as well; needs a mesh."""
     coordinator: str | None = None
-    """Address and port of process 0 if several processes train together."""
+    """Address and port of process 0, needed by several processes."""
     num_processes: int = 1
-    """Number of processes that train together; their default mesh shards the examples."""
+    """Number of processes that train together and shard the examples."""
     process_id: int = 0
     """Number of this process, from 0."""
 

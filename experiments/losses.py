@@ -44,21 +44,21 @@ class LossesConfig:
     """Train with several losses and compare bounds, likelihoods, coherences and gradient noise."""
 
     losses: tuple[str, ...] = ("dreg_looser", "stl_looser", "iwae_looser", "mixture_dreg_looser")
-    """Losses to compare: keys of mmvae_jax.config.LOSSES."""
+    """Losses to compare; mmvae_jax.config.LOSSES has them all."""
     experiments: tuple[str, ...] = tuple(EXPERIMENTS)
     """Experiments to run with each loss: digits, mnist_pairs."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the runs with each loss."""
     num_steps: int | None = None
-    """Number of training steps. Default: the budget of each experiment."""
+    """Number of training steps; None is the default of each experiment."""
     num_gradients: int = 200
     """Number of gradients to measure the gradient noise with."""
     data_dir: Path | None = None
-    """Folder of MNIST. Default: $MMVAE_DATA, or a download."""
+    """Folder of MNIST; None is $MMVAE_DATA, or a download."""
     out: Path = Path("runs/losses")
     """Folder of the runs, new or empty."""
     resume: bool = False
-    """Continue the runs in out; their settings must be the same."""
+    """Continue the runs in out, which must have the same settings."""
 
     def __post_init__(self) -> None:
         for field, known in (("losses", LOSSES), ("experiments", EXPERIMENTS)):

@@ -44,15 +44,15 @@ class MakePolyMNISTConfig:
     out: Path
     """Folder of the data set, new or empty; call it polymnist, the name that readers expect."""
     data_dir: Path | None = None
-    """Folder of MNIST. Default: $MMVAE_DATA, or a download."""
+    """Folder of MNIST; None is $MMVAE_DATA, or a download."""
     backgrounds: tuple[Path, ...] = ()
-    """Photographs, one per modality, or a folder of them. Default: five of scikit-image."""
+    """Photographs, one per modality, or a folder of them; none are five of scikit-image."""
     seed: int = 0
     """Seed of the pairings and the crops."""
     num_train: int | None = None
-    """Number of training digits, the first of MNIST. Default: all 60,000."""
+    """Number of training digits, the first of MNIST; None is all 60,000."""
     num_test: int | None = None
-    """Number of test digits, the first of MNIST. Default: all 10,000."""
+    """Number of test digits, the first of MNIST; None is all 10,000."""
 
 
 def main(config: MakePolyMNISTConfig) -> None:

@@ -64,7 +64,7 @@ class ReportConfig:
     dirs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DIR...")]
     """Folders of runs, or their parent folders."""
     out: Path | None = None
-    """New file that the table is also written to. Default: none."""
+    """New file that the table is also written to; None only prints it."""
 
 
 def main(config: ReportConfig) -> None:

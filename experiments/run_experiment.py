@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+from jaxtyping import PRNGKeyArray
 
 import mmvae_jax as mm
 from experiments import figures, report, runs
@@ -12,6 +13,7 @@ from experiments.command_line import run_command
 from experiments.experiment import Experiment
 from experiments.measurements import measure
 from mmvae_jax import loggers
+from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data import missing_at_random
 from mmvae_jax.metrics import load_classifiers, load_inception
 
@@ -94,32 +96,16 @@ def compute_run(config: Experiment) -> Metrics:
     """Trains a model, measures it and, in process 0, draws the figures."""
     seconds: dict[str, float] = {}
     init_key, train_key, eval_key, draw_key = jax.random.split(jax.random.key(config.seed), 4)
-    history = config.out / runs.HISTORY_FILE
     with runs.timed(seconds, "data"):
         problem = config.load()
-        train = missing_at_random(problem.train, config.missing, seed=config.seed)
-        num_steps = config.steps_on(train)
     with runs.timed(seconds, "train"):
-        trained = mm.fit(
-            config.init_state(init_key, train_key, num_steps),
-            train,
-            batch_size=config.batch_size,
-            num_steps=num_steps,
-            seed=config.seed,
-            backward=mm.Backward(config.backward),
-            checkpoint_dir=config.out / runs.CHECKPOINTS,
-            save_every=config.save_every,
-            resume=config.resume,
-            settings=config.settings(),
-            callbacks=[loggers.jsonl(history)],
-            log_every=config.log_every,
-        )
-        state, model = trained.state, trained.state.model()
+        state = train(config, problem.train, init_key, train_key)
+        model = state.model()
     with runs.timed(seconds, "evaluate"):
         results = measure(config, state, model, problem, eval_key)
     if jax.process_index() == 0:
         with runs.timed(seconds, "draw"):
-            columns = loggers.read_jsonl(history)
+            columns = loggers.read_jsonl(config.out / runs.HISTORY_FILE)
             drawn = figures.draw(model, problem, columns, results["divergence"], draw_key)
             for name, figure in drawn.items():
                 figure.savefig(config.out / f"{name}.png", dpi=150)
@@ -132,3 +118,25 @@ def compute_run(config: Experiment) -> Metrics:
         **runs.provenance(),
         "seconds": {**seconds, "total": round(sum(seconds.values()), 2)},
     }
+
+
+def train(
+    config: Experiment, data: MultimodalArrays, init_key: PRNGKeyArray, train_key: PRNGKeyArray
+) -> mm.TrainState:
+    """Returns the state after training, with checkpoints and a log in the folder of the run."""
+    data = missing_at_random(data, config.missing, seed=config.seed)
+    num_steps = config.steps_on(data)
+    return mm.fit(
+        config.init_state(init_key, train_key, num_steps),
+        data,
+        batch_size=config.batch_size,
+        num_steps=num_steps,
+        seed=config.seed,
+        backward=mm.Backward(config.backward),
+        checkpoint_dir=config.out / runs.CHECKPOINTS,
+        save_every=config.save_every,
+        resume=config.resume,
+        settings=config.settings(),
+        callbacks=[loggers.jsonl(config.out / runs.HISTORY_FILE)],
+        log_every=config.log_every,
+    ).state

@@ -44,7 +44,7 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "coll
 NUM_BYTES = {"f32": 4, "s32": 4, "u32": 4, "pred": 1}
 
 #: Cost per device: operations, and bytes of the state and of each collective.
-Cost = dict[str, float]
+Cost = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class ScalingConfig:
     """Compare the expected cost of a dense training step on device meshes with XLA's programs."""
 
     case: str = "two_mlp"
-    """Model: a key of experiments.benchmark.cases.CASES."""
+    """Model: two_mlp, mnist_svhn or polymnist."""
     K: int = 8
     """Number of particles per expert."""
     batch: int = 64
@@ -108,7 +108,7 @@ def expected_cost(model: mm.MMVAE, batch: int, mesh: jax.sharding.Mesh, *, fsdp:
     whole = sum(4 * p.size for p in params) - sharded
     log_weights = 4 * num_experts * model.config.K * batch // data if particle > 1 else 0
     return {
-        "flops": model_flops(encode, decode, backward="dense", share=None) or 0.0,
+        "flops": model_flops(encode, decode, backward="dense", share=None),
         "state": 3 * (whole + sharded / data),
         "all-reduce": whole if data * particle > 1 else 0,
         "all-gather": sharded + log_weights,

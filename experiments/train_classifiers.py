@@ -77,7 +77,7 @@ class ClassifiersConfig:
     out: Path
     """Folder of the classifiers, new or empty."""
     data_dir: Path | None = None
-    """Folder of the data sets. Default: $MMVAE_DATA, or a download where one is offered."""
+    """Folder of the data sets; None is $MMVAE_DATA, or a download where one is offered."""
     num_steps: int = 3000
     """Number of training steps of each classifier, with 128 examples each."""
     seed: int = 0

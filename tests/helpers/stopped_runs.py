@@ -1,13 +1,17 @@
-"""Runs of experiments that are interrupted on purpose."""
+"""Interrupted programs of several training runs."""
 
 import mmvae_jax as mm
 
 
-def stoppable_fit(tell):
-    """`mm.fit` of a command of several runs, to interrupt the command before one of them.
+def stoppable_fit(describe):
+    """Replaces ``mm.fit`` in a program of several runs, to interrupt the program between them.
 
-    Returns ``num -> fit``, where `fit` is interrupted once so many runs have started, and a list of
-    what ``tell(options)`` says of each that has.
+    Args:
+      describe: function of the keyword arguments of ``mm.fit``.
+
+    Returns:
+      A function ``num -> fit`` and a list. This ``fit`` raises KeyboardInterrupt when ``num`` runs
+      have started. The list has ``describe(options)`` of each started run.
     """
     fit, started = mm.fit, []
 
@@ -15,7 +19,7 @@ def stoppable_fit(tell):
         def fit_or_die(*arguments, **options):
             if len(started) == num:
                 raise KeyboardInterrupt
-            started.append(tell(options))
+            started.append(describe(options))
             return fit(*arguments, **options)
 
         return fit_or_die
