@@ -17,7 +17,8 @@ from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_count, check_positive
 from mmvae_jax.data import num_examples
 from mmvae_jax.training.optimizer import make_optimizer
-from mmvae_jax.training.setup import count_steps, run_config
+from mmvae_jax.training.run_settings import settings_of_run
+from mmvae_jax.training.setup import count_steps
 
 #: Networks by modality.
 Modules = dict[str, Any]
@@ -232,7 +233,7 @@ class Experiment(abc.ABC):
 
     def run_config(self) -> dict[str, Any]:
         """Returns the metadata that are saved with the checkpoints."""
-        return run_config(self.model_config(), self.batch_size, self.seed, self.settings())
+        return settings_of_run(self.model_config(), self.batch_size, self.seed, self.settings())
 
     def runs(self) -> Iterator["Experiment"]:
         """Yields the config of each run, one for each seed."""

@@ -133,10 +133,12 @@ def train(
         num_steps=num_steps,
         seed=config.seed,
         backward=mm.Backward(config.backward),
-        checkpoint_dir=config.out / runs.CHECKPOINTS,
-        save_every=config.save_every,
-        resume=config.resume,
-        settings=config.settings(),
+        checkpointing=mm.Checkpointing(
+            directory=config.out / runs.CHECKPOINTS,
+            every=config.save_every,
+            resume=config.resume,
+            settings=config.settings(),
+        ),
         callbacks=[loggers.jsonl(config.out / runs.HISTORY_FILE)],
         log_every=config.log_every,
     ).state

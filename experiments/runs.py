@@ -50,7 +50,7 @@ def check_run_folder(out: Path, config: Mapping[str, Any], *, resume: bool) -> N
 
     Args:
       out: folder of the run: new or empty, or to resume the folder of a run with this config.
-      config: metadata of the run, from ``mmvae_jax.training.setup.run_config``.
+      config: metadata of the run, from ``mmvae_jax.training.run_settings.settings_of_run``.
       resume: if True, the run continues from its newest checkpoint.
 
     Raises:

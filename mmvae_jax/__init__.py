@@ -54,6 +54,7 @@ from mmvae_jax.saving.export import export
 from mmvae_jax.saving.exported import Exported, load_exported
 from mmvae_jax.saving.pretrained import from_pretrained, push_to_hub, save_pretrained
 from mmvae_jax.training.evaluation import evaluate
+from mmvae_jax.training.fit_options import Checkpointing, Evaluation
 from mmvae_jax.training.loading import load
 from mmvae_jax.training.loop import FitResult, fit
 from mmvae_jax.training.mesh import make_mesh, shard_batch
@@ -74,7 +75,9 @@ __all__ = [
     "MMVAE",
     "Backward",
     "Batch",
+    "Checkpointing",
     "Diagnostics",
+    "Evaluation",
     "Exported",
     "Family",
     "FitResult",

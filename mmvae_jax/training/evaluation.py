@@ -1,4 +1,4 @@
-"""A model's metrics on a whole data set."""
+"""Metrics of a model on a whole data set."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ import numpy as np
 
 from mmvae_jax.batch import AnyBatch
 from mmvae_jax.data.batching import Shard, eval_batches
-from mmvae_jax.training.input_pipeline import placer
+from mmvae_jax.training.input_pipeline import device_placement
 from mmvae_jax.training.steps import TrainState, eval_means
 
-#: Number of the key of evaluations, which no step reaches.
+#: Number that the key of evaluations is folded with; no step reaches it.
 _EVALUATION = np.uint32(2**32 - 1)
 
 
@@ -21,14 +21,14 @@ def evaluate(
     batch_size: int = 128,
     key: jax.Array | None = None,
 ) -> dict[str, float]:
-    """The metrics of ``eval_step``, as means over all examples that they are defined for.
+    """Returns the metrics of ``eval_step`` as means over the examples that they are defined for.
 
     Args:
-      state: of ``create_train_state``, on a mesh or not.
+      state: train state from ``create_train_state``, on a mesh or not.
       data: examples; incomplete ones count where they are observed.
-      batch_size: examples per call, of all processes together. The last batch is filled up with
-        examples of which nothing is observed, which count for nothing.
-      key: randomness of the particles; by default one that depends on the run alone, so that
+      batch_size: examples per call, of all processes together. The last batch is padded with
+        examples that count for nothing.
+      key: randomness of the particles; by default one that depends on the run only, so that
         different steps are compared on the same draws.
 
     Raises:
@@ -39,7 +39,7 @@ def evaluate(
     True
     """
     key = jax.random.fold_in(state.key, _EVALUATION) if key is None else key
-    place = placer(state.layout)
+    place = device_placement(state.layout)
     totals: dict[str, Any] = {}
     shard = Shard(jax.process_index(), jax.process_count())
     for number, arrays in enumerate(eval_batches(data, batch_size, shard=shard)):

@@ -1,4 +1,4 @@
-"""Batches for a training run, on the device before they are asked for."""
+"""The input pipeline of a training run: batches on the device ahead of their step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from mmvae_jax.training.mesh import Layout, shard_batch
 from mmvae_jax.training.schedule import Schedule
 
 
-def feed(
+def device_batches(
     data: AnyBatch | grain.IterDataset,
     schedule: Schedule,
     layout: Layout | None,
@@ -24,16 +24,17 @@ def feed(
     step: int,
     data_state: Any = None,
 ) -> Prefetch[Batch]:
-    """What each call from ``step`` on is given: a batch, or several with an axis in front.
+    """Returns an iterator over the batches of every call, on the device, from ``step`` on.
 
     Args:
       data: examples, or a pipeline of batches.
-      schedule: of the run.
-      layout: where the batches go.
-      batch_size: of batches made from examples.
-      seed: of their order, which is a function of seed and step.
-      step: steps made so far.
-      data_state: of a pipeline of the user's own, to go on from.
+      schedule: schedule of the run. A call of several steps gets a batch with the steps as an
+        axis in front.
+      layout: mesh that the batches are spread over.
+      batch_size: examples per batch, if ``data`` are examples.
+      seed: seed of their order, which is a function of seed and step.
+      step: number of steps made so far.
+      data_state: state of the user's own pipeline to resume from.
     """
     if isinstance(data, AnyBatch):
         shard = Shard(jax.process_index(), jax.process_count())
@@ -42,11 +43,11 @@ def feed(
     iterator = iter(data)
     if data_state is not None:
         iterator.set_state(data_state)
-    return prefetch_to_device(_Calls(iterator, schedule, step), placer(layout))
+    return prefetch_to_device(_Calls(iterator, schedule, step), device_placement(layout))
 
 
-def placer(layout: Layout | None) -> Callable[[list[Any]], Batch]:
-    """What puts the batches of a call on the devices."""
+def device_placement(layout: Layout | None) -> Callable[[list[Any]], Batch]:
+    """Returns a function that puts the batches of one call on the devices."""
 
     def place(items: list[Any]) -> Batch:
         of_steps = [as_batch(item) for item in items]
@@ -60,7 +61,7 @@ def placer(layout: Layout | None) -> Callable[[list[Any]], Batch]:
 
 
 class _Calls:
-    """An iterator over the batches of each call, with a state as grain's have."""
+    """Iterator over the batches of each call, with the state of a grain iterator."""
 
     def __init__(self, iterator: grain.DatasetIterator, schedule: Schedule, step: int):
         self.iterator = iterator

@@ -5,9 +5,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.saving.files import differences, read_json, write_text
 
 SETTINGS_FILE = "config.json"
+
+
+def settings_of_run(
+    config: MMVAEConfig, batch_size: int, seed: int, settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Returns the settings that ``fit`` saves, and that a resumed run must give again."""
+    run = {"batch_size": batch_size, "seed": seed, **(settings or {})}
+    return {"model": config.describe(), "run": run}
 
 
 def read_settings(directory: Path) -> dict[str, Any]:

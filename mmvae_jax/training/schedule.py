@@ -1,19 +1,33 @@
-"""When what happens in a training run."""
+"""Step counts at which a run logs, evaluates and saves."""
 
 from typing import NamedTuple
 
 from mmvae_jax.checks import check_count
 
 
-class Schedule(NamedTuple):
-    """A run's calls, looks, evaluations and checkpoints; every number counts steps.
+class Due(NamedTuple):
+    """The actions that are due after a step.
 
     Attributes:
-      num_steps: of the whole run.
-      steps_per_call: in one call on the device.
-      log_every: between two looks at the metrics, each of which waits for the device.
-      eval_every: between evaluations; None for none.
-      save_every: between checkpoints; None for none.
+      log: check and log the metrics of the step.
+      evaluate: evaluate.
+      save: save a checkpoint.
+    """
+
+    log: bool
+    evaluate: bool
+    save: bool
+
+
+class Schedule(NamedTuple):
+    """The steps of a run and of its actions.
+
+    Attributes:
+      num_steps: number of steps of the whole run.
+      steps_per_call: number of steps in one call on the device.
+      log_every: number of steps between logs, each of which waits for the device.
+      eval_every: number of steps between evaluations; None for none.
+      save_every: number of steps between checkpoints; None for none.
     """
 
     num_steps: int
@@ -23,19 +37,21 @@ class Schedule(NamedTuple):
     save_every: int | None
 
     def call_size(self, step: int) -> int:
-        """Steps of the call that comes after so many."""
+        """Returns the number of steps of the call that follows this step."""
         size = self.steps_per_call
         return size if step % size == 0 and step + size <= self.num_steps else 1
 
-    def is_due(self, step: int, every: int | None) -> bool:
-        """Whether what happens so often happens after so many steps; the last is one for all."""
-        return every is not None and (step % every == 0 or step == self.num_steps)
+    def due(self, step: int) -> Due:
+        """Returns the actions that are due after this step; all of them after the last."""
+        every = (self.log_every, self.eval_every, self.save_every)
+        is_last = step == self.num_steps
+        return Due(*(n is not None and (step % n == 0 or is_last) for n in every))
 
     def check(self) -> None:
-        """Look for what cannot be.
+        """Checks that every number is a count and that calls end where an action is due.
 
         Raises:
-          ValueError: for a number that is not a count, or that no call ends with.
+          ValueError: naming the field, its value and the fix.
         """
         for field, value in self._asdict().items():
             if value is None:

@@ -1,9 +1,8 @@
-"""What comes before the first step of a training run: looking for mistakes, and for a start."""
+"""Argument checks of ``fit``, and the restoration of a run from its checkpoints."""
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import jax
@@ -13,18 +12,11 @@ from mmvae_jax.batch import AnyBatch, as_batch, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.arrays import num_examples, take
+from mmvae_jax.training.best import Best
 from mmvae_jax.training.checkpoint import Checkpoints
+from mmvae_jax.training.fit_options import Checkpointing, Evaluation
 from mmvae_jax.training.mesh import DATA, PARTICLE, Layout
-from mmvae_jax.training.monitor import Judge
 from mmvae_jax.training.steps import TrainState
-
-
-def run_config(
-    config: MMVAEConfig, batch_size: int, seed: int, settings: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """What ``fit`` leaves beside its checkpoints, to be the same whenever the run goes on."""
-    told = {"batch_size": batch_size, "seed": seed, **(settings or {})}
-    return {"model": config.describe(), "run": told}
 
 
 def count_steps(
@@ -33,7 +25,11 @@ def count_steps(
     num_epochs: int | None,
     batch_size: int,
 ) -> int:
-    """Steps of the run, from one of the two ways to say it."""
+    """Returns the number of steps of a run, given as such or as a number of epochs.
+
+    Raises:
+      ValueError: for counts below 1, or unless exactly one of the two is given.
+    """
     check_count("batch_size", batch_size)
     if num_steps is not None and num_epochs is None:
         return num_steps
@@ -47,24 +43,16 @@ def count_steps(
     return num_epochs * (num_examples(data) // batch_size)
 
 
-def steps_between_evaluations(
-    data: AnyBatch | None, every: int | None, patience: int | None, num_steps: int
-) -> int | None:
-    """How often to evaluate: at the end by default, never without data."""
-    for field, value in (("eval_every", every), ("patience", patience)):
-        if value is not None:
-            check_count(field, value)
-            if data is None:
-                raise ValueError(f"{field} is {value}, but eval_data is None: give eval_data")
-    return None if data is None else every or num_steps
-
-
 def check_data(
     config: MMVAEConfig,
     train_data: AnyBatch | grain.IterDataset,
     eval_data: AnyBatch | None,
 ) -> None:
-    """Look at one example: what is wrong with it is wrong with all."""
+    """Checks the first example of each data set against the config.
+
+    Raises:
+      ValueError: if it does not fit, naming the data set and the modality.
+    """
     for field, data in (("train_data", train_data), ("eval_data", eval_data)):
         if isinstance(data, AnyBatch):
             num_examples(data)
@@ -78,7 +66,11 @@ def check_data(
 def check_sizes(
     layout: Layout | None, config: MMVAEConfig, batch_size: int, eval_batch_size: int
 ) -> None:
-    """Look whether the devices can share examples and particles."""
+    """Checks that the devices can share examples and particles equally.
+
+    Raises:
+      ValueError: naming the number that they cannot share.
+    """
     parts = {} if layout is None else layout.mesh.shape
     sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "K": config.K}
     for field, size in sizes.items():
@@ -88,35 +80,61 @@ def check_sizes(
 
 
 def open_checkpoints(
-    directory: str | Path | None,
-    config: Mapping[str, Any],
-    keep: int,
-    best: str,
-    maximise: bool,
-    *,
-    resume: bool,
+    checkpointing: Checkpointing | None, settings: Mapping[str, Any], best: Best
 ) -> Checkpoints | None:
-    """The run's checkpoints; nothing is written yet."""
-    if directory is None:
-        if resume:
-            raise ValueError("resume is True, but checkpoint_dir is None: give the run's folder")
+    """Returns the run's checkpoints; nothing is written yet.
+
+    Raises:
+      ValueError: if the directory holds checkpoints and the run is not to be resumed, or if they
+        were made with other settings.
+    """
+    if checkpointing is None:
         return None
-    checkpoints = Checkpoints(directory, config=config, keep=keep, best=best, maximise=maximise)
-    if checkpoints.steps and not resume:
+    directory = checkpointing.directory
+    checkpoints = Checkpoints(
+        directory,
+        config=settings,
+        keep=checkpointing.keep,
+        best=best.metric,
+        maximise=best.maximise,
+    )
+    if checkpoints.steps and not checkpointing.resume:
         raise ValueError(
             f"checkpoint_dir is {directory}, which holds step {checkpoints.steps[-1]}: give "
-            "resume=True to go on with that run, or another folder"
+            "resume=True to continue that run, or another folder"
         )
     return checkpoints
 
 
-def restored(
-    state: TrainState, checkpoints: Checkpoints | None, judge: Judge
-) -> tuple[TrainState, Judge, Any, dict[str, float]]:
-    """State, judge, state of the data and metrics of the newest intact checkpoint, if any."""
+class Start(NamedTuple):
+    """The start of a run, or of the rest of it.
+
+    Attributes:
+      state: train state.
+      best: best evaluation so far.
+      data_state: state of the user's input pipeline; None to start it from the beginning.
+      metrics: metrics of the last evaluation, if the last step had one.
+    """
+
+    state: TrainState
+    best: Best
+    data_state: Any = None
+    metrics: Mapping[str, float] = {}
+
+
+def restored(state: TrainState, checkpoints: Checkpoints | None, best: Best) -> Start:
+    """Returns the start that the newest intact checkpoint holds, or that of a new run."""
     if checkpoints is None or not checkpoints.steps:
-        return state, judge, None, {}
+        return Start(state, best)
     state = checkpoints.restore(state)
     step = int(state.step)
     extra = checkpoints.extra(step)
-    return state, judge.restored(extra["judge"]), extra["data"], checkpoints.metrics(step)
+    best = best.restored(extra["judge"])  # the name in checkpoints since version 0.1
+    return Start(state, best, extra["data"], checkpoints.metrics(step))
+
+
+def default_evaluation(evaluation: Evaluation | None, batch_size: int) -> tuple[Best, int]:
+    """Returns the comparison of evaluations, before the first, and their batch size."""
+    if evaluation is None:
+        return Best("eval/loss", maximise=False), batch_size
+    return Best(evaluation.best, evaluation.maximise), evaluation.batch_size or batch_size
