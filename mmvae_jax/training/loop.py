@@ -154,10 +154,12 @@ def fit(
         step=run.step,
         data_state=start.data_state,
     )
-    with lost_processes_named(run.directory), SigtermFlag() as sigterm, bar, ahead as batches:
-        _train(run, batches, schedule, sigterm, bar, callbacks, overrides, backward)
-    if checkpoints is not None:
-        checkpoints.wait()
+    try:
+        with lost_processes_named(run.directory), SigtermFlag() as sigterm, bar, ahead as batches:
+            _train(run, batches, schedule, sigterm, bar, callbacks, overrides, backward)
+    finally:
+        if checkpoints is not None:
+            checkpoints.wait()  # an error must not name a checkpoint that is still being written
     return FitResult(run.state, dict(run.metrics), run.best.best_step, run.has_run_out)
 
 
@@ -252,8 +254,6 @@ def _train(
         if due.save or is_better or is_stopped or run.has_run_out:
             run.save(batches)
         if is_stopped and run.step < schedule.num_steps:
-            if run.checkpoints is not None:
-                run.checkpoints.wait()
             raise Preempted(run.step, run.directory)
 
 

