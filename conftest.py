@@ -1,14 +1,20 @@
-"""Settings for every test: several CPU devices, no display, and JAX's strict modes."""
+"""Settings for every test: four CPU devices, no display, compiled programs kept, strict modes."""
 
 import os
+from pathlib import Path
 
 # Read when JAX and matplotlib start, here and in every process that a test starts.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
     " --xla_backend_optimization_level=0"  # tests compile much and compute little
 )
+# Programs are compiled once for all workers, processes and later sessions.
+PROGRAMS = Path(__file__).parent / ".pytest_cache" / "programs"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import doctest
 from collections.abc import Iterator
@@ -25,9 +31,9 @@ jax.config.update("jax_debug_key_reuse", True)
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs() -> Iterator[None]:
-    """Lets go of what a file's tests have compiled.
+    """Frees the programs of a file's tests; those that another file needs come from the disk.
 
-    Every program takes mappings of memory, of which a process can have no more than some 65,000.
+    Every program takes mappings of memory, and a process can have no more than some 65,000.
     """
     yield
     jax.clear_caches()
