@@ -217,7 +217,7 @@ def test_native_derivatives_equal_matrix_products(name, x64):
 
 @pytest.fixture
 def mesh():
-    return jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    return jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
 
 
 @each
