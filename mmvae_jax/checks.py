@@ -12,7 +12,7 @@ def check_count(field: str, value: Any) -> None:
 
 
 def check_at_least(field: str, value: Any, least: int) -> None:
-    """Raise ValueError unless the value is an integer of at least ``least``."""
+    """Raises ValueError unless the value is an integer of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise ValueError(f"{field} is {value!r}: give an integer of at least {least}")
 
@@ -31,7 +31,7 @@ def check_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def check_modalities(field: str, names: Iterable[str], known: Iterable[str]) -> None:
-    """Raise ValueError if a name is not one of the known modalities."""
+    """Raises ValueError if a name is not one of the known modalities."""
     known = list(known)
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"{field} has the unknown modalities {unknown}: known are {known}")

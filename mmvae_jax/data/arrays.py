@@ -16,7 +16,7 @@ def num_examples(dataset: AnyBatch) -> int:
     """Returns the number of examples, after checking that all arrays of the data set agree.
 
     Raises:
-      ValueError: if there is no modality, if arrays differ in length or are not numeric, if
+      ValueError: if there is no modality, or arrays differ in length or are not numeric. Also if
         ``mask`` is not one boolean vector per modality, or ``weight`` not one number per example.
 
     >>> from mmvae_jax.data import num_examples

@@ -84,8 +84,9 @@ def batches(
         of a single process.
 
     Raises:
-      ValueError: for arrays that do not fit together, a batch size outside ``1, ..., n`` or not
-        divisible by ``shard.count``, a negative seed, or a start outside ``0, ..., num_steps``.
+      ValueError: for arrays that do not fit together, a negative seed, or a start outside
+        ``0, ..., num_steps``. Also for a batch size outside ``1, ..., n``, or one that
+        ``shard.count`` does not divide.
 
     >>> from mmvae_jax.data import batches
     >>> [len(batch.data["sound"]) for batch in batches(arrays, 2, seed=0, num_steps=3)]

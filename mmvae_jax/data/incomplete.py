@@ -130,8 +130,8 @@ def missing_by_label(dataset: AnyBatch, hidden: Mapping[str, Collection[int]]) -
       hidden: labels by modality.
 
     Raises:
-      ValueError: for unknown modalities, a data set without one label per example, arrays that do
-        not fit together, or if an example would lose its last modality.
+      ValueError: for unknown modalities, arrays that do not fit together, or a data set without
+        one label per example. Also if an example would lose its last modality.
 
     >>> labelled = mm.MultimodalArrays(data, labels=np.arange(5))
     >>> mm.missing_by_label(labelled, {"text": [0, 3]}).mask["text"].tolist()

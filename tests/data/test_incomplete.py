@@ -96,7 +96,7 @@ def test_missing_at_random_hides_the_share_that_it_says(share, num_modalities):
     """Each modality is hidden with probability share - share^M / M, and a pair as follows.
 
     A pair (M = 5) is hidden with probability share^2 - 2 share^M / M: both draws are below
-    `share`, unless all are and one of the two is the largest.
+    ``share``, unless all are and one of the two is the largest.
     """
     size = 20_000
     hidden = ~mask_of(missing_at_random(dataset_of(size, num_modalities), share, seed=1))

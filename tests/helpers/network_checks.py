@@ -1,4 +1,4 @@
-"""What every pair of networks must do: compute as told, use all of it, and train."""
+"""Checks of any pair of networks: sizes, gradients, half precision, and training."""
 
 import math
 
@@ -12,25 +12,25 @@ import mmvae_jax as mm
 
 
 def num_params(make):
-    """Number of parameters of the network that `make` returns, which is not built."""
+    """Returns the number of parameters of a network without building it."""
     params = nnx.state(nnx.eval_shape(make), nnx.Param)
     return sum(math.prod(p.shape) for p in jax.tree.leaves(params))
 
 
 def output_shapes(make, *shape):
-    """Shapes that the network that `make` returns has for an input of `shape`."""
+    """Returns the output shapes of a network for an input of a shape, without building it."""
     outputs = nnx.eval_shape(lambda x: make()(x), jnp.zeros(shape))
     return [y.shape for y in jax.tree.leaves(outputs)]
 
 
 def run(network, x):
-    """The network's outputs, compiled as one."""
+    """Returns the outputs of a network, compiled as one program."""
     graphdef, params = nnx.split(network)
     return jax.jit(lambda params, x: nnx.merge(graphdef, params)(x))(params, x)
 
 
 def assert_everything_takes_part(network, x):
-    """Every parameter and every entry of an input has a gradient."""
+    """Checks that every parameter and every entry of an input has a gradient."""
     graphdef, params = nnx.split(network)
 
     def loss(params, x):
@@ -43,17 +43,17 @@ def assert_everything_takes_part(network, x):
 
 
 def assert_bfloat16(make, x):
-    """`make(dtype)` computes in bfloat16, with parameters in single precision."""
+    """Checks that ``make(dtype)`` computes in bfloat16, with parameters in single precision."""
     half, full = make(jnp.bfloat16), make(None)
     assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(nnx.state(half)))
     for y, expected in zip(*(jax.tree.leaves(run(net, x)) for net in (half, full)), strict=True):
         assert (y.dtype, expected.dtype) == (jnp.bfloat16, jnp.float32)
         error = np.linalg.norm(y.astype(jnp.float32) - expected) / np.linalg.norm(expected)
-        assert 0 < error < 0.03  # a few layers, each of which rounds to 8 bits
+        assert 0 < error < 0.03  # A few layers, and each one rounds to 8 bits.
 
 
 def train(model, data, *, num_steps=20, learning_rate=3e-3):
-    """The trained state, and its loss as a share of what it was before."""
+    """Returns the trained state, and its loss as a share of the loss before training."""
     state = mm.create_train_state(model, optax.adam(learning_rate), key=jax.random.key(1))
     batch = mm.Batch(data)
     before = mm.eval_step(state, batch, jax.random.key(2))["loss"]

@@ -47,7 +47,7 @@ def svhn_labels(size: int) -> np.ndarray:
 
 
 def write_svhn(folder: Path, num_train: int = 60, num_test: int = 30) -> dict[str, np.ndarray]:
-    """Writes random images, whose labels are `svhn_labels`; returns those of each split."""
+    """Writes random images, whose labels are ``svhn_labels``; returns the images of each split."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(1)
     images = {}
@@ -112,7 +112,7 @@ def write_birds(folder: Path) -> None:
 
 
 def real_mnist() -> Path:
-    """Folder of the published MNIST; without one the test is skipped."""
+    """Returns the folder of the published MNIST, or skips the test."""
     named = os.environ.get(ENVIRONMENT)
     if not named:
         pytest.skip(f"{ENVIRONMENT} names no folder with the published files of MNIST")

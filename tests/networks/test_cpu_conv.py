@@ -29,7 +29,7 @@ SINGLE_BATCH = {"rtol": 1e-4, "atol": 1e-3}
 
 
 def split_layer(cls, *args, **options):
-    """Graph definition and parameters of a layer, with a random bias, in JAX's default type."""
+    """Returns a layer's graph definition, and parameters of JAX's default type, with a bias."""
     graphdef, params = nnx.split(cls(*args, rngs=nnx.Rngs(0), **options))
     bias = 0.01 * jax.random.normal(jax.random.key(2), params["bias"].shape)
     params["bias"].set_value(bias)
@@ -41,7 +41,7 @@ def images(*shape, dtype=float):
 
 
 def pullback(graphdef):
-    """``(params, x) -> (y, grads, dx)``: outputs, and the gradients of the sum of sin(y)."""
+    """Returns ``(params, x) -> (y, grads, dx)``: outputs, and gradients of the sum of sin(y)."""
 
     def run(params, x):
         y, vjp = jax.vjp(lambda params, x: nnx.merge(graphdef, params)(x), params, x)

@@ -49,7 +49,7 @@ def normal(*shape):
 
 
 def caption_model(*, shared, K=1, width=8):
-    """With one embedding, or with a copy of it for the decoder."""
+    """Returns a model of captions, with one embedding or a copy of it for the decoder."""
     config = mm.MMVAEConfig(
         input_dims={"caption": (32, NUM_WORDS)},
         latent_dim=5,
@@ -63,7 +63,7 @@ def caption_model(*, shared, K=1, width=8):
 
 
 def caption_data():
-    """Captions of every length, as classes, with 1 as their end and 0 after it."""
+    """Returns captions of all lengths as classes, with 1 as their end and 0 after it."""
     words = 2 + np.arange(4 * 32).reshape(4, 32) % (NUM_WORDS - 2)
     end = np.array([[5], [10], [20], [31]])
     place = np.arange(32)[None]
@@ -72,7 +72,7 @@ def caption_data():
 
 
 def test_published_sizes_of_images():
-    """Those of Shi et al.'s layers in PyTorch, with a latent of 32."""
+    """Sizes of the layers of Shi et al. in PyTorch, with a latent of 32."""
     # 3,136, 131,200, 524,544 and 2,097,664 for the convolutions, 262,176 for each head.
     assert num_params(lambda: image_encoder(32)) == 3_280_896
     assert output_shapes(lambda: image_encoder(32), 2, 64, 64, 3) == [(2, 32)] * 2
@@ -82,7 +82,7 @@ def test_published_sizes_of_images():
 
 
 def test_published_sizes_of_captions():
-    """Those of Shi et al.'s kernels in PyTorch, with a latent of 32, and the biases."""
+    """Sizes of the kernels of Shi et al. in PyTorch, with a latent of 32, and the biases."""
     kernels = 512 + 32_768 + 131_072 + 65_536 + 65_536
     biases = 32 + 64 + 128 + 128 + 128
     heads = 2 * (65_536 + 32)

@@ -40,7 +40,7 @@ def activation(x):
 
 
 def convolution(conv, x):
-    """A convolution with zeros around the image, tap by tap."""
+    """Returns a convolution with zeros around the image, computed tap by tap."""
     height, width, _, _ = conv.kernel.shape
     padded = np.pad(x, ((0, 0), (height // 2,) * 2, (width // 2,) * 2, (0, 0)))
     _, rows, columns, _ = x.shape
@@ -59,7 +59,7 @@ def residual(block, x):
 
 
 def with_biases(network):
-    """The network with biases that are not zero, so that leaving one out shows."""
+    """Sets random biases, so that a missing one would show, and returns the network."""
     for path, param in nnx.to_flat_state(nnx.state(network)):
         if path[-1] == "bias":
             param.set_value(jax.random.normal(jax.random.key(3), param.shape))
@@ -102,7 +102,7 @@ def test_decoder_is_its_layers():
 
 
 def test_published_sizes():
-    """Those of MMVAE+'s layers in PyTorch, with one latent of 32."""
+    """Sizes of the layers of MMVAE+ in PyTorch, with one latent of 32."""
     # 1,792 for the image; blocks of 73,856, 118,976 and 475,520; heads of 401,440 each.
     assert num_params(lambda: encoder(32)) == 1_473_024
     assert output_shapes(lambda: encoder(32), 2, 28, 28, 3) == [(2, 32)] * 2

@@ -66,7 +66,7 @@ def test_decoder_is_its_layers(x64):
 
 
 def test_published_sizes():
-    """Those of MoPoE's layers in PyTorch, with a latent of 32."""
+    """Sizes of the layers of MoPoE in PyTorch, with a latent of 32."""
     # 9,216 for the characters, 65,664 for each convolution, 4,128 for each head.
     assert num_params(lambda: encoder(32)) == 148_800
     assert output_shapes(lambda: encoder(32), 2, 8, 71) == [(2, 32)] * 2

@@ -163,7 +163,7 @@ def _split(
 def _pair(
     labels: Int[np.ndarray, " r"], num_pairings: int, rng: np.random.Generator
 ) -> Int[np.ndarray, " n"]:
-    """Returns one permutation of the rows per pairing, each of which preserves classes."""
+    """Returns one permutation of the rows per pairing; every row keeps its class."""
     slots = np.argsort(labels, kind="stable")
     shuffled = np.argsort(labels + rng.random((num_pairings, len(labels))), axis=-1)
     pairing = np.empty_like(shuffled)

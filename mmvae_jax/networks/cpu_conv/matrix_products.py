@@ -1,7 +1,10 @@
 """The three derivatives of the trilinear form as matrix products.
 
-Let P[n, o, p, (i, j, c)] = x[n, s o + i - top, t p + j - left, c] be the patches of the image and
-W[(i, j, c), f] the kernel as a matrix. Then T = sum P W y, and
+Let W[(i, j, c), f] be the kernel as a matrix, and let
+
+    P[n, o, p, (i, j, c)] = x[n, s o + i - top, t p + j - left, c]
+
+be the patches of the image. Then T = sum P W y, and
 
     dT/dy = P W          summed over (i, j, c),
     dT/dw = P' y         summed over n, o, p,
@@ -62,10 +65,10 @@ def _spread(window: Window, y: Array, w: Array) -> Array:
     """Returns dT/dx: the products y W', each added to its pixel.
 
     Along the height, product (o, i) belongs to row s o + i - top of the image. Write i = s a + r
-    with 0 <= r < s. The row is then s (o + a) + r - top: block a of the kernel, of s rows, lands on
-    cell o + a of a grid whose cells have s rows, at row r of the cell. So blocks are shifted by
-    whole cells and added up on the grid, and cells turn into pixels once, at the end. The same
-    holds along the width.
+    with 0 <= r < s. The row is then s (o + a) + r - top, which is row r in cell o + a of a grid of
+    cells with s rows. So block a of the kernel, its rows s a to s a + s - 1, is shifted by a whole
+    cells and added up on the grid. Cells turn into pixels once, at the end. The same holds along
+    the width.
     """
     (kh, kw, c, f), (sh, sw) = w.shape, window.strides
     if window.places == (1, 1):  # Nothing overlaps: the whole kernel is one block.

@@ -41,7 +41,7 @@ SPECIES = {"train": [1, 1, 199], "test": [0, 3]}
 
 
 def captions(split: str) -> list[str]:
-    """Captions that repeat "very" as often as the index of their image."""
+    """Returns captions that repeat "very" as often as the index of their image."""
     return [
         f"this bird is {'very ' * image}blue. it is variant-{copy}."
         for image in range(len(IMAGES[split]))
@@ -54,7 +54,7 @@ def colour(split: str, image: int) -> int:
 
 
 def picture(split: str, image: int) -> Image.Image:
-    """One colour; the first image of a split is grey."""
+    """Returns an image of one colour; the first image of a split is grey."""
     shade = colour(split, image)
     return Image.new("RGB", (90, 70), (shade,) * 3) if image else Image.new("L", (90, 70), shade)
 
