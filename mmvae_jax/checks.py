@@ -8,11 +8,12 @@ from typing import Any
 
 def check_count(field: str, value: Any) -> None:
     """Raise ValueError unless the value is an integer of at least 1."""
-    check_at_least(field, value, 1)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{field} is {value!r}: give an integer of at least 1")
 
 
 def check_at_least(field: str, value: Any, least: int) -> None:
-    """Raises ValueError unless the value is an integer of at least ``least``."""
+    """Raises ValueError unless the value is an integer, NumPy's or not, of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise ValueError(f"{field} is {value!r}: give an integer of at least {least}")
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mmvae_jax.batch import MultimodalArrays
-from mmvae_jax.checks import check_at_least, check_count
+from mmvae_jax.checks import check_at_least
 from mmvae_jax.data.datasets.digit_words import WORDS, encode_words
 
 IMAGE_SIZE = 16
@@ -86,7 +86,7 @@ def polydigits(
     """
     if not 2 <= num_modalities <= MAX_MODALITIES:
         raise ValueError(f"num_modalities is {num_modalities}: give 2 to {MAX_MODALITIES}")
-    check_count("num_pairings", num_pairings)
+    check_at_least("num_pairings", num_pairings, 1)
     check_at_least("seed", seed, 0)
     digits, classes = _load_digits()
     sceneries = {f"m{m}": _load_scenery(_SCENERIES[m]) for m in range(num_modalities)}
