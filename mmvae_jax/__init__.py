@@ -1,11 +1,11 @@
 """MMVAE, the variational mixture-of-experts autoencoder, in JAX and Flax NNX.
 
-Everything is a function of its arguments: a model is a pytree, randomness is a key, and what is
-computed can be put under ``jax.jit``, ``jax.vmap`` and ``jax.grad``. Shapes are written with the
+Everything is a pure function: a model is a pytree, randomness is a key, and every computation works
+under ``jax.jit``, ``jax.vmap`` and ``jax.grad``. Shapes are written with the
 letters b (example), m (modality that is encoded), j (modality that is decoded), k (particle) and d
 (latent); images are channels-last; likelihoods are in nats.
 
-The examples of this reference go on from these lines, with a ``folder`` to write to:
+The examples in this reference continue from these lines, with a ``folder`` to write to:
 
 >>> import jax, optax
 >>> import jax.numpy as jnp

@@ -20,8 +20,8 @@ class Batch(flax.struct.PyTreeNode):
     Attributes:
       data: ``{modality: [b, *input_dim]}`` of floats, or of bytes (uint8), which stand for
         intensities and are divided by 255 on the device. A categorical modality may hold integer
-        classes, ``[b, *input_dim[:-1]]``. One with a likelihood of one's own may hold any dict,
-        tuple or other pytree of arrays ``[b, ...]``, which its encoder and likelihood are given.
+        classes, ``[b, *input_dim[:-1]]``. One with a custom likelihood may hold any dict, tuple or
+        other pytree of arrays ``[b, ...]``, which its encoder and likelihood receive.
       mask: ``{modality: Bool[b]}``, True where observed; None if everything is. Placeholder values
         of missing modalities never affect a result.
       weight: weight of every example in the means over examples (loss and metrics),
@@ -161,7 +161,7 @@ def _zero_where_missing(
 
 
 def encoder_input(config: MMVAEConfig, name: str, x: PyTree) -> PyTree:
-    """What the modality's encoder sees: integer classes as one-hot vectors, the rest as it is."""
+    """Returns the input of the modality's encoder: one-hot vectors for integer classes, else x."""
     if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.integer):
         return jax.nn.one_hot(x, config.input_dims[name][-1])
     return x
@@ -170,7 +170,7 @@ def encoder_input(config: MMVAEConfig, name: str, x: PyTree) -> PyTree:
 def check_names(
     field: str, given: Any, config: MMVAEConfig, required: tuple[str, ...] = ()
 ) -> None:
-    """Raise ValueError unless ``given`` maps known modalities, all required ones among them."""
+    """Raises ValueError unless ``given`` maps known modalities, all required ones among them."""
     if not isinstance(given, Mapping):
         raise ValueError(f"{field} is a {type(given).__name__}: give a dict by modality name")
     missing = [name for name in required if name not in given]
@@ -183,7 +183,7 @@ def check_names(
 
 
 def _checked_data(config: MMVAEConfig, name: str, x: Any) -> PyTree[Shaped[Array, "b ..."]]:
-    """A modality's data as arrays, bytes as intensities."""
+    """Returns a modality's data as arrays, bytes as intensities."""
     if _is_tree(x):
         return _checked_tree(config, name, x)
     x = jnp.asarray(x)
@@ -192,7 +192,7 @@ def _checked_data(config: MMVAEConfig, name: str, x: Any) -> PyTree[Shaped[Array
 
 
 def _is_tree(x: Any) -> bool:
-    """Whether these are several arrays; a list is an array that is still to be made."""
+    """Returns True for a pytree of several arrays; a list stands for one array."""
     return not isinstance(x, list) and not jax.tree_util.all_leaves([x])
 
 
@@ -230,7 +230,7 @@ def _check_array(config: MMVAEConfig, name: str, x: Array) -> None:
 
 
 def _is_bytes(config: MMVAEConfig, name: str, x: Array) -> bool:
-    """Whether these are intensities; the bytes of a categorical modality are classes."""
+    """Returns True for bytes that are intensities; those of a categorical modality are classes."""
     return x.dtype == jnp.uint8 and config.likelihood(name)[0] != "categorical"
 
 
@@ -239,7 +239,7 @@ def _checked_masks(
     batch: Batch,
     num_examples: Any,  # an integer, or the symbol of an exported program's open batch size
 ) -> dict[str, Bool[Array, " b"]]:
-    """The mask of every modality of the config, in its order."""
+    """Returns the mask of every modality, in the config's order."""
     mask = dict.fromkeys(batch.data, jnp.ones(num_examples, bool))
     if batch.mask is not None:
         check_names("batch.mask", batch.mask, config, tuple(batch.data))

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def check_count(field: str, value: Any) -> None:
-    """Raise ValueError unless the value is an integer of at least 1."""
+    """Raises ValueError unless the value is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{field} is {value!r}: give an integer of at least 1")
 
@@ -19,14 +19,14 @@ def check_at_least(field: str, value: Any, least: int) -> None:
 
 
 def check_positive(field: str, value: Any) -> None:
-    """Raise ValueError unless the value is a finite number above 0."""
+    """Raises ValueError unless the value is a finite number above 0."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or value <= 0:
         raise ValueError(f"{field} is {value!r}: give a finite number above 0")
 
 
 def check_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raise ValueError unless the value is one of the choices."""
+    """Raises ValueError unless the value is one of the choices."""
     if value not in choices:
         raise ValueError(f"{field} is {value!r}: choose one of {list(choices)}")
 

@@ -1,4 +1,4 @@
-"""The settings of an MMVAE: checked once when made, never changed afterwards."""
+"""Settings of an MMVAE: checked when made, immutable afterwards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmvae_jax.maths.likelihoods import Likelihood
 
 
 class LossName(NamedTuple):
-    """A bound (how log w is reduced) and an estimator (how it is differentiated)."""
+    """The bound and the gradient estimator that the name of a loss stands for."""
 
     bound: str
     estimator: str
@@ -45,11 +45,11 @@ LIKELIHOOD_PARAMS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     }
 )
 
-OwnLikelihood = Likelihood | Callable[..., Any]
+CustomLikelihood = Likelihood | Callable[..., Any]
 
 
 class FrozenDict(Mapping[str, Any]):
-    """A hashable mapping that keeps its order and counts it in comparisons."""
+    """A hashable mapping whose order matters in comparisons: it is the order of the experts."""
 
     def __init__(self, items: Mapping[str, Any]):
         self._items = dict(items)
@@ -83,19 +83,19 @@ class MMVAEConfig:
     Args:
       input_dims: shape of one example of each modality, channels last; its order is the
         order of the experts.
-      n_modalities: number of modalities; optional, checked against ``input_dims``.
+      n_modalities: number of modalities; optional, checked against ``input_dims`` if given.
       latent_dim: size d of the latent variable.
       uses_likelihood_rescaling: multiply log p(x_m|z) by a factor, so that large modalities
         do not drown small ones.
       rescale_factors: the factor of each modality; ``max_j dim_j / dim_m`` when left out.
       decoders_dist: likelihood of each modality: normal, laplace, bernoulli (logits),
-        categorical (logits over the last axis), a ``Likelihood`` of one's own, or just its log
+        categorical (logits over the last axis), a custom ``Likelihood``, or only its log
         density ``(decoded [*input_dim], x [*input_dim], **params) -> log p []`` of one example;
         normal for modalities left out.
       decoder_dist_params: keyword parameters of the likelihoods: ``{"scale": s}`` for normal
-        and laplace (default 1), anything for one's own.
-      K: particles drawn from each expert.
-      prior_and_posterior_dist: ``laplace_with_softmax``, ``normal``, or a ``Family`` of one's own.
+        and laplace (default 1), any keywords for custom ones.
+      K: number of particles drawn from each expert.
+      prior_and_posterior_dist: ``laplace_with_softmax``, ``normal``, or a custom ``Family``.
       learn_prior: train the prior's scale.
       beta: weight of log p(z) - log q(z|X) in the log importance weights.
       loss: a key of ``LOSSES``: bound and gradient estimator in one name.
@@ -114,7 +114,7 @@ class MMVAEConfig:
     latent_dim: int = 10
     uses_likelihood_rescaling: bool = False
     rescale_factors: Mapping[str, float] | None = None
-    decoders_dist: Mapping[str, str | OwnLikelihood] | None = None
+    decoders_dist: Mapping[str, str | CustomLikelihood] | None = None
     decoder_dist_params: Mapping[str, Mapping[str, Any]] | None = None
     K: int = 10
     prior_and_posterior_dist: str | Family = "laplace_with_softmax"
@@ -150,7 +150,7 @@ class MMVAEConfig:
         object.__setattr__(self, field, value)
 
     def _checked_params(self) -> FrozenDict:
-        """Likelihood parameters of every modality, defaults filled in."""
+        """Returns the likelihood parameters of every modality, with defaults filled in."""
         given = _named("decoder_dist_params", self.decoder_dist_params or {}, self.input_dims)
         likelihoods = self.decoders_dist or {}
         filled = {}
@@ -194,15 +194,15 @@ class MMVAEConfig:
         """Names of the modalities, in the order of the experts."""
         return tuple(self.input_dims)
 
-    def likelihood(self, name: str) -> tuple[str | OwnLikelihood, Mapping[str, Any]]:
-        """The modality's likelihood and its keyword parameters, defaults filled in."""
+    def likelihood(self, name: str) -> tuple[str | CustomLikelihood, Mapping[str, Any]]:
+        """Returns the modality's likelihood and its keyword parameters, with defaults filled in."""
         assert self.decoders_dist is not None, "filled in by __post_init__"
         assert self.decoder_dist_params is not None, "filled in by __post_init__"
         return self.decoders_dist[name], self.decoder_dist_params[name]
 
     @property
     def likelihood_factors(self) -> FrozenDict:
-        """The factor of each log p(x_m|z): all 1 unless ``uses_likelihood_rescaling``."""
+        """Factor of each log p(x_m|z): all 1 unless ``uses_likelihood_rescaling``."""
         if self.rescale_factors is not None:
             return FrozenDict(self.rescale_factors)
         if not self.uses_likelihood_rescaling:
@@ -211,16 +211,20 @@ class MMVAEConfig:
         return FrozenDict({name: max(sizes.values()) / size for name, size in sizes.items()})
 
     def replace(self, **changes: Any) -> MMVAEConfig:
-        """A checked copy with some fields changed."""
+        """Returns a checked copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, tuples and numbers, as ``from_dict`` takes them."""
+        """Returns plain dicts, tuples and numbers, as ``from_dict`` takes them."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {name: _plain(value) for name, value in fields.items()}
 
     def to_json(self) -> str:
-        """JSON text; a likelihood or family of one's own has none and raises ValueError."""
+        """Returns JSON text.
+
+        Raises:
+          ValueError: for a custom likelihood or family, which JSON cannot hold.
+        """
         own = {f"decoders_dist[{name!r}]": x for name, x in (self.decoders_dist or {}).items()}
         for field, value in {
             **own,
@@ -234,12 +238,16 @@ class MMVAEConfig:
         return json.dumps(self.to_dict(), indent=2)
 
     def describe(self) -> dict[str, Any]:
-        """What ``to_json`` would hold, with names in the place of functions: for people to read."""
+        """Returns the fields of ``to_json``, with names in the place of functions, to be read."""
         return json.loads(json.dumps(self.to_dict(), default=_name))
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> MMVAEConfig:
-        """The config of these fields; unknown names raise ValueError."""
+        """Returns the config with these fields.
+
+        Raises:
+          ValueError: for unknown names, or fields that ``MMVAEConfig`` refuses.
+        """
         known = [f.name for f in dataclasses.fields(cls)]
         unknown = sorted(set(fields) - set(known))
         if unknown:
@@ -250,7 +258,7 @@ class MMVAEConfig:
 
     @classmethod
     def from_json(cls, text: str) -> MMVAEConfig:
-        """The config that ``to_json`` wrote."""
+        """Returns the config that ``to_json`` wrote."""
         fields = json.loads(text)
         if not isinstance(fields, dict):
             raise ValueError(f"config JSON holds a {type(fields).__name__}: it must be an object")
@@ -297,7 +305,7 @@ def _checked_likelihoods(given: Any, dims: Mapping[str, tuple[int, ...]]) -> Fro
 
 
 def _named(field: str, given: Any, dims: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``given``, checked to be a mapping whose keys are modalities."""
+    """Returns ``given`` after a check that it maps known modalities."""
     if not isinstance(given, Mapping):
         raise ValueError(f"{field} is {given!r}: give a dict by modality name")
     unknown = [name for name in given if name not in dims]

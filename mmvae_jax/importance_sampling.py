@@ -4,8 +4,8 @@ Particles are stratified over the mixture's components and their weights average
 tile by tile with a running logsumexp: memory depends on the tile and not on the number of particles
 (under ``jax.grad``, which stores every tile, it does).
 
-One program, compiled for ``BLOCK`` examples, serves batches of any size: they are cut into blocks,
-the last one filled up, and what was filled up costs next to nothing.
+One program, compiled for ``BLOCK`` examples, serves batches of any size. They are cut into blocks,
+the last one padded, and tiles of padding are skipped.
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ from mmvae_jax.batch import Observed
 from mmvae_jax.inference import evaluation
 from mmvae_jax.maths.distributions import family_of, mixture_log_prob, prior_log_prob
 from mmvae_jax.maths.particles import Draws, draw, standard_draws
-from mmvae_jax.maths.tiles import Rows, over_tiles
+from mmvae_jax.maths.tiles import TileRows, over_tiles
 from mmvae_jax.maths.weights import Experts, expert_log_probs, mask_of_mixture, observed_experts
 from mmvae_jax.model import MMVAE, Theta, log_likelihoods
 
@@ -31,11 +31,11 @@ NARROWEST = 16  # examples of a tile on CPU: what the last block is rounded up t
 
 
 class Diagnostics(NamedTuple):
-    """How far to trust an estimate.
+    """Diagnostics of an importance-sampled estimate.
 
     Attributes:
       ess: effective number of particles, ``(sum w)^2 / sum w^2``, between 1 and their number.
-      max_weight: share of the largest weight; near 1, one particle decides the estimate.
+      max_weight: share of the largest weight. Near 1, one particle decides the estimate.
     """
 
     ess: Float[Array, " b"]
@@ -43,12 +43,12 @@ class Diagnostics(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What to estimate; static.
+    """The likelihoods to estimate, and the particles to spend; static.
 
     Attributes:
-      targets: sets of modalities; the likelihood of each set is estimated.
-      K: particles of each example, or of each expert with ``every_expert``.
-      size: particles per decoder call.
+      targets: sets of modalities whose likelihoods are estimated.
+      K: number of particles of each example, or of each expert with ``every_expert``.
+      size: number of particles per decoder call.
       every_expert: K particles of every observed expert, instead of K spread over them.
       rescaled: multiply log-likelihoods by the config's factors.
       plain: average p(x|z) itself, without the weight p(z) / q_mix(z).
@@ -63,7 +63,7 @@ class Task(NamedTuple):
 
 
 class _Running(NamedTuple):
-    """Sums of weights relative to the largest so far, for every set of targets ``[t b]``."""
+    """Sums of weights, relative to the largest so far, for every set of targets ``[t b]``."""
 
     largest: Float[Array, "t b"]
     total: Float[Array, "t b"]
@@ -73,7 +73,7 @@ class _Running(NamedTuple):
 def estimate(
     model: MMVAE, observed: Observed, proposal: Bool[Array, "m b"], key: PRNGKeyArray, task: Task
 ) -> tuple[Float[Array, "t b"], Diagnostics]:
-    """log of the mean weight of every set of targets; diagnostics of the first one."""
+    """Returns the log mean weight of every set of targets, and diagnostics of the first set."""
     graphdef, state = evaluation(model)
     num_examples = proposal.shape[1]
     blocks = []
@@ -88,7 +88,7 @@ def estimate(
 
 
 def _cut(a: Shaped[Array, "..."], *, first: int, count: int, axis: int) -> Shaped[Array, "..."]:
-    """So many entries along the axis, filled up to ``BLOCK`` with zeros."""
+    """Returns ``count`` entries along the axis, padded to ``BLOCK`` with zeros."""
     part = jax.lax.slice_in_dim(a, first, first + count, axis=axis)
     padding = [(0, 0)] * a.ndim
     padding[axis] = (0, BLOCK - count)
@@ -105,7 +105,7 @@ def _of_block(
     key: PRNGKeyArray,
     task: Task,
 ) -> tuple[Float[Array, "t b"], Diagnostics]:
-    """``estimate`` for a block of which the first ``num_examples`` count."""
+    """Returns the result of ``estimate`` for one block, whose first ``num_examples`` count."""
     model = nnx.merge(graphdef, state, copy=True)
     experts = observed_experts(model.experts(observed.data), proposal)
     offset_key, noise_key = jax.random.split(key)
@@ -119,7 +119,7 @@ def _of_block(
         at, log_weights = proposal[:, index], weigher(index)
         experts_at = Experts(*(a[:, index] for a in experts))
 
-        def add(running: _Running, rows: Rows) -> tuple[_Running, None]:
+        def add(running: _Running, rows: TileRows) -> tuple[_Running, None]:
             if task.every_expert:
                 source = jnp.broadcast_to(
                     (rows.number // task.K)[:, None], (len(rows.number), len(index))
@@ -151,7 +151,7 @@ def _of_block(
 def _stratified(
     proposal: Bool[Array, "m b"], index: Int[Array, " c"], K: int, offset: Float[Array, ""]
 ) -> Int[Array, "c b"]:
-    """The expert of each particle: systematic sampling from the experts of the proposal.
+    """Returns the expert of each particle, by systematic sampling from those of the proposal.
 
     Particle k has the quantile ``(k + offset) / K`` with one random offset in [0, 1), so every
     expert gets K / |S| particles, or that rounded up or down, and K / |S| on average over the
@@ -167,12 +167,12 @@ def _stratified(
 def _weigher(
     model: MMVAE, observed: Observed, experts: Experts, proposal: Bool[Array, "m b"], task: Task
 ):
-    """``examples [e] -> (z [g e d] -> log weights [t g e])`` of every set of targets."""
+    """Returns ``examples [e] -> (z [g e d] -> log weights [t g e])`` of every set of targets."""
     config = model.config
     family = family_of(config.prior_and_posterior_dist)
     wanted = {name for target in task.targets for name in target} & observed.data.keys()
     names = [name for name in config.modalities if name in wanted]
-    if not names:  # nothing is observed of the targets, and the answer will not be looked at
+    if not names:  # no target is observed, and the caller discards the answer
         return lambda index: lambda z: jnp.zeros((len(task.targets), *z.shape[:2]), z.dtype)
     graphdef, params, rest = nnx.split(model.decoders, nnx.Param, ...)
     theta = Theta(params, model.prior_log_var[...], {})

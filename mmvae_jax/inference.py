@@ -1,4 +1,4 @@
-"""What one does with a trained MMVAE: encode, decode, predict, reconstruct, generate.
+"""Inference with a trained MMVAE: encode, decode, predict, reconstruct, generate.
 
 Pure functions of a model, a batch and a key, usable under jit, vmap and grad. Random layers are
 off. Under ``jax.jit``, strings, counts and flags are static arguments.
@@ -34,19 +34,22 @@ def encode(
     return_mean: bool = False,
     flatten: bool = False,
 ) -> Float[Array, "b N d"] | Float[Array, "bN d"]:
-    """Draw latents from the mixture of the experts that are both named and observed.
+    """Draws latents from the mixture of the experts that are both named and observed.
 
-    Every example and every draw picks its own expert, uniformly among those available.
+    Every draw of every example picks an expert, uniformly among those available.
 
     Args:
       model: an MMVAE.
-      batch: data and mask; modalities that it leaves out count as missing.
+      batch: examples; modalities that it leaves out count as missing.
       key: randomness; may be None with ``return_mean``.
       cond_mod: ``"all"``, the name of a modality, or several names.
-      N: draws per example.
-      return_mean: instead of drawing, the mean of the mixture (the average of the available
-        experts' locations), N times.
+      N: number of draws per example.
+      return_mean: return the mean of the mixture (the average of the available experts'
+        locations), N times, instead of draws.
       flatten: return ``[b * N, d]``, the draws of an example next to each other.
+
+    Returns:
+      Latents ``[b, N, d]``.
 
     Raises:
       ValueError: for unknown names, a batch that does not fit, or, outside jit, an example with
@@ -74,15 +77,15 @@ def decode(
     key: PRNGKeyArray | None = None,
     sample: bool = False,
 ) -> dict[str, Float[Array, "..."]]:
-    """Decode latents into modalities, ``{modality: [*n, *input_dim]}``.
+    """Decodes latents into modalities, ``{modality: [*n, *input_dim]}``.
 
     Args:
       model: an MMVAE.
       z: latents.
       modalities: ``"all"``, a name, or several names.
       key: randomness of ``sample``.
-      sample: draw from the likelihoods (one-hot for categorical) instead of returning what the
-        decoders say: the mean of normal and Laplace, the logits of Bernoulli and categorical.
+      sample: draw from the likelihoods (one-hot for categorical) instead of returning the decoded
+        arrays: the mean of normal and Laplace, the logits of Bernoulli and categorical.
 
     Raises:
       ValueError: for unknown names, latents of another size, or ``sample`` without a key or of a
@@ -114,7 +117,18 @@ def predict(
     flatten: bool = False,
     sample: bool = False,
 ) -> dict[str, Float[Array, "..."]]:
-    """Generate modalities from others: ``encode`` with ``cond_mod``, ``decode`` into ``gen_mod``.
+    """Generates modalities from others: ``encode`` with ``cond_mod``, ``decode`` into ``gen_mod``.
+
+    Args:
+      model: an MMVAE.
+      batch: examples; modalities that it leaves out count as missing.
+      key: randomness; may be None with ``return_mean`` and without ``sample``.
+      cond_mod: modalities to condition on: ``"all"``, a name, or several names.
+      gen_mod: modalities to generate: ``"all"``, a name, or several names.
+      N: number of draws per example.
+      return_mean: decode the mean of the mixture, N times, instead of draws.
+      flatten: return ``[b * N, *input_dim]``, the draws of an example next to each other.
+      sample: draw from the likelihoods instead of returning the decoded arrays.
 
     Returns:
       ``{modality: [b, N, *input_dim]}``, or ``[b * N, *input_dim]`` with ``flatten``.
@@ -148,7 +162,15 @@ def reconstruct(
     return_mean: bool = False,
     sample: bool = False,
 ) -> dict[str, dict[str, Float[Array, "..."]]]:
-    """Every modality generated from every single one: the M x M grid of cross-generations.
+    """Generates every modality from every single one: the M x M grid of cross-generations.
+
+    Args:
+      model: an MMVAE.
+      batch: examples; modalities that it leaves out count as missing.
+      key: randomness; may be None with ``return_mean`` and without ``sample``.
+      N: number of draws per example.
+      return_mean: decode the location of each expert, N times, instead of draws.
+      sample: draw from the likelihoods instead of returning the decoded arrays.
 
     Returns:
       ``{given: {generated: [b, N, *input_dim]}}``; NaN for examples whose given modality is
@@ -176,7 +198,7 @@ def reconstruct(
 def generate_from_prior(
     model: MMVAE, key: PRNGKeyArray, n_samples: int
 ) -> Float[Array, "n_samples d"]:
-    """Draw latents from the prior.
+    """Draws latents from the prior; ``decode`` turns them into modalities, as ``generate`` does.
 
     >>> mm.generate_from_prior(model, jax.random.key(0), 7).shape
     (7, 2)
@@ -191,7 +213,7 @@ def generate_from_prior(
 def generate(
     model: MMVAE, key: PRNGKeyArray, n_samples: int, *, sample: bool = False
 ) -> dict[str, Float[Array, "..."]]:
-    """Draw latents from the prior and decode every modality, ``{modality: [n, *input_dim]}``.
+    """Draws latents from the prior and decodes every modality, ``{modality: [n, *input_dim]}``.
 
     Raises:
       ValueError: as ``decode``.
@@ -205,14 +227,14 @@ def generate(
 
 
 def evaluation(model: MMVAE) -> tuple[nnx.GraphDef, nnx.State]:
-    """The model with random layers off, as a static and a dynamic part."""
+    """Returns the static and the dynamic part of the model, with random layers off."""
     return nnx.split(nnx.view(model, deterministic=True, raise_if_not_found=False))
 
 
 def draw_mixture(
     config: MMVAEConfig, experts: Experts, available: Bool[Array, "m b"], key: PRNGKeyArray, N: int
 ) -> Float[Array, "b N d"]:
-    """z from the mixture of the available experts, NaN where there are none."""
+    """Draws z from the mixture of the available experts; NaN where there are none."""
     expert_key, noise_key = jax.random.split(key)
     logits = jnp.where(available, 0.0, -jnp.inf)
     num_examples, dim = experts.loc.shape[1:]
@@ -225,7 +247,7 @@ def draw_mixture(
 
 
 def mixture_mean(experts: Experts, available: Bool[Array, "m b"]) -> Float[Array, "b d"]:
-    """Average of the available experts' locations, NaN where there are none."""
+    """Returns the average of the available experts' locations; NaN where there are none."""
     total = jnp.where(available[..., None], experts.loc, 0).sum(0)
     return total / available.sum(0).astype(total.dtype)[:, None]
 
@@ -248,7 +270,7 @@ def _decode(graphdef, state, z, names, sample_key):
     for name in names:
         x = decode_modality(model.config, name, model.decoders[name], flat)
         if sample_key is not None:
-            # Its own place, whatever else is decoded: a modality's draws depend on itself alone.
+            # The draws of a modality do not depend on the others that are decoded.
             key = jax.random.fold_in(sample_key, model.config.modalities.index(name))
             x = _sample(model.config, name, x, key)
         decoded[name] = x.reshape(*z.shape[:-1], *x.shape[1:])
@@ -280,7 +302,7 @@ def _sample(
 
 
 def modality_names(field: str, selection: Selection, config: MMVAEConfig) -> tuple[str, ...]:
-    """The modalities that "all", one name or several names stand for, in the config's order."""
+    """Returns the modalities that "all", a name or several names select, in the config's order."""
     if isinstance(selection, str):
         names = config.modalities if selection == "all" else (selection,)
     else:
@@ -293,7 +315,7 @@ def modality_names(field: str, selection: Selection, config: MMVAEConfig) -> tup
 
 
 def modality_mask(field: str, selection: Selection, config: MMVAEConfig) -> Bool[Array, "m 1"]:
-    """Which modalities are selected, in the config's order."""
+    """Returns True for the selected modalities, in the config's order."""
     names = modality_names(field, selection, config)
     return jnp.array([[name in names] for name in config.modalities])
 
@@ -304,8 +326,8 @@ def _check_available(available: Bool[Array, "m b"], cond_mod: Selection) -> None
     without = jnp.flatnonzero(~available.any(0)).tolist()
     if without:
         raise ValueError(
-            f"cond_mod is {cond_mod!r}, of which the examples {without[:10]} observe nothing: "
-            "leave them out, or condition on more modalities"
+            f"cond_mod is {cond_mod!r}, but the examples {without[:10]} have none of these "
+            "modalities: leave them out, or condition on more modalities"
         )
 
 

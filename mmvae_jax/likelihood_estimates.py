@@ -26,7 +26,7 @@ def compute_joint_nll(
     batch_size_K: int | None = None,
     return_diagnostics: bool = False,
 ) -> Float[Array, " b"] | tuple[Float[Array, " b"], Diagnostics]:
-    """-log p(X), of the observed modalities, by importance sampling from the mixture of experts.
+    """Estimates -log p(X) of the observed modalities, sampling from the mixture of experts.
 
     ``log p(X) ~ log 1/K sum_k p(X|z_k) p(z_k) / q_mix(z_k|X)``, with the K particles spread evenly
     over the observed experts (Burda et al. 2016, eq. 8, with the proposal of Shi et al. 2019). It
@@ -34,11 +34,11 @@ def compute_joint_nll(
 
     Args:
       model: an MMVAE.
-      batch: data and mask; modalities that it leaves out count as missing.
+      batch: examples; modalities that it leaves out count as missing.
       key: randomness.
-      K: particles of each example.
-      batch_size_K: particles per decoder call, of all examples together: changes memory and speed,
-        not the answer. 64 on CPU and 4096 elsewhere by default.
+      K: number of particles of each example.
+      batch_size_K: number of particles per decoder call, of all examples together. It changes
+        memory and speed, not the answer; by default 64 on CPU and 4096 elsewhere.
       return_diagnostics: also return ``Diagnostics``.
 
     Returns:
@@ -67,7 +67,7 @@ def compute_joint_nll_paper(
     K: int = 1000,
     batch_size_K: int | None = None,
 ) -> Float[Array, " b"]:
-    """The joint estimate as in the paper's code: K particles of every expert, rescaled likelihoods.
+    """Estimates -log p(X) as the paper's code does: K particles of every expert, rescaled terms.
 
     With rescale factors other than 1 it is no likelihood, and only compares with numbers computed
     the same way. Arguments, result and errors as in ``compute_joint_nll``.
@@ -92,7 +92,7 @@ def compute_marginal_nll(
     batch_size_K: int | None = None,
     return_diagnostics: bool = False,
 ) -> Float[Array, " b"] | tuple[Float[Array, " b"], Diagnostics]:
-    """Returns -log p(x_m), by importance sampling from the experts in ``cond_mod``.
+    """Estimates -log p(x_m) by importance sampling from the experts in ``cond_mod``.
 
     Shi et al. 2019, section 4.
 
@@ -131,7 +131,7 @@ def compute_cond_nll(
     K: int = 1000,
     batch_size_K: int | None = None,
 ) -> dict[str, Float[Array, " b"]]:
-    """Plain Monte Carlo over the posterior, ``-log 1/K sum_k p(x_t|z_k)`` with z from q(z|x_cond).
+    """Estimates ``-log 1/K sum_k p(x_t|z_k)``, plain Monte Carlo with z from q(z|x_cond).
 
     MultiVae's definition of the conditional likelihood. It treats q(z|x_cond) as if it were the
     true posterior; ``compute_cond_nll_ratio`` does not.
@@ -169,7 +169,7 @@ def compute_cond_nll_ratio(
     K: int = 1000,
     batch_size_K: int | None = None,
 ) -> Float[Array, " b"]:
-    """-log p(x_T|x_S) as ``log p(x_S) - log p(x_T, x_S)``, both from the same particles of S.
+    """Estimates -log p(x_T|x_S) as ``log p(x_S) - log p(x_T, x_S)``, with the same particles of S.
 
     Each is estimated by importance sampling from the experts in S (``cond_mod``), so that the ratio
     converges to the model's conditional likelihood whatever the experts are.
@@ -204,7 +204,7 @@ def compute_cond_nll_ratio(
 def _observed(
     model: MMVAE, batch: AnyBatch, K: int, batch_size_K: int | None
 ) -> tuple[Observed, int]:
-    """The checked batch and the number of particles per decoder call."""
+    """Returns the checked batch and the number of particles per decoder call."""
     check_count("K", K)
     if batch_size_K is not None:
         check_count("batch_size_K", batch_size_K)

@@ -1,4 +1,4 @@
-"""Settings that change from one call to the next without being compiled in."""
+"""Settings that may change from call to call without another compilation."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,10 +12,10 @@ from mmvae_jax.model import LikelihoodParams
 
 
 class Overrides(NamedTuple):
-    """Values for fields of the config, under their names; a pytree, whose numbers may be traced.
+    """Values in place of fields of the config; a pytree, whose numbers may be traced.
 
-    What is left out is as in the config. Gradients flow into ``decoder_dist_params``, so that a
-    likelihood's scale can be trained; beta and the factors are constants to differentiation.
+    Fields that are left out keep the config's values. Gradients flow into ``decoder_dist_params``,
+    so that a likelihood's scale can be trained; beta and the factors are constants.
 
     Attributes:
       beta: weight of log p(z) - log q(z|X) in the log importance weights.
@@ -33,12 +33,12 @@ class Overrides(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """The numbers of an objective, whether the config says them or ``Overrides``.
+    """The numbers of an objective, from the config or from ``Overrides``.
 
     Attributes:
       factors: rescale factor of each modality.
       beta: weight of log p(z) - log q_mix(z|X).
-      likelihood_params: those that are overridden, by modality and name.
+      likelihood_params: overridden parameters of likelihoods, by modality and name.
     """
 
     factors: Float[Array, " j"]
@@ -47,7 +47,7 @@ class Numbers(NamedTuple):
 
 
 def numbers(config: MMVAEConfig, overrides: Any, dtype: DTypeLike) -> Numbers:
-    """The config's numbers with those of ``Overrides``, or None, in their places.
+    """Returns the config's numbers, with those of the overrides (or None) in their place.
 
     Raises:
       ValueError: for unknown modalities and parameters, and arrays where one number belongs.
@@ -69,14 +69,14 @@ def numbers(config: MMVAEConfig, overrides: Any, dtype: DTypeLike) -> Numbers:
     return Numbers(
         jnp.stack([_number(f"rescale_factors[{n!r}]", x, dtype) for n, x in factors.items()]),
         _number("beta", config.beta if given.beta is None else given.beta, dtype),
-        {name: _checked(config, name, params, dtype) for name, params in own_params.items()},
+        {name: _checked_params(config, name, params, dtype) for name, params in own_params.items()},
     )
 
 
-def _checked(
+def _checked_params(
     config: MMVAEConfig, name: str, params: Any, dtype: DTypeLike
 ) -> dict[str, Float[Array, "..."]]:
-    """The parameters of a likelihood, as arrays; those of a named one are known, and scalars."""
+    """Returns the parameters of a likelihood as arrays, those of a built-in one as scalars."""
     likelihood, _ = config.likelihood(name)
     field = f"decoder_dist_params[{name!r}]"
     if not isinstance(params, Mapping):

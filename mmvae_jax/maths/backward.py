@@ -1,8 +1,8 @@
-"""Which particles a gradient is computed from.
+"""Choice of the particles that a gradient is computed from.
 
 Every term of every estimator's gradient carries a factor ``w~``, and few particles carry most of
 it. A backward pass other than the dense one gives each particle a coefficient in place of ``w~``,
-zero for most, and visits the others alone.
+zero for most, and visits only the others.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ MIN_PARTICLES = 512
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Backward:
-    """How the gradient of a bound is computed; static.
+    """The choice of particles for the gradient of a bound; static.
 
     Args:
       kind: one of
@@ -38,14 +38,15 @@ class Backward:
           one).
         - ``residual``: the set of ``sparse``, and one particle drawn from the rest of the group,
           which stands for all of it. Unbiased for the dense gradient.
-        - ``auto``: ``sparse`` on CPU from 3 particles on, and on other devices, where a loop over
-          chunks costs more than it saves on small problems, from M K = 64 on; else ``dense``.
-          Always ``dense`` for decoders that draw random numbers, which other kinds refuse.
+        - ``auto``: ``sparse`` where it is expected to be faster, else ``dense``. On CPU that is for
+          K of at least 3 and M K b of at least 512 particles in a batch; on other devices, where
+          loops over chunks cost more, from M K = 64 on. Always ``dense`` for decoders that draw
+          random numbers, which other kinds refuse.
 
-      tolerance: weight that ``sparse`` may drop from each group.
+      tolerance: share of each group's weight that ``sparse`` may drop.
       chunk: particles per decoder call of the kinds other than dense; by default 64 on CPU, whose
         caches it fits, and 4096 elsewhere.
-      num_backward: draws of ``sampled``.
+      num_backward: number of particles that ``sampled`` draws from each group.
 
     Raises:
       ValueError: naming the field, its value and the fix.
@@ -97,7 +98,7 @@ class Backward:
 
     @property
     def tile_size(self) -> int:
-        """Particles per decoder call."""
+        """Number of particles per decoder call."""
         if self.chunk is None:
             return 64 if jax.default_backend() == "cpu" else 4096
         return self.chunk
@@ -120,14 +121,14 @@ def coefficients(
     *,
     joint: bool,
 ) -> Float[Array, "m k b"]:
-    """The coefficient of each particle in place of its weight.
+    """Returns the coefficient of each particle in place of its weight.
 
     Args:
       backward: resolved settings.
       w: normalised weights.
       key: randomness of ``sampled`` and ``residual``.
-      numbers: of the examples; what is drawn for an example depends on key and number alone.
-      joint: whether all particles of an example are one group, as in a tight bound.
+      numbers: numbers of the examples; the draws of an example depend on key and number only.
+      joint: True if all particles of an example are one group, as in a tight bound.
     """
     grouped = w.reshape(1, -1, w.shape[-1]) if joint else w
     keys = None if key is None else jax.vmap(partial(jax.random.fold_in, key))(numbers)
@@ -139,15 +140,15 @@ def _dense(backward: Backward, w: Array, keys: Keys) -> Array:
 
 
 def _sparse(backward: Backward, w: Array, keys: Keys) -> Float[Array, "g k b"]:
-    """The largest weights of each group; the rest, at most ``tolerance`` together, dropped."""
+    """Returns the weights without the smallest ones, at most ``tolerance`` of each group."""
     return jnp.where(w > _threshold(w, backward.tolerance), w, 0)
 
 
 def _threshold(w: Float[Array, "g k b"], tolerance: float) -> Float[Array, "g 1 b"]:
-    """The largest number up to which a group's weights add up to no more than the tolerance.
+    """Returns the largest number up to which a group's weights add up to at most the tolerance.
 
-    Found by bisection of the numbers' bits, which are in the order of the numbers: exact, and in
-    less memory and time than sorting.
+    Bisection over the bits of floating-point numbers, which have the order of the numbers, is
+    exact and takes less memory and time than sorting.
     """
     num_bits = jnp.finfo(w.dtype).bits
     bits = jnp.dtype(f"int{num_bits}")
@@ -176,7 +177,7 @@ def _residual(backward: Backward, w: Array, keys: Keys) -> Float[Array, "g k b"]
 
 
 def _draws(w: Float[Array, "g k b"], keys: Keys, num: int) -> Float[Array, "g k b"]:
-    """Share of ``num`` draws with probability ``w`` that each particle gets; 0 where w is 0."""
+    """Returns each particle's share of ``num`` draws with probability ``w``; 0 where w is 0."""
     if keys is None:
         raise ValueError("key is None: backward='sampled' and 'residual' draw particles from it")
 

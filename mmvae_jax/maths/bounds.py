@@ -20,7 +20,7 @@ class Bound(NamedTuple):
       value: ``(log_w [m k b], mask [m b]) -> [b]``.
       normalise: ``(log_w, mask) -> w~ [m k b]``, zero for the particles of missing experts.
       share: ``mask [m b] -> [m b]``, the weight of the group that the expert's particles are in.
-      joint: whether all particles of an example are one group, instead of those of each expert.
+      joint: True if all particles of an example are one group, not those of each expert.
     """
 
     value: Callable[[Array, Array], Array]
@@ -30,17 +30,17 @@ class Bound(NamedTuple):
 
 
 def expert_bounds(log_w: Float[Array, "m k b"]) -> Float[Array, "m b"]:
-    """The K-sample bound of each expert: ``logsumexp_k log w - log K`` (Burda et al. 2016)."""
+    """Returns each expert's K-sample bound, ``logsumexp_k log w - log K`` (Burda et al. 2016)."""
     return jax.nn.logsumexp(log_w, axis=1) - jnp.log(log_w.shape[1])
 
 
 def looser(log_w: Float[Array, "m k b"], mask: Bool[Array, "m b"]) -> Float[Array, " b"]:
-    """Mean over the observed experts of their K-sample bounds (Shi et al. 2019, eq. 5)."""
+    """Returns the mean of the observed experts' K-sample bounds (Shi et al. 2019, eq. 5)."""
     return _mean_observed(expert_bounds(log_w), mask)
 
 
 def tight(log_w: Float[Array, "m k b"], mask: Bool[Array, "m b"]) -> Float[Array, " b"]:
-    """``logsumexp_{m in S, k} log w - log(|S| K)``: all particles in one logarithm."""
+    """Returns ``logsumexp_{m in S, k} log w - log(|S| K)``: all particles in one logarithm."""
     masked, any_observed = _masked(log_w, mask)
     num_particles = jnp.maximum(mask.sum(0), 1) * log_w.shape[1]
     value = jax.nn.logsumexp(masked, axis=(0, 1)) - jnp.log(num_particles.astype(log_w.dtype))
@@ -48,14 +48,14 @@ def tight(log_w: Float[Array, "m k b"], mask: Bool[Array, "m b"]) -> Float[Array
 
 
 def elbo(log_w: Float[Array, "m k b"], mask: Bool[Array, "m b"]) -> Float[Array, " b"]:
-    """Mean of log w over the observed experts and their particles."""
+    """Returns the mean of log w over the observed experts and their particles."""
     return _mean_observed(log_w.mean(axis=1), mask)
 
 
 def normalised_per_expert(
     log_w: Float[Array, "m k b"], mask: Bool[Array, "m b"]
 ) -> Float[Array, "m k b"]:
-    """Weights that sum to 1 over the particles of each observed expert."""
+    """Returns weights that sum to 1 over the particles of each observed expert."""
     return jnp.where(mask[:, None], jax.nn.softmax(log_w, axis=1), 0)
 
 
@@ -74,7 +74,7 @@ def _uniform(log_w: Float[Array, "m k b"], mask: Bool[Array, "m b"]) -> Float[Ar
 def _masked(
     log_w: Float[Array, "m k b"], mask: Bool[Array, "m b"]
 ) -> tuple[Float[Array, "m k b"], Bool[Array, " b"]]:
-    """-inf for the particles of missing experts, 0 everywhere where all of them are missing."""
+    """Returns log w with -inf for missing experts, and 0 for examples without any expert."""
     any_observed = mask.any(0)
     kept = jnp.where(mask[:, None], log_w, -jnp.inf)
     return jnp.where(any_observed[None, None], kept, 0), any_observed

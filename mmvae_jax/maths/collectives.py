@@ -1,4 +1,4 @@
-"""One device's part of a computation whose examples and particles are spread over a mesh."""
+"""Collective operations of a computation whose examples and particles are spread over a mesh."""
 
 from typing import NamedTuple
 
@@ -10,8 +10,8 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Shaped
 class Shards(NamedTuple):
     """The mesh axes that examples and particles are spread over, inside ``jax.shard_map``; static.
 
-    A device holds B / P examples and draws K / P particles of every expert, in the order of its
-    place on the axes. Without axes there is one device, and every method returns what it is given.
+    A device holds ``b / P`` examples and draws ``K / P`` particles of every expert, in the order of
+    its place on the axes. Without axes there is one device, and every method returns its argument.
 
     Attributes:
       data: axis of the examples.
@@ -22,7 +22,7 @@ class Shards(NamedTuple):
     particle: str | None = None
 
     def example_numbers(self, num_examples: int) -> Int[Array, " b"]:
-        """Numbers of the device's examples among those of all devices."""
+        """Returns the numbers of the device's examples among those of all devices."""
         place, _ = _place(self.data)
         return place * num_examples + jnp.arange(num_examples)
 
@@ -34,7 +34,7 @@ class Shards(NamedTuple):
     def particle_numbers(
         self, index: Int[Array, "g e"], K: int, num_examples: int
     ) -> Int[Array, "g e"]:
-        """Numbers among those of all devices of the particles ``(m K + k) B + b`` of this one."""
+        """Returns the numbers, over all devices, of this one's particles ``(m K + k) B + b``."""
         if self == ALONE:
             return index
         row, b = index // num_examples, index % num_examples
@@ -44,7 +44,7 @@ class Shards(NamedTuple):
         return rows * (num_examples * b_parts) + b_place * num_examples + b
 
     def num_own_particles(self, K: int, *, is_random: bool) -> int:
-        """Particles per expert that the device draws, of K.
+        """Returns the number of particles per expert that the device draws, of K.
 
         Raises:
           ValueError: if the axis does not divide K, or the decoders draw random numbers, which
@@ -64,33 +64,33 @@ class Shards(NamedTuple):
         return K // parts
 
     def own_key(self, key: PRNGKeyArray | None) -> PRNGKeyArray | None:
-        """Randomness of the device's examples, for networks that draw numbers."""
+        """Returns the key of the device's examples, for networks that draw random numbers."""
         if key is None or self.data is None:
             return key
         return jax.random.fold_in(key, jax.lax.axis_index(self.data))
 
     def all_particles(self, x: Shaped[Array, "m k b"]) -> Shaped[Array, "m K b"]:
-        """The particles of all devices that share these examples."""
+        """Returns the particles of all devices that share these examples."""
         if self.particle is None:
             return x
         return jax.lax.all_gather(x, self.particle, axis=1, tiled=True)
 
     def own_particles(self, x: Shaped[Array, "m K b"]) -> Shaped[Array, "m k b"]:
-        """The device's own of ``all_particles``."""
+        """Returns the device's own part of ``all_particles``."""
         place, parts = _place(self.particle)
         K = x.shape[1] // parts
         return jax.lax.dynamic_slice_in_dim(x, place * K, K, axis=1)
 
     def mean_over_particles(self, means: PyTree) -> PyTree:
-        """The mean of the devices' means over their particles."""
+        """Returns the mean of the devices' means over their particles."""
         return means if self.particle is None else jax.lax.pmean(means, self.particle)
 
     def sum_over_examples(self, sums: PyTree) -> PyTree:
-        """The sum of the devices' sums over their examples."""
+        """Returns the sum of the devices' sums over their examples."""
         return sums if self.data is None else jax.lax.psum(sums, self.data)
 
     def sum_of_parts(self, parts: PyTree) -> PyTree:
-        """The sum over all devices, each with a part of the particles of a part of the examples."""
+        """Returns the sum over all devices, each with its part of the examples and particles."""
         axes = tuple(axis for axis in self if axis is not None)
         return jax.lax.psum(parts, axes) if axes else parts
 
@@ -100,5 +100,5 @@ ALONE = Shards()
 
 
 def _place(axis: str | None) -> tuple[Int[Array, ""] | int, int]:
-    """The device's place on an axis, and the number of places."""
+    """Returns the device's place on an axis, and the number of places."""
     return (0, 1) if axis is None else (jax.lax.axis_index(axis), jax.lax.axis_size(axis))

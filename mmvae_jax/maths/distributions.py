@@ -1,4 +1,4 @@
-"""Posterior families, the prior, and the mixture of experts under a mask (DistraX behind them)."""
+"""Posterior families, the prior, and the mixture of experts under a mask."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,8 +16,8 @@ MIN_SOFTMAX_SCALE = 1e-6
 class Family(NamedTuple):
     """A location-scale family, used for the prior and for every expert.
 
-    One of ``FAMILIES``, or of one's own in the config's ``prior_and_posterior_dist``: draws are
-    ``z = loc + scale standard``, and all else follows from the density.
+    Built-in families are in ``FAMILIES``; a custom one goes into the config's
+    ``prior_and_posterior_dist``. Draws are ``z = loc + scale * standard``.
 
     Attributes:
       to_scale: raw network output ``[*n, d]`` to positive scales of the same shape.
@@ -38,7 +38,7 @@ class Family(NamedTuple):
 
 
 def _softmax_scale(log_var: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
-    """``softmax(raw) d + 1e-6``: the scales of a point sum to d (Shi et al. 2019, code)."""
+    """Returns ``softmax(raw) d + 1e-6``: scales that sum to d (code of Shi et al. 2019)."""
     return jax.nn.softmax(log_var, axis=-1) * log_var.shape[-1] + MIN_SOFTMAX_SCALE
 
 
@@ -61,26 +61,26 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(setting: str | Family) -> Family:
-    """What the setting ``prior_and_posterior_dist`` stands for."""
+    """Returns the family that the setting ``prior_and_posterior_dist`` names."""
     return FAMILIES[setting] if isinstance(setting, str) else setting
 
 
 def prior_log_prob(
     family: Family, log_var: Float[Array, " d"], z: Float[Array, "*n d"]
 ) -> Float[Array, "*n"]:
-    """log p(z) of the prior, which has location 0 and the raw scale ``log_var``."""
+    """Returns log p(z) of the prior, with location 0 and the raw scale ``log_var``."""
     scale = family.to_scale(log_var).reshape(*[1] * (z.ndim - 1), -1)
     return family.log_prob(z, jnp.zeros_like(scale), scale)
 
 
 def mixture_log_prob(log_q: Float[Array, "j *n"], mask: Bool[Array, "j *n"]) -> Float[Array, "*n"]:
-    """Log density of the mixture of the observed experts.
+    """Returns the log density of the mixture of the observed experts.
 
     ``log q_mix(z|X) = logsumexp_{j in S} log q_j(z|x_j) - log |S|`` (Shi et al. 2019, eq. 2).
 
     Args:
       log_q: log density of each expert at the same points.
-      mask: which experts are observed, at least one at every point.
+      mask: True for observed experts, at least one at every point.
     """
     observed = jnp.where(mask, log_q, -jnp.inf)
     num_observed = mask.sum(0).astype(log_q.dtype)
@@ -90,5 +90,5 @@ def mixture_log_prob(log_q: Float[Array, "j *n"], mask: Bool[Array, "j *n"]) -> 
 def responsibilities(
     log_q: Float[Array, "j *n"], mask: Bool[Array, "j *n"]
 ) -> Float[Array, "j *n"]:
-    """``r_j(z) = q_j(z) / sum_{i in S} q_i(z)``: each expert's share of the mixture's density."""
+    """Returns each expert's share of the mixture, ``r_j(z) = q_j(z) / sum_{i in S} q_i(z)``."""
     return jax.nn.softmax(jnp.where(mask, log_q, -jnp.inf), axis=0)

@@ -18,13 +18,13 @@ from jaxtyping import Array, Bool, Float
 
 
 class Estimator(NamedTuple):
-    """How log w is differentiated with respect to the encoder parameters.
+    """A gradient estimator of a bound for the encoder parameters.
 
     Attributes:
-      direct: ``own [j *n] -> [j *n]``: where parameters of q_j inside log q_mix are
-        differentiated; ``own`` is True where j is the expert that particle n was drawn from.
+      direct: ``own [j *n] -> [j *n]``, True if the parameters of q_j inside log q_mix are
+        differentiated; ``own`` is True if particle n was drawn from expert j.
       z_factor: ``(w~ [*n], r_m [*n], beta) -> [*n]``: multiplies the z-path.
-      uses_responsibility: whether ``-beta w~ d(r_m)/dz`` is added to the z-path.
+      uses_responsibility: True if ``-beta w~ d(r_m)/dz`` is added to the z-path.
     """
 
     direct: Callable[[Bool[Array, "j *n"]], Bool[Array, "j *n"]]
@@ -62,8 +62,9 @@ MIXTURE_DREG = Estimator(
 )
 """The doubly reparameterised gradient of a mixture of experts: unbiased.
 
-The direct path of expert m weighs its score by ``f = w~ r_m``. Only that score is of the density
-sampled from, so ``E_{q_m}[f d(log q_m)/d(phi)] = E_{q_m}[df/dz dz/d(phi)]`` applies to it alone::
+The direct path of expert m weighs its score by ``f = w~ r_m``. Only that score belongs to the
+density that is sampled from, so only to it applies
+``E_{q_m}[f d(log q_m)/d(phi)] = E_{q_m}[df/dz dz/d(phi)]``::
 
     d(w~ r_m)/dz = r_m (w~ - w~^2) d(log w)/dz + w~ d(r_m)/dz
 

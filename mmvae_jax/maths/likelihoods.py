@@ -1,7 +1,7 @@
 """The likelihoods p(x_m|z) of one example; log densities are sums over its event axes.
 
-Those that treat all axes alike flatten them first: compilers sum one long axis faster than several,
-XLA's CPU backend twenty times where the last axis is a single channel.
+Densities that treat all axes alike flatten them first: compilers sum one long axis faster than
+several, XLA's CPU backend twenty times faster if the last axis is a single channel.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,15 +14,15 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 
 class Likelihood(NamedTuple):
-    """A likelihood, of a modality of one's own or one of ``LIKELIHOODS``.
+    """A likelihood: built-in (``LIKELIHOODS``) or custom.
 
     Both functions also take the config's ``decoder_dist_params`` of the modality, by keyword.
 
     Attributes:
       log_prob: ``(decoded [*input_dim], x) -> log p(x|z) []`` of one example, where x is
-        ``[*input_dim]``, or whatever pytree of arrays the batches hold of an example.
-      sample: ``(key, decoded [*n, *input_dim]) -> [*n, *input_dim]`` draws x given what was
-        decoded; None for a likelihood that is never drawn from.
+        ``[*input_dim]``, or the pytree of arrays that the batches hold of an example.
+      sample: ``(key, decoded [*n, *input_dim]) -> [*n, *input_dim]`` draws x given the decoded
+        array; None for a likelihood that is never drawn from.
 
     >>> def log_prob(decoded, x):
     ...     return jax.scipy.stats.poisson.logpmf(x, jnp.exp(decoded)).sum()
@@ -42,26 +42,29 @@ class Likelihood(NamedTuple):
 def normal(
     decoded: Float[Array, "*dim"], x: Float[Array, "*dim"], *, scale: Float[Array, ""] | float
 ) -> Float[Array, ""]:
-    """Normal with the decoded mean and one scale for all axes."""
+    """Returns log p(x) of a normal with the decoded mean and one scale for all axes."""
     return distrax.Normal(decoded.ravel(), scale).log_prob(x.ravel()).sum()
 
 
 def laplace(
     decoded: Float[Array, "*dim"], x: Float[Array, "*dim"], *, scale: Float[Array, ""] | float
 ) -> Float[Array, ""]:
-    """Laplace with the decoded location and one scale for all axes."""
+    """Returns log p(x) of a Laplace with the decoded location and one scale for all axes."""
     return distrax.Laplace(decoded.ravel(), scale).log_prob(x.ravel()).sum()
 
 
 def bernoulli(decoded: Float[Array, "*dim"], x: Float[Array, "*dim"]) -> Float[Array, ""]:
-    """Bernoulli with decoded logits; x between 0 and 1 gives minus the cross-entropy."""
+    """Returns log p(x) of a Bernoulli with decoded logits (minus a cross-entropy for 0 < x < 1)."""
     return distrax.Bernoulli(logits=decoded.ravel()).log_prob(x.ravel()).sum()
 
 
 def categorical(
     decoded: Float[Array, "*dim classes"], x: Shaped[Array, "*target"]
 ) -> Float[Array, ""]:
-    """Categorical with decoded logits; x one-hot ``[*dim, classes]`` or integer ``[*dim]``."""
+    """Returns log p(x) of a categorical with decoded logits.
+
+    Targets x are one-hot, ``[*dim, classes]``, or integers, ``[*dim]``.
+    """
     if jnp.issubdtype(x.dtype, jnp.integer):
         return distrax.Categorical(logits=decoded).log_prob(x).sum()
     return distrax.OneHotCategorical(logits=decoded).log_prob(x).sum()
@@ -92,7 +95,10 @@ LIKELIHOODS: dict[str, Likelihood] = {
 
 
 def likelihood_of(setting: str | Likelihood | Callable[..., Any]) -> Likelihood:
-    """What a setting in ``decoders_dist`` stands for; a function is a log density alone."""
+    """Returns the likelihood that a setting in ``decoders_dist`` names.
+
+    A function is the log density of a likelihood without draws.
+    """
     if isinstance(setting, str):
         return LIKELIHOODS[setting]
     return setting if isinstance(setting, Likelihood) else Likelihood(setting)
@@ -101,5 +107,5 @@ def likelihood_of(setting: str | Likelihood | Callable[..., Any]) -> Likelihood:
 def log_likelihood(
     likelihood: Likelihood, params: Mapping[str, Any]
 ) -> Callable[[Array, PyTree], Float[Array, " n"]]:
-    """``(decoded [n, *dim], x [n, *dim]) -> log p(x|z) [n]``."""
+    """Returns the function ``(decoded [n, *dim], x [n, *dim]) -> log p(x|z) [n]``."""
     return jax.vmap(lambda decoded, x: likelihood.log_prob(decoded, x, **params))

@@ -17,16 +17,16 @@ from mmvae_jax.maths.weights import Experts, observed_experts
 
 
 class Inputs(NamedTuple):
-    """What the bound depends on without being differentiated by it.
+    """The constants of a bound: everything that it is not differentiated by.
 
     Attributes:
-      data: pytree of arrays ``[b ...]``, handed to the log-likelihood by rows.
-      mask: which modalities of each example are observed.
+      data: pytree of arrays ``[b ...]``, whose rows the log-likelihood receives.
+      mask: True for observed modalities.
       noise: standard draws ``[m k b d]``, or the key to draw them from, particle by particle.
       factors: rescale factor of each modality.
       beta: weight of log p(z) - log q_mix(z|X).
-      state: whatever else the log-likelihood needs (random keys, constants of the networks).
-      key: randomness of the backward pass, where it draws particles.
+      state: constants of the log-likelihood (random keys, variables of the networks).
+      key: randomness of a backward pass that draws particles.
     """
 
     data: PyTree
@@ -39,12 +39,12 @@ class Inputs(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """What belongs to the examples of a tile.
+    """Data, mask and posteriors of a tile's examples.
 
     Attributes:
-      rows: pytree of their data, ``[e ...]``.
-      mask: which modalities of each are observed.
-      experts: their posteriors ``[m e d]``, standard ones where missing.
+      rows: data of the examples, a pytree of arrays ``[e ...]``.
+      mask: True for observed modalities.
+      experts: posteriors of the examples, ``[m e d]``; standard ones where missing.
     """
 
     rows: PyTree
@@ -53,23 +53,23 @@ class Examples(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """What belongs to the particles of a tile.
+    """Sources and standard draws of a tile's particles.
 
     Attributes:
-      source: the expert m that the particle is drawn from.
-      noise: its standard draw.
+      source: number m of the expert that each particle is drawn from.
+      noise: standard draw of each particle.
     """
 
     source: Int[Array, "g e"]
     noise: Float[Array, "g e d"]
 
     def own(self, num_experts: int) -> Bool[Array, "m g e"]:
-        """True where m is the expert that the particle is drawn from."""
+        """Returns True for the expert m that each particle is drawn from."""
         return self.source[None] == jnp.arange(num_experts)[:, None, None]
 
 
 def examples_at(experts: Experts, inputs: Inputs, index: Int[Array, " e"] | None) -> Examples:
-    """What belongs to the examples of these numbers, or to all of them in order."""
+    """Returns the examples with these numbers, or all of them in order."""
     experts = observed_experts(experts, inputs.mask)
     if index is None:
         return Examples(inputs.data, inputs.mask, experts)
@@ -89,7 +89,7 @@ def draws_at(
     K: int,
     shards: Shards = ALONE,
 ) -> Draws:
-    """What belongs to the particles of these numbers, with the same draws on any mesh."""
+    """Returns the draws of the particles with these numbers: the same ones on any mesh."""
     num_examples = inputs.mask.shape[1]
     source = index // (K * num_examples)
     if jnp.issubdtype(inputs.noise.dtype, jax.dtypes.prng_key):
@@ -99,7 +99,7 @@ def draws_at(
 
 
 def draw(experts: Experts, draws: Draws) -> Float[Array, "g e d"]:
-    """``z = loc_m + scale_m noise`` of the particles, m being the expert of each."""
+    """Returns ``z = loc_m + scale_m noise`` of the particles, with the expert m of each."""
     loc, scale = (a[draws.source, jnp.arange(a.shape[1])[None]] for a in experts)
     return loc + scale * draws.noise
 
@@ -107,7 +107,7 @@ def draw(experts: Experts, draws: Draws) -> Float[Array, "g e d"]:
 def standard_draws(
     family: Family, key: PRNGKeyArray, index: Int[Array, "g e"], dim: int, dtype: Any
 ) -> Float[Array, "g e d"]:
-    """The standard draw of ``fold_in(key, n)`` for every number n: the same in any tile."""
+    """Returns the standard draw of ``fold_in(key, n)`` for every number n: the same in any tile."""
     return jax.vmap(jax.vmap(lambda n: family.standard(jax.random.fold_in(key, n), (dim,), dtype)))(
         index
     )

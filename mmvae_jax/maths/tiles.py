@@ -10,19 +10,19 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int, PyTree
 
 
-class Rows(NamedTuple):
-    """Some draws of a tile.
+class TileRows(NamedTuple):
+    """The draws of a tile.
 
     Attributes:
-      number: of each.
-      counts: False for those that fill up the last tile.
+      number: number of each draw.
+      counts: False for draws that pad the last tile.
     """
 
     number: Int[Array, " g"]
     counts: Bool[Array, " g"]
 
 
-Step = Callable[[PyTree, Rows], tuple[PyTree, Any]]
+Step = Callable[[PyTree, TileRows], tuple[PyTree, Any]]
 
 
 def over_tiles(
@@ -34,22 +34,23 @@ def over_tiles(
     width: int | None = None,
     num_active: Int[ArrayLike, ""] | None = None,
 ) -> tuple[PyTree, PyTree]:
-    """Go through all draws of all examples, a tile of at most ``size`` particles at a time.
+    """Loops over all draws of all examples, a tile of at most ``size`` particles at a time.
 
     Args:
       of_examples: ``index [e] -> (carry [... e], step)`` with ``step(carry, rows) -> (carry,
         emitted [g e])``, called for the draws of these examples one tile after another.
-      num_draws: of every example.
-      num_examples: b.
-      size: particles of a tile.
-      width: examples of a tile, if there should be fewer of them.
-      num_active: tiles without any of the first so many examples are skipped; zeros come out.
+      num_draws: number of draws of every example.
+      num_examples: number b of examples.
+      size: number of particles in a tile.
+      width: number of examples in a tile, to have fewer than ``size``.
+      num_active: number of examples that count. Tiles without any of these are skipped, and give
+        zeros.
 
     Returns:
-      The last carry of all examples ``[... b]``, and what was emitted ``[draws b]``.
+      The last carry of all examples ``[... b]``, and the emitted values ``[draws b]``.
     """
     columns, _ = _cut(num_examples, min(size, width or size))
-    rows = Rows(*_cut(num_draws, max(1, size // columns.shape[1])))
+    rows = TileRows(*_cut(num_draws, max(1, size // columns.shape[1])))
 
     def scan(index: Int[Array, " e"]) -> tuple[PyTree, PyTree]:
         start, step = of_examples(index)
@@ -71,7 +72,7 @@ def over_tiles(
 
 
 def _cut(total: int, size: int) -> tuple[Int[Array, "t n"], Bool[Array, "t n"]]:
-    """Numbers from 0 on in parts of equal size, the last one repeated to fill them."""
+    """Returns numbers from 0 in parts of equal size, the last number repeated as padding."""
     num_parts = math.ceil(total / size)
     number = jnp.arange(num_parts * math.ceil(total / num_parts)).reshape(num_parts, -1)
     return jnp.minimum(number, total - 1), number < total

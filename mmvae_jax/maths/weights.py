@@ -17,7 +17,7 @@ class Experts(NamedTuple):
 
 
 class LogWeights(NamedTuple):
-    """The log weights of particles and the terms that they are made of.
+    """The log weights of particles and the terms that they consist of.
 
     Attributes:
       log_w: ``sum_{j in S} rescale_j log p(x_j|z) + beta (log p(z) - log q_mix(z|X))``.
@@ -33,23 +33,23 @@ class LogWeights(NamedTuple):
 
 
 def observed_experts(experts: Experts, mask: Bool[Array, "m b"]) -> Experts:
-    """The experts with a standard posterior in place of missing ones.
+    """Returns the experts with a standard posterior in place of missing ones.
 
-    Whatever a network made of a filler stays out of every later value and gradient.
+    Placeholder data then cannot affect any value or gradient.
     """
     kept = mask[..., None]
     return Experts(jnp.where(kept, experts.loc, 0), jnp.where(kept, experts.scale, 1))
 
 
 def mask_of_mixture(mask: Bool[Array, "m b"]) -> Bool[Array, "m b"]:
-    """The mask, with every expert on where none is observed: a mixture needs a component."""
+    """Returns the mask, all True where no expert is observed: a mixture needs a component."""
     return mask | ~mask.any(0, keepdims=True)
 
 
 def expert_log_probs(
     family: Family, experts: Experts, z: Float[Array, "*n d"]
 ) -> Float[Array, "j *n"]:
-    """log q_j(z_n) of every expert j; ``experts`` are ``[j #n d]``, of the rank of ``[j *n d]``."""
+    """Returns log q_j(z_n) of every expert j; ``experts`` have the rank of ``[j *n d]``."""
     return family.log_prob(z[None], experts.loc, experts.scale)
 
 
@@ -60,7 +60,7 @@ def own_responsibility(
     own: Bool[Array, "j *n"],
     z: Float[Array, "*n d"],
 ) -> Float[Array, "*n"]:
-    """``r_m(z)`` of the expert m that each particle was drawn from (where ``own`` is True)."""
+    """Returns ``r_m(z)`` of the expert m that each particle was drawn from (``own`` is True)."""
     shares = responsibilities(expert_log_probs(family, experts, z), mask)
     return jnp.where(own, shares, 0).sum(0)
 
@@ -73,7 +73,7 @@ def log_weights(
     factors: Float[ArrayLike, " j"],
     beta: Float[ArrayLike, ""],
 ) -> LogWeights:
-    """Combine the log densities of particles into their log weights.
+    """Returns the log weights of particles, given their log densities.
 
     Args:
       log_likelihood: log p(x_j|z), zero where x_j is missing.
@@ -90,6 +90,6 @@ def log_weights(
 
 
 def effective_sample_size(weights: Float[Array, "m k b"]) -> Float[Array, "m b"]:
-    """``1 / sum_k w~^2`` of each expert's normalised weights, between 1 and K; 0 where missing."""
+    """Returns ``1 / sum_k w~^2`` of each expert's weights, between 1 and K; 0 where missing."""
     square = jnp.square(weights).sum(1)
     return jnp.where(square > 0, 1 / jnp.where(square > 0, square, 1), 0)

@@ -1,4 +1,4 @@
-"""A trained model from the checkpoints of its run."""
+"""The model of a training run, loaded from its checkpoints."""
 
 import os
 from collections.abc import Mapping
@@ -23,45 +23,45 @@ def load(
     decoders: Modules | None = None,
     dtype: Dtype | None = None,
 ) -> tuple[MMVAE, MMVAEConfig]:
-    """The model that ``fit`` has saved, for use without its optimizer.
+    """Loads the model that ``fit`` has saved, without its optimizer.
 
     Only arrays and JSON are read, never code.
 
     Args:
-      path: the run's ``checkpoint_dir``.
+      path: directory of the run's checkpoints.
       step: a saved step, or ``"best"`` for that of the best evaluation; by default the newest
-        whose files are as they were written.
-      config: the config that was trained with, where it holds a likelihood or a family of one's
-        own, of which a file says but the name.
-      encoders: modules of the architecture that was trained, with any parameters, for modalities
-        whose encoder is not the default; they stay as they are.
-      decoders: the same of decoders.
-      dtype: that the default networks compute in.
+        undamaged one.
+      config: config of the run, needed only if it holds a custom likelihood or family, whose name
+        is all that the files hold.
+      encoders: modules of the trained architecture, with any parameters, for modalities whose
+        encoder is not the default. The modules are not changed.
+      decoders: modules of the trained architecture, likewise.
+      dtype: type that the default networks compute in.
 
     Returns:
       The model, and its config.
 
     Raises:
       FileNotFoundError: if there is no such checkpoint.
-      ValueError: if the files are not those that were written, or the networks not those that
-        were trained.
+      ValueError: if files are damaged, or if the networks are not those of the run.
 
     >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
-    >>> options = {"batch_size": 5, "checkpoint_dir": folder, "progress": False}
-    >>> result = mm.fit(state, arrays, num_steps=2, **options)
+    >>> result = mm.fit(state, arrays, num_steps=2, batch_size=5, progress=False,
+    ...                 checkpointing=mm.Checkpointing(directory=folder))
     >>> trained, settings = mm.load(folder)
     >>> settings == config
     True
     """
     directory = Path(path).absolute()
-    told = read_settings(directory)
-    if "model" not in told:
+    saved = read_settings(directory)
+    if "model" not in saved:
         raise ValueError(
-            f"{directory / SETTINGS_FILE} has no field 'model': give the checkpoint_dir of mm.fit"
+            f"{directory / SETTINGS_FILE} has no field 'model': give the directory of a run's "
+            "checkpoints"
         )
-    config = _known(config, told["model"])
+    config = _known_config(config, saved["model"])
     model = MMVAE(config, encoders, decoders, dtype=dtype, rngs=nnx.Rngs(0))
-    checkpoints = Checkpoints(directory, config=told)
+    checkpoints = Checkpoints(directory, config=saved)
     number = _best_step(checkpoints) if step == "best" else step
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     arrays = {"params": nnx.to_pure_dict(params), "rest": nnx.to_pure_dict(rest)}
@@ -69,27 +69,27 @@ def load(
     return nnx.merge(graphdef, restored["params"], restored["rest"], copy=True), config
 
 
-def _known(config: MMVAEConfig | None, told: Mapping[str, Any]) -> MMVAEConfig:
-    """The config of which a file tells."""
+def _known_config(config: MMVAEConfig | None, saved: Mapping[str, Any]) -> MMVAEConfig:
+    """Returns the config of a run, after a check against the saved fields."""
     if config is None:
-        return MMVAEConfig.from_dict(told)
+        return MMVAEConfig.from_dict(saved)
     given = config.describe()
-    names = [name for name in given if given[name] != told.get(name)]
+    names = [name for name in given if given[name] != saved.get(name)]
     if names:
         raise ValueError(
-            f"config has other values than the run for {names}: give the config that was trained "
-            f"with; there they are {[told.get(name) for name in names]}"
+            f"config has other values than the run for {names}: give the config of the run, where "
+            f"they are {[saved.get(name) for name in names]}"
         )
     return config
 
 
 def _best_step(checkpoints: Checkpoints) -> int:
-    """The step of the best evaluation that the run knew of when it was last saved."""
+    """Returns the step of the best evaluation before the newest intact checkpoint."""
     newest = checkpoints.intact_step()
     step = checkpoints.extra(newest)["judge"]["best_step"]
     if step is None:
         raise ValueError(
             f"step is 'best', but the run in {checkpoints.directory} evaluated no step: leave step "
-            "out for the newest, or train with eval_data"
+            "out for the newest, or train with evaluation=mm.Evaluation(...)"
         )
     return step

@@ -1,4 +1,4 @@
-"""Meshes of devices: what of a training run lies where."""
+"""Device meshes and the sharding of a train state."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,20 +16,20 @@ from mmvae_jax.batch import AnyBatch
 from mmvae_jax.maths.collectives import Shards
 
 DATA, PARTICLE = AXES = ("data", "particle")
-#: Arrays of fewer numbers stay whole on every device: to gather them costs more than they take.
+#: Smaller arrays stay whole on every device: gathering them costs more than the memory saves.
 MIN_SHARDED_SIZE = 2**14
 
 
 def make_mesh(
     data: int | None = None, particle: int = 1, *, devices: Sequence[Any] | None = None
 ) -> Mesh:
-    """Devices in a grid, the examples of a batch spread over one axis, particles over the other.
+    """Returns a mesh of devices, with one axis for examples and one for particles.
 
     Args:
-      data: devices on the axis ``data``; by default as many as there are.
-      particle: devices that share the K particles of the same examples, for large K. The encoders
-        run on each of them.
-      devices: all of them by default, those of other processes included.
+      data: number of devices on the axis ``data``; by default all.
+      particle: number of devices that share the K particles of the same examples, for large K. The
+        encoders run on each of these devices.
+      devices: devices of the mesh; by default all, those of other processes included.
 
     Raises:
       ValueError: if there are not ``data * particle`` devices, or not a multiple of ``particle``.
@@ -53,19 +53,19 @@ def make_mesh(
 
 
 class Layout(NamedTuple):
-    """Where a run's arrays lie; static.
+    """The sharding of a run's arrays over a mesh; static.
 
     Attributes:
-      mesh: of ``make_mesh``.
-      fsdp: whether large parameters, and what the optimizer keeps for them, are spread over the
-        axis ``data`` between steps; otherwise each device has a copy.
+      mesh: mesh from ``make_mesh``.
+      fsdp: True to shard large parameters and their optimizer state over the axis ``data`` between
+        steps; otherwise each device has a copy.
     """
 
     mesh: Mesh
     fsdp: bool = False
 
     def spec(self, shape: tuple[int, ...]) -> PartitionSpec:
-        """Over which axis an array of the state is spread: the longest that can be, or none."""
+        """Returns the axis to shard an array of the state over: the longest possible, or none."""
         parts = self.mesh.shape[DATA]
         if not self.fsdp or parts == 1 or math.prod(shape) < MIN_SHARDED_SIZE:
             return PartitionSpec()
@@ -74,26 +74,26 @@ class Layout(NamedTuple):
         return PartitionSpec(*[None] * axis, DATA) if sizes[axis] else PartitionSpec()
 
     def sharding(self, x: Array) -> NamedSharding:
-        """Where an array of the state lies."""
+        """Returns the sharding of an array of the state."""
         return NamedSharding(self.mesh, self.spec(x.shape))
 
     def constrain(self, state: PyTree) -> PyTree:
-        """Keep arrays of a state computed inside ``jax.jit`` where they were."""
+        """Constrains the arrays of a state computed inside ``jax.jit`` to their sharding."""
         return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, self.sharding(x)), state)
 
     def place(self, state: PyTree) -> PyTree:
-        """Copies of a state's arrays, the same on every process, where they belong."""
+        """Returns sharded copies of a state's arrays, which are the same on every process."""
         return jax.tree.map(lambda x: _copy_to(x, self.sharding(x)), state)
 
 
 def shard_batch(batch: Any, mesh: Mesh, *, axis: int = 0) -> Any:
-    """Put a batch on the devices of a mesh, its examples spread over the axis ``data``.
+    """Puts a batch on the devices of a mesh, its examples sharded over the axis ``data``.
 
     Args:
       batch: a pytree of arrays ``[b, ...]``, such as a ``Batch``. With several processes each gives
         its own part of the examples, and those of the first process come first.
-      mesh: of ``make_mesh``.
-      axis: of the examples in every array.
+      mesh: mesh from ``make_mesh``.
+      axis: axis of the examples in every array.
 
     Returns:
       The same pytree of ``jax.Array`` with the examples of all processes.
@@ -117,27 +117,28 @@ def shard_batch(batch: Any, mesh: Mesh, *, axis: int = 0) -> Any:
 
 
 def gather(state: PyTree) -> PyTree:
-    """Copies of a state's arrays, whole, on the default device of every process."""
+    """Returns whole copies of a state's arrays, on the default device of every process."""
     return jax.tree.map(_whole, state)
 
 
 def over_mesh(
     layout: Layout, function: Callable[..., Any], *, differentiated: bool = False
 ) -> Callable[[PyTree, PyTree, AnyBatch, PyTree], Any]:
-    """Compute on all devices of a mesh what depends on parameters and a batch.
+    """Spreads a function of parameters and a batch over all devices of a mesh.
 
-    Each device works on its own examples and particles with whole parameters, gathered first
-    where they are spread. The sum of the gradients is the only other large exchange.
+    Each device works on its own examples and particles with whole parameters, which are gathered
+    first if they are sharded. The sum of the gradients is the only other large exchange.
 
     Args:
-      layout: where parameters, and gradients, lie.
-      function: ``(params, rest, batch, shared, shards) -> result`` of one device; of them all
-        are results the same.
-      differentiated: whether the result is a pair whose second part is the device's part of the
-        gradient of the parameters; the whole gradient comes out.
+      layout: sharding of parameters and gradients.
+      function: per-device function ``(params, rest, batch, shared, shards) -> result``. It must
+        return the same value on every device.
+      differentiated: True if the result is a pair whose second part is the device's part of the
+        gradient for the parameters. The spread function then returns the whole gradient.
 
     Returns:
-      ``(params, rest, batch, shared) -> result``; every device is given all that is shared.
+      The function ``(params, rest, batch, shared) -> result``, where every device receives all of
+      ``shared``.
 
     Raises:
       ValueError: when called, if the devices cannot share the examples equally.
@@ -174,7 +175,7 @@ def _gather(x: Array, spec: PartitionSpec) -> Array:
 
 
 def _sum(shards: Shards, grad: Array, spec: PartitionSpec) -> Array:
-    """The sum over all devices, of which each keeps its own part."""
+    """Returns each device's part of the sum over all devices."""
     if not spec:
         return shards.sum_of_parts(grad)
     own = jax.lax.psum_scatter(grad, DATA, scatter_dimension=len(spec) - 1, tiled=True)

@@ -1,4 +1,4 @@
-"""The usual optimizer of an MMVAE, made of optax's parts."""
+"""The usual optimizer of an MMVAE, from parts of optax."""
 
 import jax
 import optax
@@ -14,17 +14,17 @@ def make_optimizer(
     amsgrad: bool = False,
     max_skips: int | None = None,
 ) -> optax.GradientTransformation:
-    """Adam, whose current rate ``train_step`` reports, with clipped gradients if asked for.
+    """Returns Adam, optionally with clipped gradients, whose rate ``train_step`` reports.
 
-    Any other optax optimizer does as well; its rate is reported if it is made by
+    Any other optax optimizer may take its place. Its rate is reported if it is made by
     ``optax.inject_hyperparams``.
 
     Args:
       learning_rate: a number, or an optax schedule of the step.
-      clip_norm: largest global norm of a gradient; longer ones are scaled down to it.
-      amsgrad: whether to divide by the largest second moment so far (Reddi et al. 2018).
-      max_skips: leave out updates that are not finite, at most so many in a row. By default they
-        are made, and ``fit`` stops.
+      clip_norm: largest global norm of a gradient; longer gradients are scaled down to it.
+      amsgrad: divide by the largest second moment so far (Reddi et al. 2018).
+      max_skips: number of updates in a row that may be skipped because they are not finite. By
+        default none is skipped, and ``fit`` stops.
 
     Raises:
       ValueError: for a rate or norm that is not positive, or fewer than one skip.
@@ -48,7 +48,7 @@ def make_optimizer(
 
 
 def reported(opt_state: optax.OptState) -> dict[str, Float[Array, ""]]:
-    """What an optimizer's state tells: ``learning_rate``, and ``skipped_updates`` so far."""
+    """Returns ``learning_rate`` and ``skipped_updates`` so far, if the optimizer keeps them."""
     found = {}
     rates = [
         value

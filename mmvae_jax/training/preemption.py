@@ -1,4 +1,4 @@
-"""Machines that are about to be taken away, as SIGTERM says, or that are gone."""
+"""Handling of SIGTERM and of lost processes."""
 
 import contextlib
 import signal
@@ -15,12 +15,13 @@ EXIT_CODE = 75
 
 
 class Preempted(SystemExit):
-    """The run was asked to end, and has saved all that it takes to go on.
+    """A run that SIGTERM has stopped, after it saved all that it takes to resume.
 
-    Left uncaught it ends the process with exit code 75.
+    If not caught, it ends the process with exit code 75.
 
     Attributes:
-      step: that was saved, or reached where nothing is saved.
+      step: last step of the run, which is saved if anything is.
+      saved_in: directory of the checkpoints; None if nothing is saved.
     """
 
     def __init__(self, step: int, saved_in: Any = None):
@@ -34,15 +35,15 @@ class Preempted(SystemExit):
 
 
 class LostProcessError(RuntimeError):
-    """A step failed on this process as it does when another process of the run is gone."""
+    """An error of the device that is probably caused by the loss of another process."""
 
 
 @contextlib.contextmanager
 def lost_processes_named(directory: Any) -> Iterator[None]:
-    """With several processes, says of errors of the device what they probably mean.
+    """Turns errors of the device into ``LostProcessError`` if there are several processes.
 
     Raises:
-      LostProcessError: from the error.
+      LostProcessError: from the error of the device.
     """
     try:
         yield
@@ -52,17 +53,17 @@ def lost_processes_named(directory: Any) -> Iterator[None]:
         place = "" if directory is None else f" from the checkpoints in {directory}"
         first = str(error).splitlines()[0]
         raise LostProcessError(
-            f"process {jax.process_index()} of {jax.process_count()} cannot go on, probably "
-            f"because another one has ended ({first}): end those that are left, and start all of "
-            f"them again with resume=True, to go on{place}"
+            f"process {jax.process_index()} of {jax.process_count()} cannot continue, probably "
+            f"because another one has ended ({first}): end the remaining processes, and start all "
+            f"of them again with resume=True to resume{place}"
         ) from error
 
 
 class SigtermFlag:
-    """Within the block SIGTERM is noted in place of ending the process.
+    """A context in which SIGTERM sets a flag instead of ending the process.
 
-    With several processes JAX's coordinator notes it, so that all agree on the step to end with.
-    Outside the main thread, which alone may handle signals, nothing changes.
+    With several processes JAX's coordinator receives it, so that all agree on the last step. Only
+    the main thread can handle signals; in other threads the context does nothing.
     """
 
     def __init__(self) -> None:
@@ -72,14 +73,14 @@ class SigtermFlag:
         self._handles = is_main and jax.process_count() == 1
 
     def is_set(self, step: int) -> bool:
-        """Whether to end after this step; with several processes the same answer on all."""
+        """Returns True if the run should end after this step; the same on all processes."""
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(step)
         return self._is_set
 
     def __enter__(self) -> "SigtermFlag":
         if self._handles:
-            self._previous = signal.signal(signal.SIGTERM, self._note)
+            self._previous = signal.signal(signal.SIGTERM, self._receive)
         return self
 
     def __exit__(
@@ -91,5 +92,5 @@ class SigtermFlag:
         if self._handles:
             signal.signal(signal.SIGTERM, self._previous)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         self._is_set = True

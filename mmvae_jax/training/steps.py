@@ -30,7 +30,7 @@ from mmvae_jax.training.optimizer import reported
 
 
 class _Static:
-    """A hashable constant of a pytree whose hash is computed once, not at every jit call."""
+    """A static part of a pytree, whose hash is computed once and not at every jit call."""
 
     def __init__(self, value: Any):
         self.value = value
@@ -44,15 +44,17 @@ class _Static:
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Everything that a training run consists of; a pytree.
+    """The state of a training run; a pytree.
 
     Attributes:
       step: number of updates made.
       params: the model's ``nnx.Param`` values, a plain nested dict.
-      opt_state: of the optimizer.
+      opt_state: state of the optimizer.
       rest: the model's other variables, constant during training.
-      key: randomness of step s is ``fold_in(key, s)``.
-      layout: the mesh that the run is spread over, if it is.
+      key: key of the run; the randomness of step s is ``fold_in(key, s)``.
+      graphdef: static part of the model.
+      tx: optimizer.
+      layout: sharding over a mesh; None on one device.
     """
 
     step: Int[Array, "..."]
@@ -65,15 +67,15 @@ class TrainState(flax.struct.PyTreeNode):
     layout: Layout | None = flax.struct.field(pytree_node=False, default=None)
 
     def model(self) -> MMVAE:
-        """The MMVAE with the current parameters: a copy, which later steps leave alone.
+        """Returns an MMVAE with a copy of the current parameters, which later steps keep intact.
 
-        From a mesh they are gathered on the default device; all processes must ask for it.
+        On a mesh the parameters are gathered on the default device; all processes must call this.
         """
         copy = _copy if self.layout is None else gather
         return self.replace(params=copy(self.params), rest=copy(self.rest)).view()
 
     def view(self) -> MMVAE:
-        """The MMVAE on the state's own arrays, for use inside a jitted function."""
+        """Returns the MMVAE on the state's own arrays, for use inside a jitted function."""
         return nnx.merge(self.graphdef.value, self.params, self.rest, copy=True)
 
 
@@ -85,18 +87,18 @@ def create_train_state(
     mesh: Mesh | None = None,
     fsdp: bool = False,
 ) -> TrainState:
-    """A train state that starts from the model's parameters; the model stays as it is.
+    """Returns a train state that starts from a copy of the model's parameters.
 
     Args:
       model: an MMVAE in the mode to train it in (``model.train()`` unless it was changed).
-      tx: an optax optimizer.
-      key: the run's randomness.
-      mesh: devices of ``make_mesh`` to train on; without one, JAX's default device.
-      fsdp: whether large parameters and what the optimizer keeps for them are spread over the
-        devices, each of which otherwise has a copy.
+      tx: an optax optimizer. A new optimizer object compiles the train step again.
+      key: randomness of the run.
+      mesh: mesh from ``make_mesh`` to train on; without one, JAX's default device.
+      fsdp: shard large parameters and their optimizer state over the devices; otherwise each
+        device has a copy.
 
     Raises:
-      ValueError: if ``fsdp`` is asked for without a mesh.
+      ValueError: if ``fsdp`` is True without a mesh.
 
     >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
     >>> int(state.step), state.model().config == config
