@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, no_type_check
 
-from mmvae_jax.checks import check_choice, check_count, check_positive
+from mmvae_jax.checks import check_choice, check_count, check_modalities, check_positive
+from mmvae_jax.frozen_dict import FrozenDict
 from mmvae_jax.maths.distributions import FAMILIES, Family
 from mmvae_jax.maths.likelihoods import Likelihood
 
@@ -46,33 +47,6 @@ LIKELIHOOD_PARAMS: Mapping[str, Mapping[str, float]] = MappingProxyType(
 )
 
 CustomLikelihood = Likelihood | Callable[..., Any]
-
-
-class FrozenDict(Mapping[str, Any]):
-    """A hashable mapping whose order matters in comparisons: it is the order of the experts."""
-
-    def __init__(self, items: Mapping[str, Any]):
-        self._items = dict(items)
-
-    def __getitem__(self, name: str) -> Any:
-        return self._items[name]
-
-    def __iter__(self):
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __repr__(self) -> str:
-        return repr(self._items)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, FrozenDict):
-            return tuple(self.items()) == tuple(other.items())
-        return isinstance(other, Mapping) and self._items == dict(other)
-
-    def __hash__(self) -> int:
-        return hash(tuple(self.items()))
 
 
 @no_type_check  # at run time: the checks here say more than an annotation would
@@ -308,7 +282,5 @@ def _named(field: str, given: Any, dims: Mapping[str, Any]) -> Mapping[str, Any]
     """Returns ``given`` after a check that it maps known modalities."""
     if not isinstance(given, Mapping):
         raise ValueError(f"{field} is {given!r}: give a dict by modality name")
-    unknown = [name for name in given if name not in dims]
-    if unknown:
-        raise ValueError(f"{field} names the unknown modalities {unknown}: known are {list(dims)}")
+    check_modalities(field, given, dims)
     return given

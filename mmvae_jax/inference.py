@@ -10,18 +10,16 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.maths.distributions import family_of
 from mmvae_jax.maths.likelihoods import likelihood_of
-from mmvae_jax.maths.weights import Experts
+from mmvae_jax.maths.mixture import draw_mixture, mixture_mean
 from mmvae_jax.model import MMVAE, decode_modality
-
-Selection = str | Sequence[str]
+from mmvae_jax.selection import Selection, check_available, modality_mask, modality_names
 
 
 def encode(
@@ -62,7 +60,7 @@ def encode(
     check_count("N", N)
     observed = observe(config, batch, allow_absent=True)
     available = observed.mask & modality_mask("cond_mod", cond_mod, config)
-    _check_available(available, cond_mod)
+    check_available(available, cond_mod)
     if key is None and not return_mean:
         raise ValueError("key is None: give jax.random.key(...), or return_mean=True")
     z = _encode(*evaluation(model), observed, available, key, N, return_mean)
@@ -231,27 +229,6 @@ def evaluation(model: MMVAE) -> tuple[nnx.GraphDef, nnx.State]:
     return nnx.split(nnx.view(model, deterministic=True, raise_if_not_found=False))
 
 
-def draw_mixture(
-    config: MMVAEConfig, experts: Experts, available: Bool[Array, "m b"], key: PRNGKeyArray, N: int
-) -> Float[Array, "b N d"]:
-    """Draws z from the mixture of the available experts; NaN where there are none."""
-    expert_key, noise_key = jax.random.split(key)
-    logits = jnp.where(available, 0.0, -jnp.inf)
-    num_examples, dim = experts.loc.shape[1:]
-    picked = jax.random.categorical(expert_key, logits[None], axis=1, shape=(N, num_examples)).T
-    example = jnp.arange(num_examples)[:, None]
-    loc, scale = experts.loc[picked, example], experts.scale[picked, example]
-    family = family_of(config.prior_and_posterior_dist)
-    z = loc + scale * family.standard(noise_key, (num_examples, N, dim), loc.dtype)
-    return jnp.where(available.any(0)[:, None, None], z, jnp.nan)
-
-
-def mixture_mean(experts: Experts, available: Bool[Array, "m b"]) -> Float[Array, "b d"]:
-    """Returns the average of the available experts' locations; NaN where there are none."""
-    total = jnp.where(available[..., None], experts.loc, 0).sum(0)
-    return total / available.sum(0).astype(total.dtype)[:, None]
-
-
 @partial(jax.jit, static_argnames=("graphdef", "N", "return_mean"))
 def _encode(graphdef, state, observed: Observed, available, key, N, return_mean):
     model = nnx.merge(graphdef, state, copy=True)
@@ -259,7 +236,9 @@ def _encode(graphdef, state, observed: Observed, available, key, N, return_mean)
     if return_mean:
         mean = mixture_mean(experts, available)[:, None]
         return jnp.broadcast_to(mean, (mean.shape[0], N, mean.shape[2]))
-    return draw_mixture(model.config, experts, available, key, N)
+    return draw_mixture(
+        family_of(model.config.prior_and_posterior_dist), experts, available, key, N
+    )
 
 
 @partial(jax.jit, static_argnames=("graphdef", "names"))
@@ -299,36 +278,6 @@ def _sample(
     # DistraX itself promotes ranks when it samples, which a strict JAX refuses.
     with jax.numpy_rank_promotion("allow"):
         return sample(key, decoded, **params)
-
-
-def modality_names(field: str, selection: Selection, config: MMVAEConfig) -> tuple[str, ...]:
-    """Returns the modalities that "all", a name or several names select, in the config's order."""
-    if isinstance(selection, str):
-        names = config.modalities if selection == "all" else (selection,)
-    else:
-        names = tuple(selection)
-    if not names or any(name not in config.modalities for name in names):
-        raise ValueError(
-            f"{field} is {selection!r}: give 'all', or names among {list(config.modalities)}"
-        )
-    return tuple(name for name in config.modalities if name in names)
-
-
-def modality_mask(field: str, selection: Selection, config: MMVAEConfig) -> Bool[Array, "m 1"]:
-    """Returns True for the selected modalities, in the config's order."""
-    names = modality_names(field, selection, config)
-    return jnp.array([[name in names] for name in config.modalities])
-
-
-def _check_available(available: Bool[Array, "m b"], cond_mod: Selection) -> None:
-    if isinstance(available, Tracer):
-        return
-    without = jnp.flatnonzero(~available.any(0)).tolist()
-    if without:
-        raise ValueError(
-            f"cond_mod is {cond_mod!r}, but the examples {without[:10]} have none of these "
-            "modalities: leave them out, or condition on more modalities"
-        )
 
 
 def _check_sampling(

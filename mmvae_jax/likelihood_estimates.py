@@ -12,9 +12,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.importance_sampling import Diagnostics, Task, estimate
-from mmvae_jax.inference import Selection, modality_mask, modality_names
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.model import MMVAE
+from mmvae_jax.selection import Selection, modality_mask, modality_names
 
 
 def compute_joint_nll(

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from mmvae_jax.batch import encoder_input
+from mmvae_jax.checks import check_modalities
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.maths.distributions import family_of
 from mmvae_jax.maths.likelihoods import likelihood_of, log_likelihood
@@ -236,11 +237,7 @@ def _default_decoder(
 
 
 def _check_networks(field: str, networks: Modules, config: MMVAEConfig) -> None:
-    unknown = [name for name in networks if name not in config.input_dims]
-    if unknown:
-        raise ValueError(
-            f"{field} has the unknown modalities {unknown}: known are {list(config.modalities)}"
-        )
+    check_modalities(field, networks, config.modalities)
     for name, network in networks.items():
         for path, value in nnx.iter_graph(network):
             if isinstance(value, nnx.BatchStat | nnx.Cache):

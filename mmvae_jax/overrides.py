@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
+from mmvae_jax.checks import check_modalities
 from mmvae_jax.config import LIKELIHOOD_PARAMS, MMVAEConfig
 from mmvae_jax.model import LikelihoodParams
 
@@ -59,12 +60,7 @@ def numbers(config: MMVAEConfig, overrides: Any, dtype: DTypeLike) -> Numbers:
         )
     own_factors, own_params = given.rescale_factors or {}, given.decoder_dist_params or {}
     for field, names in (("rescale_factors", own_factors), ("decoder_dist_params", own_params)):
-        unknown = [name for name in names if name not in config.input_dims]
-        if unknown:
-            raise ValueError(
-                f"overrides.{field} has the unknown modalities {unknown}: known are "
-                f"{list(config.modalities)}"
-            )
+        check_modalities(f"overrides.{field}", names, config.modalities)
     factors = {**config.likelihood_factors, **own_factors}
     return Numbers(
         jnp.stack([_number(f"rescale_factors[{n!r}]", x, dtype) for n, x in factors.items()]),

@@ -132,10 +132,16 @@ def test_rescale_factors():
             {"prior_and_posterior_dist": "laplace"},
             "'laplace': choose one of .*laplace_with_softmax",
         ),
-        ({"decoders_dist": {"sound": "normal"}}, r"decoders_dist names.*\['sound'\]: known are"),
+        (
+            {"decoders_dist": {"sound": "normal"}},
+            r"decoders_dist has the unknown modalities \['sound'\]",
+        ),
         ({"decoders_dist": {"word": "gauss"}}, r"decoders_dist\['word'\] is 'gauss': choose one"),
         ({"decoders_dist": "normal"}, "decoders_dist is 'normal': give a dict"),
-        ({"decoder_dist_params": {"sound": {}}}, r"decoder_dist_params names.*\['sound'\]"),
+        (
+            {"decoder_dist_params": {"sound": {}}},
+            r"decoder_dist_params has the unknown modalities \['sound'\]",
+        ),
         ({"decoder_dist_params": {"word": {"scale": 0}}}, r"\['word'\]\['scale'\] is 0: give a"),
         ({"decoder_dist_params": {"word": {"std": 1.0}}}, r"sets 'std'.*it takes \['scale'\]"),
         ({"decoder_dist_params": {"word": 0.5}}, r"decoder_dist_params\['word'\] is 0.5: give a d"),

@@ -19,8 +19,8 @@ from mmvae_jax.cli.run_folder import open_run
 from mmvae_jax.cli.tables import MASK, read_table
 from mmvae_jax.cli.views import View
 from mmvae_jax.data.arrays import take
-from mmvae_jax.inference import modality_names
 from mmvae_jax.saving.files import whole_file
+from mmvae_jax.selection import modality_names
 
 #: Rows in one call on the device.
 BATCH_SIZE = 256

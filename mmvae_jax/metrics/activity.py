@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mmvae_jax.batch import AnyBatch
-from mmvae_jax.inference import mixture_mean
+from mmvae_jax.maths.mixture import mixture_mean
 from mmvae_jax.metrics.expert_posteriors import posteriors_of
 from mmvae_jax.metrics.moments import MeanVariance, mean_variance
 from mmvae_jax.model import MMVAE

@@ -16,10 +16,13 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from mmvae_jax.batch import AnyBatch, MultimodalArrays, as_arrays
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.inference import decode, draw_mixture, generate, modality_mask, modality_names
+from mmvae_jax.inference import decode, generate
+from mmvae_jax.maths.distributions import family_of
+from mmvae_jax.maths.mixture import draw_mixture
 from mmvae_jax.metrics.coherence import Tally, conditional_tallies, joint_tally, subsets
 from mmvae_jax.metrics.expert_posteriors import posteriors_of
 from mmvae_jax.model import MMVAE
+from mmvae_jax.selection import modality_mask, modality_names
 
 
 @runtime_checkable
@@ -82,6 +85,7 @@ def generations(
     (('sound',), (2, 3))
     """
     config = model.config
+    family = family_of(config.prior_and_posterior_dist)
     chosen = subsets(config.modalities) if givens is None else givens
     chosen = [modality_names("givens", given, config) for given in chosen]
     check_count("batch_size", batch_size)
@@ -90,7 +94,7 @@ def generations(
         for index, given in enumerate(chosen):
             place = jax.random.fold_in(jax.random.fold_in(key, number), index)
             available = observed & modality_mask("givens", given, config)
-            z = _draw(config, experts, available, place, 1)[:, 0]
+            z = _draw(family, experts, available, place, 1)[:, 0]
             z = jnp.where(available.any(0)[:, None], z, 0)  # classifiers may reject NaN
             decoded = decode(model, z).items()
             generated = {name: as_examples(config, name, x) for name, x in decoded}
@@ -204,4 +208,4 @@ def as_examples(
     return decoded
 
 
-_draw = partial(jax.jit, static_argnames=("config", "N"))(draw_mixture)
+_draw = partial(jax.jit, static_argnames=("family", "N"))(draw_mixture)
