@@ -17,7 +17,8 @@ from mmvae_jax.checks import check_count
 
 KINDS = ("auto", "dense", "sparse", "sampled", "residual")
 Keys = Array | None  # a random key for each example
-#: Particles of a batch from which ``auto`` is sparse on CPU: measured, see the benchmarks' page.
+#: Number of particles in a batch from which ``auto`` is sparse on CPU, measured in
+#: docs/benchmarks.md ("Dense or sparse").
 MIN_PARTICLES = 512
 
 

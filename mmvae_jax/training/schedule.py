@@ -25,7 +25,7 @@ class Schedule(NamedTuple):
     Attributes:
       num_steps: number of steps of the whole run.
       steps_per_call: number of steps in one call on the device.
-      log_every: number of steps between logs, each of which waits for the device.
+      log_every: number of steps between logs; a log waits for the device.
       eval_every: number of steps between evaluations; None for none.
       save_every: number of steps between checkpoints; None for none.
     """
