@@ -9,8 +9,6 @@ from jaxtyping import Int
 from mmvae_jax.batch import AnyBatch, MultimodalArrays, as_arrays
 from mmvae_jax.data.columns import Column, read_rows
 
-__all__ = ["MultimodalArrays", "num_examples", "take"]
-
 
 def num_examples(dataset: AnyBatch) -> int:
     """Returns the number of examples, after checking that all arrays of the data set agree.

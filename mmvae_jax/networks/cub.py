@@ -24,6 +24,8 @@ WINDOWS = ((KERNEL, (2, 2)),) * 3 + (((1, 4), (1, 2)),) * 2
 class CUBImageEncoder(StridedEncoder):
     """Four strided convolutions, and one convolution each for loc and log_var.
 
+    Layers and shapes::
+
         Conv(3, 64, 4 x 4, stride 2), ReLU      64 x 64 x 3   -> 32 x 32 x 64
         Conv(64, 128, 4 x 4, stride 2), ReLU    32 x 32 x 64  -> 16 x 16 x 128
         Conv(128, 256, 4 x 4, stride 2), ReLU   16 x 16 x 128 -> 8 x 8 x 256
@@ -52,6 +54,8 @@ class CUBImageEncoder(StridedEncoder):
 class CUBImageDecoder(StridedDecoder):
     """Mirror image of ``CUBImageEncoder``; outputs are intensities in (0, 1).
 
+    Layers and shapes::
+
         ConvTranspose(d, 512, 4 x 4), ReLU                1 x 1 x d     -> 4 x 4 x 512
         ConvTranspose(512, 256, 4 x 4, stride 2), ReLU    4 x 4 x 512   -> 8 x 8 x 256
         ConvTranspose(256, 128, 4 x 4, stride 2), ReLU    8 x 8 x 256   -> 16 x 16 x 128
@@ -78,6 +82,8 @@ class CUBImageDecoder(StridedDecoder):
 
 class CUBCaptionEncoder(nnx.Module):
     """Convolutions over 32 embedded words, and one convolution each for loc and log_var.
+
+    Layers and shapes::
 
         x @ embedding                                   32 x 1590     -> 32 x 128 x 1
         Conv(1, 32, 4 x 4, stride 2), ReLU              32 x 128 x 1  -> 16 x 64 x 32
@@ -138,6 +144,8 @@ class CUBCaptionEncoder(nnx.Module):
 
 class CUBCaptionDecoder(nnx.Module):
     """Mirror image of ``CUBCaptionEncoder``, with the same embedding; outputs are logits.
+
+    Layers and shapes::
 
         ConvTranspose(d, 128, 4 x 4), ReLU                    1 x 1 x d    -> 4 x 4 x 128
         ConvTranspose(128, 128, 1 x 4, stride 1 x 2), ReLU    4 x 4 x 128  -> 4 x 8 x 128

@@ -19,7 +19,7 @@ KERNEL = (4, 4)
 class ConvEncoder(nnx.Module):
     """Strided convolutions, a dense layer, and one linear layer each for loc and log_var.
 
-    For 32 x 32 x 3 images and the default features:
+    For 32 x 32 x 3 images and the default features::
 
         Conv(3, 32, 4 x 4, stride 2), ReLU     32 x 32 x 3  -> 16 x 16 x 32
         Conv(32, 64, 4 x 4, stride 2), ReLU    16 x 16 x 32 -> 8 x 8 x 64
@@ -76,7 +76,7 @@ class ConvEncoder(nnx.Module):
 class ConvDecoder(nnx.Module):
     """Mirror image of ``ConvEncoder``: two dense layers and transposed convolutions.
 
-    For 32 x 32 x 3 images and the default features:
+    For 32 x 32 x 3 images and the default features::
 
         Linear(d, hidden), ReLU
         Linear(hidden, 4096), ReLU                     -> 8 x 8 x 64

@@ -17,6 +17,8 @@ KERNEL = (3, 3)
 class PolyMNISTEncoder(StridedEncoder):
     """Three strided convolutions, and one convolution each for loc and log_var.
 
+    Layers and shapes::
+
         Conv(3, 32, 3 x 3, stride 2), ReLU     28 x 28 x 3  -> 14 x 14 x 32
         Conv(32, 64, 3 x 3, stride 2), ReLU    14 x 14 x 32 -> 7 x 7 x 64
         Conv(64, 128, 3 x 3, stride 2), ReLU   7 x 7 x 64   -> 4 x 4 x 128
@@ -39,6 +41,8 @@ class PolyMNISTEncoder(StridedEncoder):
 
 class PolyMNISTDecoder(nnx.Module):
     """A dense layer and three transposed convolutions; outputs are unbounded.
+
+    Layers and shapes::
 
         Linear(d, 2048), ReLU                                        -> 4 x 4 x 128
         ConvTranspose(128, 64, 3 x 3, stride 2), ReLU   4 x 4 x 128  -> 7 x 7 x 64

@@ -62,6 +62,8 @@ class ResidualBlock(nnx.Module):
 class PolyMNISTResNetEncoder(nnx.Module):
     """Residual blocks with average pools between, and one linear layer each for loc and log_var.
 
+    Layers and shapes::
+
         Conv(3, 64, 3 x 3)                      28 x 28 x 3   -> 28 x 28 x 64
         ResidualBlock(64, 64)                   28 x 28 x 64  -> 28 x 28 x 64
         average pool, ResidualBlock(64, 128)    28 x 28 x 64  -> 14 x 14 x 128
@@ -108,6 +110,8 @@ class PolyMNISTResNetEncoder(nnx.Module):
 
 class PolyMNISTResNetDecoder(nnx.Module):
     """Mirror image of ``PolyMNISTResNetEncoder``; outputs are unbounded.
+
+    Layers and shapes::
 
         Linear(d, 12544)                                    -> 7 x 7 x 256
         ResidualBlock(256, 128), upsample     7 x 7 x 256   -> 14 x 14 x 128

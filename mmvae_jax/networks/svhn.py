@@ -11,6 +11,8 @@ KERNEL = (4, 4)
 class SVHNEncoder(StridedEncoder):
     """Three strided convolutions, and one convolution each for loc and log_var.
 
+    Layers and shapes::
+
         Conv(3, 32, 4 x 4, stride 2), ReLU     32 x 32 x 3  -> 16 x 16 x 32
         Conv(32, 64, 4 x 4, stride 2), ReLU    16 x 16 x 32 -> 8 x 8 x 64
         Conv(64, 128, 4 x 4, stride 2), ReLU   8 x 8 x 64   -> 4 x 4 x 128
@@ -33,6 +35,8 @@ class SVHNEncoder(StridedEncoder):
 
 class SVHNDecoder(StridedDecoder):
     """Mirror image of ``SVHNEncoder``; outputs are intensities in (0, 1).
+
+    Layers and shapes::
 
         ConvTranspose(d, 128, 4 x 4), ReLU              1 x 1 x d    -> 4 x 4 x 128
         ConvTranspose(128, 64, 4 x 4, stride 2), ReLU   4 x 4 x 128  -> 8 x 8 x 64

@@ -15,6 +15,8 @@ KERNEL = (1, 4)  # A text is an image one pixel high, one pixel per character.
 class TextEncoder(nnx.Module):
     """Convolutions over eight one-hot characters, and a linear layer each for loc and log_var.
 
+    Layers and shapes::
+
         Linear(71, 128) of each character, ReLU    8 x 71  -> 8 x 128
         Conv(128, 128, 4, stride 2), ReLU          8 x 128 -> 4 x 128
         Conv(128, 128, 4), ReLU                    4 x 128 -> 1 x 128
@@ -59,6 +61,8 @@ class TextEncoder(nnx.Module):
 
 class TextDecoder(nnx.Module):
     """Mirror image of ``TextEncoder``; outputs are logits.
+
+    Layers and shapes::
 
         Linear(d, 128)                                      -> 1 x 128
         ConvTranspose(128, 128, 4), ReLU            1 x 128 -> 4 x 128
