@@ -119,8 +119,12 @@ class IndexedColumn(LazyColumn):
         return read_rows(self.column, rows)
 
 
-def read_rows(column: Column, rows: Integer[np.ndarray, " b"]) -> Any:
-    """Returns the values ``[b, *dim]`` of a vector of rows, in any order and with repetitions.
+def read_rows(column: Column, rows: Integer[np.ndarray, " b"] | slice) -> Any:
+    """Returns the values ``[b, *dim]`` of rows, in any order and with repetitions.
+
+    Args:
+      column: any column.
+      rows: vector of rows, or slice; negative rows count from the end.
 
     Raises:
       IndexError: if a row is not one of ``-n, ..., n - 1``.

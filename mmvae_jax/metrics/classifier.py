@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 from mmvae_jax.batch import Batch, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.data.columns import Column
+from mmvae_jax.data.columns import Column, read_rows
 from mmvae_jax.metrics.classifier_networks import NETWORKS, Dim, choose
 from mmvae_jax.saving.files import whole_file
 
@@ -215,7 +215,7 @@ def train_classifier(
     params = _train(
         graphdef,
         nnx.to_pure_dict(state),
-        x[rows],
+        read_rows(x, rows),
         labels[rows],
         keys,
         batch_size,

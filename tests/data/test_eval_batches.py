@@ -45,7 +45,7 @@ def test_the_mask_and_the_weight_of_real_rows_are_those_of_the_data_set(dataset)
     assert last.weight.dtype == np.float32
 
 
-def test_they_can_be_counted_and_gone_through_again(dataset):
+def test_they_can_be_counted_and_iterated_twice(dataset):
     steps = eval_batches(dataset, 4)
     assert len(steps) == 3
     chex.assert_trees_all_equal(list(steps), list(steps))
