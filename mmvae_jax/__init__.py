@@ -127,7 +127,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imports ``mm.metrics`` or ``mm.plots`` on first use, so that importing ``mm`` stays fast."""
-    if name in ("metrics", "plots"):
+    """Imports these rooms on first use, so that importing ``mm`` stays fast."""
+    if name in ("loggers", "metrics", "plots"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

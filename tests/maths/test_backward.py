@@ -1,5 +1,7 @@
 """Sparse, sampled and residual backward passes against the dense one."""
 
+import inspect
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -184,6 +186,27 @@ def test_random_decoders_run_dense():
     chex.assert_trees_all_equal(auto, dense)
     with pytest.raises(ValueError, match=r"decoders draw random numbers.*backward='dense'"):
         value_and_grad(model, batch, jax.random.key(1), backward=Backward("sparse"))
+
+
+@pytest.mark.parametrize(
+    ("experts", "particles", "examples", "is_random", "kind"),
+    [
+        (3, 7, 24, False, "dense"),  # 504 particles
+        (3, 7, 25, False, "sparse"),
+        (3, 7, 25, True, "dense"),
+        (5, 2, 1000, False, "dense"),  # of two particles none is worth dropping
+        (2, 3, 86, False, "sparse"),
+    ],
+)
+def test_auto_on_cpu(experts, particles, examples, is_random, kind):
+    resolved = Backward().resolve(experts, particles, examples, is_random=is_random)
+    assert resolved == Backward(kind, chunk=64)
+
+
+def test_auto_is_the_default_of_all_that_differentiate():
+    functions = (mm.loss, mm.value_and_grad, mm.train_step, mm.train_steps, mm.fit)
+    for function in functions:
+        assert inspect.signature(function).parameters["backward"].default == Backward("auto")
 
 
 @pytest.mark.parametrize(
