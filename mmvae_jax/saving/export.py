@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import importlib.util
-import inspect
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +42,7 @@ def export(
 ) -> Path:
     """Writes a model's ``encode``, ``decode`` and ``predict`` as StableHLO for ``load_exported``.
 
-        <path>/manifest.json      settings, versions, signatures, SHA-256 of the other files
+        <path>/manifest.json      settings, versions, SHA-256 of the other files
         <path>/params.npz         the parameters, once
         <path>/encode.bin         data, mask, key -> z [b, N, d]
         <path>/encode_mean.bin    data, mask      -> z [b, 1, d]
@@ -85,10 +84,7 @@ def export(
         "platforms": list(platforms),
         "num_samples": num_samples,
         "config": model.config.describe(),
-        "programs": {
-            name: {"file": f"{name}.bin", **_signature(programs[name].function, program)}
-            for name, program in exported.items()
-        },
+        "programs": list(exported),
         "params": {name: str(x.dtype) for name, x in params.items()},
     }
     with whole_folder(path) as folder:
@@ -148,18 +144,6 @@ def _trace(program: Program, params: Params, platforms: Sequence[str]) -> jax.ex
     except TypeError as error:
         error.add_note("The batch size is open: networks may use x.shape[0], but not len(x).")
         raise
-
-
-def _signature(function: Callable[..., Any], program: jax.export.Exported) -> dict[str, Any]:
-    """Returns types and shapes of a program's inputs, without the parameters, and its output."""
-    shapes = [aval.str_short() for aval in program.in_avals]
-    (_, *inputs), _ = jax.tree.unflatten(program.in_tree, shapes)
-    _, *names = inspect.signature(function).parameters
-    output = [aval.str_short() for aval in program.out_avals]
-    return {
-        "inputs": dict(zip(names, inputs, strict=True)),
-        "output": jax.tree.unflatten(program.out_tree, output),
-    }
 
 
 def _versions() -> dict[str, str]:

@@ -34,7 +34,7 @@ class Exported:
     Attributes:
       config: settings of the model, as JSON holds them.
       num_samples: number N of draws per example.
-      manifest: everything known about the export: versions, platforms, signatures.
+      manifest: everything known about the export, such as versions and platforms.
       params: ``{path: array}`` by path in the model.
     """
 
@@ -172,8 +172,8 @@ def load_exported(path: str | os.PathLike) -> Exported:
             for name, dtype in manifest["params"].items()
         }
     programs = {
-        name: jax.export.deserialize(bytearray(contents[program["file"]]))
-        for name, program in manifest["programs"].items()
+        name: jax.export.deserialize(bytearray(contents[f"{name}.bin"]))
+        for name in manifest["programs"]  # a dict by name in version 0.1.0, a list since
     }
     return Exported(manifest, params, programs)
 

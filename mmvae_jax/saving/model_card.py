@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from flax import nnx
 
-from mmvae_jax.config import LOSSES, MMVAEConfig
 from mmvae_jax.model import MMVAE
 
 CARD = """\
@@ -77,7 +76,10 @@ def model_card(
         modalities=", ".join(config.modalities),
         num_parameters=sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param))),
         networks=_table(("modality", "shape", "likelihood", "encoder", "decoder"), _rows_of(model)),
-        settings=_table(("setting", "value"), _settings(config)),
+        settings=_table(
+            ("setting", "value"),
+            ((k, x) for k, x in config.describe().items() if not isinstance(x, Mapping)),
+        ),
         arguments=", ".join([json.dumps(name), *_arguments(networks)]),
     )
     if any(networks.values()):
@@ -99,19 +101,6 @@ def _rows_of(model: MMVAE) -> Table:
         described = [str(likelihood), *(f"{param} {value:g}" for param, value in params.items())]
         networks = (class_path(model.encoders[name]), class_path(model.decoders[name]))
         yield name, " x ".join(map(str, dim)), ", ".join(described), *networks
-
-
-def _settings(config: MMVAEConfig) -> Table:
-    bound, estimator = LOSSES[config.loss]
-    yield "latent size", config.latent_dim
-    yield "posteriors and prior", config.prior_and_posterior_dist
-    yield "prior's scale", "trained" if config.learn_prior else "not trained"
-    yield "loss", f"{config.loss} (bound {bound}, gradient {estimator})"
-    yield "particles K", config.K
-    yield "beta", config.beta
-    if config.uses_likelihood_rescaling:
-        factors = config.likelihood_factors.items()
-        yield "likelihoods times", ", ".join(f"{name} {factor:.6g}" for name, factor in factors)
 
 
 def _arguments(networks: Mapping[str, Mapping[str, str]]) -> Iterator[str]:

@@ -214,15 +214,10 @@ def _hub() -> ModuleType:
 
 
 def _check_place(folder: Path, *, overwrite: bool) -> None:
-    """Checks that nothing but a saved model is replaced, and that only if ``overwrite``."""
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file: give a folder")
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    if others := [name for name in names if name not in FILES]:
+    """Checks that nothing is replaced but, if ``overwrite``, a saved model."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    may_replace = overwrite and names <= set(FILES)
+    if folder.is_file() or (names and not may_replace):
         raise FileExistsError(
-            f"{folder} holds {others[0]!r}, which is no file of a saved model: give another folder"
-        )
-    if names and not overwrite:
-        raise FileExistsError(
-            f"{folder} holds a saved model: give another folder, or overwrite=True to replace it"
+            f"{folder} exists: give a new folder, or overwrite=True if it holds only a saved model"
         )

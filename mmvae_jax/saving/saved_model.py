@@ -1,6 +1,7 @@
 """The files of a saved model: settings, arrays and a card, and checks that they fit each other."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,10 +26,8 @@ FORMAT, READABLE = 2, (1, 2)
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
 
-FLOATS = ("bfloat16", "float16", "float32", "float64")
-INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 #: Types of arrays that safetensors writes and reads back into NumPy.
-TYPES = (*FLOATS, *INTEGERS, "bool")
+TYPES = re.compile(r"bfloat16|float(16|32|64)|u?int(8|16|32|64)|bool")
 
 Networks = dict[str, dict[str, Any]]
 
@@ -125,8 +124,8 @@ def read_weights(folder: Path, saved: Saved, like: Mapping[str, Any]) -> dict[st
         )
     # Not by safetensors.flax, which turns float64 into float32 silently.
     stored = safetensors.numpy.load_file(file)
-    expected = {path: _describe(x, stored.get(path)) for path, x in like.items()}
-    if lines := differences({path: _describe(x) for path, x in stored.items()}, expected):
+    found, expected = ({path: _describe(x) for path, x in own.items()} for own in (stored, like))
+    if lines := differences(found, expected):
         raise ValueError(
             f"encoders and decoders do not have the arrays of the model in {folder}:\n"
             + "\n".join(lines[:10])
@@ -179,17 +178,15 @@ def _on_host(path: str, x: Any) -> np.ndarray:
     """Returns the array in row-major order, which the file expects."""
     is_array = isinstance(x, jax.Array | np.ndarray)
     kind = str(x.dtype) if is_array else type(x).__name__
-    if kind not in TYPES or not is_array:
+    if not (is_array and TYPES.fullmatch(kind)):
         raise ValueError(
-            f"{path} is {kind}, which {WEIGHTS_FILE} cannot hold: make it an array of one of the "
-            f"types {list(TYPES)}, or an attribute that is no variable"
+            f"{path} is {kind}, which {WEIGHTS_FILE} cannot hold: make it an array of integers, "
+            "booleans or floats of 16 bits and more, or an attribute that is no variable"
         )
     return np.asarray(x, order="C")
 
 
-def _describe(x: Any, stored: np.ndarray | None = None) -> str:
-    """Returns type and shape, such as ``float32[2, 3]``, in the precision of ``stored``."""
-    dtype = str(x.dtype)
-    if stored is not None and {dtype, str(stored.dtype)} <= set(FLOATS):
-        dtype = str(stored.dtype)
-    return f"{dtype}{list(x.shape)}"
+def _describe(x: Any) -> str:
+    """Returns type and shape, such as ``int32[2]``, or ``float[2, 3]`` of any precision."""
+    is_float = jnp.issubdtype(x.dtype, jnp.floating)
+    return f"{'float' if is_float else x.dtype}{list(x.shape)}"

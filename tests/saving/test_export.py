@@ -182,8 +182,6 @@ def test_manifest(folder, exported):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert mm.MMVAEConfig.from_dict(exported.config) == CONFIG
     assert manifest["versions"]["jax"] == jax.__version__
-    assert manifest["programs"]["encode"]["inputs"]["data"]["image"] == "float32[b,8,8,1]"
-    assert manifest["programs"]["encode"]["output"] == "float32[b,4,3]"
     assert {file.name for file in folder.iterdir()} == {"manifest.json", *manifest["sha256"]}
 
 

@@ -103,7 +103,7 @@ def test_tied_parameters_are_stored_once_and_tied_again(tmp_path):
     assert_same(loaded, model)
     assert loaded.encoders["caption"].embedding is loaded.decoders["caption"].embedding
     other = tied_model()  # its encoder has another embedding
-    message = r"encoders.caption.embedding: absent there, float32\[9, 128\] now"
+    message = r"encoders.caption.embedding: absent there, float\[9, 128\] now"
     with pytest.raises(ValueError, match=message):
         from_pretrained(path, encoders=other.encoders, decoders=abstract.decoders)
 
@@ -151,16 +151,16 @@ def test_states_on_several_devices(tmp_path):
 
 def test_nothing_is_overwritten_unasked(model, folder, tmp_path):
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    with pytest.raises(FileExistsError, match="small holds a saved model"):
+    with pytest.raises(FileExistsError, match="small exists"):
         save_pretrained(model, folder)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
     (tmp_path / "file").touch()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
     for overwrite in (False, True):
-        with pytest.raises(FileExistsError, match="file is a file"):
+        with pytest.raises(FileExistsError, match="file exists"):
             save_pretrained(model, tmp_path / "file", overwrite=overwrite)
-        with pytest.raises(FileExistsError, match=r"other holds 'thesis.tex'"):
+        with pytest.raises(FileExistsError, match="other exists"):
             save_pretrained(model, tmp_path / "other", overwrite=overwrite)
     assert (tmp_path / "other" / "thesis.tex").exists()
 
@@ -181,7 +181,7 @@ def test_an_overwrite_that_was_killed_loses_nothing(model, tmp_path):
     path = save_pretrained(model, tmp_path / "model")
     path.rename(tmp_path / ".model.replaced")  # killed at that moment
     assert_same(from_pretrained(path, **custom_networks()), model)
-    with pytest.raises(FileExistsError, match="holds a saved model"):
+    with pytest.raises(FileExistsError, match=r"model\.replaced exists"):
         save_pretrained(model, path)
     save_pretrained(small_model(beta=2.0), path, overwrite=True)
     assert from_pretrained(path, **custom_networks()).config.beta == 2.0

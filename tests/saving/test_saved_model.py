@@ -77,7 +77,7 @@ def test_variables_of_many_kinds(tmp_path):
     assert (kept == given).all()
     assert (kept != saved).all()
     networks["encoders"]["a"].odd["int"] = nnx.Variable(jnp.zeros(3))
-    message = r"encoders.a.odd.int: int32\[3\] there, float32\[3\] now"
+    message = r"encoders.a.odd.int: int32\[3\] there, float\[3\] now"
     with pytest.raises(ValueError, match=message):
         from_pretrained(path, **networks)
 
@@ -184,9 +184,9 @@ def test_networks_of_another_architecture(copy):
     with pytest.raises(ValueError, match="arrays of the model in") as error:
         from_pretrained(copy, encoders=other.encoders, decoders=other.decoders)
     assert str(error.value).splitlines()[1:] == [
-        "  decoders.b.out.bias: float32[16] there, absent now",
-        "  encoders.a.hidden.kernel: float32[6, 8] there, float32[7, 8] now",
-        "  decoders.c.extra: absent there, float32[2] now",
+        "  decoders.b.out.bias: float[16] there, absent now",
+        "  encoders.a.hidden.kernel: float[6, 8] there, float[7, 8] now",
+        "  decoders.c.extra: absent there, float[2] now",
         "(3 differences.) Give networks of the architecture that was saved.",
     ]
     networks = custom_networks()
