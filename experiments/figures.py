@@ -28,7 +28,7 @@ def draw(
     model: mm.MMVAE,
     problem: Problem,
     history: Mapping[str, np.ndarray],
-    divergence: Mapping[str, Mapping[str, float]],
+    results: Mapping[str, Any],
     key: PRNGKeyArray,
     *,
     num_samples: int = 20,
@@ -37,15 +37,16 @@ def draw(
 
     ``cross_generation`` starts from the first test example of each of at most ten classes.
     ``prior_samples`` decodes draws from the prior, ``interpolation`` a line between two test
-    examples. ``loss`` is the training curve. ``divergences``, ``responsibilities`` and ``weights``
-    describe the posteriors of the modalities and the importance weights of their particles.
-    ``latents`` maps the posterior means of test examples to the plane with t-SNE.
+    examples. ``loss`` is the training curve, with a dot for the test loss. ``divergences``,
+    ``responsibilities`` and ``weights`` describe the posteriors of the modalities and the
+    importance weights of their particles. ``latents`` maps the posterior means of test examples to
+    the plane with t-SNE.
 
     Args:
       model: a trained MMVAE.
       problem: data of the experiment.
       history: columns of history.jsonl.
-      divergence: KL divergences from ``measurements.measure_mean_divergences``.
+      results: metrics of the model, from ``measurements.measure``.
       key: PRNG key of the latents.
       num_samples: number of prior samples and of interpolation steps.
     """
@@ -63,8 +64,8 @@ def draw(
         "cross_generation": cross_generation(model, problem, take(problem.test, first), grid_key),
         "prior_samples": plots.prior_samples(drawable(problem, samples)),
         "interpolation": interpolation(model, problem, *next(iter(means.values())), num_samples),
-        "loss": plots.training_curve(history["step"], {"loss": history["loss"]}),
-        "divergences": plots.divergence_bars(divergence),
+        "loss": loss_curve(history, -results["test_bound"]),
+        "divergences": plots.divergence_bars(results["divergence"]),
         "responsibilities": plots.responsibilities(shares),
         "weights": plots.weight_histogram(measure_log_weights(model, weighed, weight_key), names),
         "latents": latents(means),
@@ -90,9 +91,16 @@ def cross_generation(
 def latents(means: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     """Draws a t-SNE map of posterior means, given as latents and labels of each modality."""
     plane = plots.project_2d(np.concatenate([z for z, _ in means.values()]))
-    figure = plots.latent_map(plane, np.concatenate([labels for _, labels in means.values()]))
-    figure.suptitle(f"posterior means of {', '.join(means)} (t-SNE)", fontsize=10)
-    return figure
+    labels = np.concatenate([labels for _, labels in means.values()])
+    modalities = np.repeat([*means], [len(z) for z, _ in means.values()])
+    return plots.latent_map(plane, labels, modalities.tolist())
+
+
+def loss_curve(history: Mapping[str, np.ndarray], test_loss: float) -> Figure:
+    """Draws the training loss, and the test loss at the last step."""
+    steps = history["step"]
+    test = np.where(np.arange(len(steps)) == len(steps) - 1, test_loss, np.nan)
+    return plots.training_curve(steps, {"training": history["loss"], "test": test})
 
 
 def interpolation(
@@ -103,9 +111,10 @@ def interpolation(
     num_steps: int,
 ) -> Figure:
     """Draws the images decoded between a latent of the lowest class and one of the highest."""
-    ends = z[labels.argmin()], z[labels.argmax()]
-    steps = mm.decode(model, plots.interpolate(*ends, num_steps))
-    return plots.latent_interpolation(drawable(problem, steps))
+    first, last = labels.argmin(), labels.argmax()
+    steps = mm.decode(model, plots.interpolate(z[first], z[last], num_steps))
+    ends = [f"class {labels[first]}", f"class {labels[last]}"]
+    return plots.latent_interpolation(drawable(problem, steps), ends=ends)
 
 
 def by_name(table: Float[Array, "m j"], names: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -141,6 +141,7 @@ def draw(found: Sequence[Mapping[str, Any]]) -> Figure:
         own = [metrics for metrics in found if metrics["experiment"] == name]
         for axes, (path, title) in zip(row, SHOWN.items(), strict=True):
             _draw_panel(axes, own, path)
+            _set_range(axes, path)
             style_axes(axes, title, "")
         row[0].set_ylabel(name, color=INK)
     return figure
@@ -158,6 +159,19 @@ def _draw_panel(axes: Axes, found: Sequence[Mapping[str, Any]], path: str) -> No
     short = [loss.removesuffix("_looser").replace("_", "\n") for loss in losses]
     axes.set_xticks(range(len(losses)), short, fontsize=8)
     axes.set_xlim(-0.6, len(losses) - 0.4)
+
+
+def _set_range(axes: Axes, path: str) -> None:
+    """Sets limits that do not magnify small differences.
+
+    Ratios start at 0 and reach at least 1; nats span at least a tenth of their size.
+    """
+    low, high = axes.get_ylim()
+    if path.split("/")[0] in report.NATS:
+        half = max(high - low, 0.1 * max(abs(low), abs(high))) / 2
+        axes.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
+    else:
+        axes.set_ylim(0, max(1.05 * high, 1))
 
 
 if __name__ == "__main__":

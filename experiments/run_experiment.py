@@ -106,7 +106,7 @@ def compute_run(config: Experiment) -> Metrics:
     if jax.process_index() == 0:
         with runs.timed(seconds, "draw"):
             columns = loggers.read_jsonl(config.out / runs.HISTORY_FILE)
-            drawn = figures.draw(model, problem, columns, results["divergence"], draw_key)
+            drawn = figures.draw(model, problem, columns, results, draw_key)
             for name, figure in drawn.items():
                 figure.savefig(config.out / f"{name}.png", dpi=150)
     return {

@@ -144,7 +144,7 @@ def cross_generations(batch: AnyBatch, key: PRNGKeyArray, num: int = 8) -> Image
     every state.
 
     Args:
-      batch: examples, the first ``num`` of which are drawn.
+      batch: examples; the first ``num`` are drawn.
       key: randomness of the latents.
       num: number of examples.
 

@@ -51,20 +51,19 @@ def draw(
 
 
 def loss_curve(history: Path) -> Figure:
-    """The loss of training steps and evaluations, straight lines between what is known."""
+    """Draws the loss of training steps and of evaluations."""
     columns = loggers.read_jsonl(history)
     steps, lines = columns["step"], {}
     for title, name in (("training", "loss"), ("validation", "eval/loss")):
         if name in columns:
-            known = np.isfinite(columns[name])
-            lines[title] = np.interp(steps, steps[known], columns[name][known], left=np.nan)
-    return plots.training_curve(steps, lines, ylabel="loss, nats")
+            lines[title] = columns[name]
+    return plots.training_curve(steps, lines)
 
 
 def latent_map(model: mm.MMVAE, data: mm.MultimodalArrays) -> Figure:
-    """Posterior means of every modality together, coloured by class."""
+    """Draws the posterior means of all modalities, coloured by class."""
     means = latents_of_experts(model, data)
     plane = plots.project_2d(np.concatenate([z for z, _ in means.values()]))
-    figure = plots.latent_map(plane, np.concatenate([labels for _, labels in means.values()]))
-    figure.suptitle(f"posterior means of {', '.join(means)}", fontsize=10)
-    return figure
+    labels = np.concatenate([labels for _, labels in means.values()])
+    modalities = np.repeat([*means], [len(z) for z, _ in means.values()])
+    return plots.latent_map(plane, labels, modalities.tolist())

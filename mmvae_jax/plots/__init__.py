@@ -1,7 +1,7 @@
 """Figures of a multi-modal model: arrays in, a matplotlib ``Figure`` out, no global state.
 
-Examples of a modality are images ``[n, height, width, channel]`` (one channel is grey, three are
-RGB, values in 0 to 1) or a sequence of ``n`` strings, which are printed.
+Examples of a modality are images ``[n, height, width, channel]`` (grey or RGB, values in 0 to 1) or
+a sequence of ``n`` strings.
 """
 
 from mmvae_jax.plots.curves import training_curve

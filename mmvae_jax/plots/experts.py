@@ -1,10 +1,11 @@
-"""The experts of a mixture: how far apart they are, who else covers their draws, and their weights.
+"""Experts of a mixture: their divergences, their responsibilities, the weights of their particles.
 
-Three questions about a trained model. Do the posteriors of the modalities agree
+The figures answer three questions about a trained model. Do the posteriors of the modalities agree
 (``divergence_bars``)? Is a draw of one expert likely under the others, as a shared latent should be
 (``responsibilities``)? Do K particles do more than one (``weight_histogram``)?
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
@@ -15,19 +16,22 @@ from matplotlib.figure import Figure
 
 from mmvae_jax.maths.bounds import normalised_per_expert
 from mmvae_jax.maths.weights import effective_sample_size
-from mmvae_jax.plots.style import FAINT, INK, PAPER, quiet
-from mmvae_jax.plots.tiles import name_row
+from mmvae_jax.plots.style import INK, PAPER, color, name_row, quiet
 
 
 def divergence_bars(
-    divergence: Mapping[str, Mapping[str, float]], *, xlabel: str = "KL divergence, nats"
+    divergence: Mapping[str, Mapping[str, float]],
+    *,
+    xlabel: str = "KL divergence in nats, mean over examples",
 ) -> Figure:
-    """Draws how far the posterior of each modality is from others and from the prior, as bars.
+    """Draws divergences of each modality's posterior from others and from the prior, as bars.
+
+    The bar of KL(a || b) is the divergence of b from a, with the expectation under a.
 
     Args:
-      divergence: ``divergence[source][target]``, one number each, on a logarithmic axis if the
-        largest is more than 30 times the smallest.
-      xlabel: what the numbers are.
+      divergence: ``divergence[a][b]``, the number for KL(a || b). The axis is logarithmic if the
+        largest number is more than 30 times the smallest.
+      xlabel: quantity and unit of the numbers.
 
     Raises:
       ValueError: if there is no number, or one is negative.
@@ -39,14 +43,16 @@ def divergence_bars(
         raise ValueError(f"divergence is {dict(divergence)}: give one number or more, none below 0")
     figure = Figure(figsize=(6.4, 0.8 + 0.26 * len(pairs)), layout="constrained")
     axes = figure.subplots()
-    colors = {name: f"C{i % 10}" for i, name in enumerate(divergence)}
+    colors = {name: color(i) for i, name in enumerate(divergence)}
     values = list(pairs.values())
+    # A half bar of space sets the rows of different posteriors apart.
     places = np.arange(len(pairs))[::-1] - 0.5 * np.repeat(
         np.arange(len(divergence)), [len(row) for row in divergence.values()]
     )
     bars = axes.barh(places, values, height=0.8, color=[colors[source] for source, _ in pairs])
     axes.bar_label(bars, fmt="%.3g", padding=3, fontsize=8, color=INK)
-    axes.set_yticks(places, [f"{a} \N{RIGHTWARDS ARROW} {b}" for a, b in pairs], fontsize=8)
+    names = [f"KL({a} \N{DOUBLE VERTICAL LINE} {b})" for a, b in pairs]
+    axes.set_yticks(places, names, fontsize=8)
     if min(values) > 0 and max(values) > 30 * min(values):
         axes.set_xscale("log")
     axes.set_xlabel(xlabel, color=INK)
@@ -56,17 +62,17 @@ def divergence_bars(
 
 
 def responsibilities(shares: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Draws whose density explains the draws of each expert, as a heat map of mean shares.
+    """Draws the mean responsibility of each expert for the draws of each expert, as a heat map.
 
-    A row is an expert m that latents are drawn from, a column an expert j, and a cell the mean over
-    draws and examples of ``r_j(z) = q_j(z|x_j) / sum_i q_i(z|x_i)``. Experts that agree all have
-    1 / M; of ones that do not overlap each has 1 for its own draws, and 0 for all others.
+    A row is the expert m that latents are drawn from, a column an expert j, and a cell the mean
+    over draws and examples of ``r_j(z) = q_j(z|x_j) / sum_i q_i(z|x_i)``. All cells are 1 / M if
+    the posteriors agree. The diagonal is 1, and all else 0, if they do not overlap.
 
     Args:
-      shares: ``shares[source][expert]``, every row of the same experts and with the sum 1.
+      shares: ``shares[m][j]``, such as ``metrics.measure_responsibilities`` by name.
 
     Raises:
-      ValueError: if rows differ in experts, or a row does not sum to 1.
+      ValueError: if rows have different experts, or a row does not sum to 1.
 
     >>> figure = responsibilities({"m0": {"m0": 0.9, "m1": 0.1}, "m1": {"m0": 0.2, "m1": 0.8}})
     """
@@ -74,27 +80,31 @@ def responsibilities(shares: Mapping[str, Mapping[str, float]]) -> Figure:
     sums = {source: sum(row.values()) for source, row in shares.items()}
     if not experts or any(list(row) != experts for row in shares.values()):
         rows = {source: list(row) for source, row in shares.items()}
-        raise ValueError(f"shares has the experts {rows}: give every row the same, at least one")
+        raise ValueError(f"shares has experts {rows}: give every row the same, at least one")
     if not np.allclose(list(sums.values()), 1, rtol=0, atol=1e-3):
         raise ValueError(f"rows of shares sum to {sums}: divide each row by its sum")
     table = np.array([list(row.values()) for row in shares.values()])
     num_rows, num_columns = table.shape
-    size = 0.6 + 0.09 * max(map(len, shares)) + 0.7 * num_columns, 0.6 + 0.7 * num_rows
-    figure = Figure(figsize=size, layout="compressed")
+    size = max(3.2, 0.8 + 0.09 * max(map(len, shares)) + 0.7 * num_columns), 1.5 + 0.7 * num_rows
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
-    tint = LinearSegmentedColormap.from_list("shares", [PAPER, "#1f77b4"])
+    tint = LinearSegmentedColormap.from_list("shares", [PAPER, color(0)])
     axes.pcolormesh(table, cmap=tint, vmin=0, vmax=1, edgecolors="white", linewidth=3)
     for (row, column), share in np.ndenumerate(table):
-        color = "white" if share > 0.6 else INK
-        axes.text(column + 0.5, row + 0.5, f"{share:.2f}", ha="center", va="center", color=color)
+        axes.text(column + 0.5, row + 0.5, f"{share:.2f}", ha="center", va="center", color=INK)
     axes.set_xticks(np.arange(num_columns) + 0.5, experts)
     axes.set_yticks(np.arange(num_rows) + 0.5, list(shares))
-    axes.set_xlabel("mean share of expert", color=INK)
-    axes.set_ylabel("z drawn from", color=INK)
+    axes.set_xlabel("mean responsibility of expert", color=INK)
+    axes.set_ylabel("latents drawn from", color=INK)
     axes.set_aspect("equal")
     axes.invert_yaxis()
     axes.tick_params(length=0, labelcolor=INK)
     axes.spines[:].set_visible(False)
+    caption = (
+        f"{1 / num_columns:.2f} everywhere: the posteriors agree. "
+        "1.00 on the diagonal: no expert covers draws of another."
+    )
+    figure.supxlabel(textwrap.fill(caption, int(13 * size[0])), fontsize=8, color=INK)
     return figure
 
 
@@ -103,18 +113,18 @@ def weight_histogram(
     names: Sequence[str],
     mask: Bool[Array | np.ndarray, "m b"] | None = None,
 ) -> Figure:
-    """Draws how many of an expert's K particles share its weight, a histogram per modality.
+    """Draws a histogram of the effective number of particles for each modality.
 
-    What is counted, one value per example, is the effective sample size over K,
-    ``1 / (K sum_k w~_k^2)`` with weights ``w~`` that sum to 1 over the particles of the expert
-    (Kong 1992): 1 where all weigh the same, 1 / K (dotted) where one of them has all the weight.
-    Near 1, fewer particles would do; at 1 / K, they are drawn from a poor proposal, and the bound
-    rests on the luckiest of them.
+    There is one value per example, the effective sample size ``1 / sum_k w~_k^2`` of the weights
+    ``w~`` normalised over the expert's K particles (Kong 1992). It is K if all weights are equal,
+    and 1 if one particle has all the weight. Near K, fewer particles would do. Near 1, the expert
+    is a poor proposal, and the bound rests on its luckiest particle.
 
     Args:
-      log_w: log importance weights of every expert's particles, such as ``gradients.Report.log_w``.
-      names: of the modalities, in the order of the experts.
-      mask: which modalities were observed; examples that miss one are left out of its histogram.
+      log_w: log importance weights of every expert's particles, such as those of
+        ``metrics.measure_log_weights``.
+      names: names of the modalities, in the order of the experts.
+      mask: True where a modality is observed; other examples do not count in its histogram.
 
     Raises:
       ValueError: if there is not one name per expert.
@@ -128,19 +138,28 @@ def weight_histogram(
         mask = np.ones((num_experts, num_examples), bool)
     mask = jnp.asarray(mask)
     ess = effective_sample_size(normalised_per_expert(jnp.asarray(log_w), mask))
-    # Rounding can leave the range by a little, and the histogram would not count it.
-    shares = np.clip(np.asarray(ess, float) / K, 1 / K, 1)
-    bins = np.linspace(min(1 / K, 0.9), 1, 41)  # of some width for K = 1, too
-    figure = Figure(figsize=(6.4, 0.9 + 0.62 * num_experts), layout="constrained")
+    sizes = np.clip(np.asarray(ess, float), 1, K)  # rounding leaves the range by a little
+    bins = np.geomspace(1, max(K, 2), 41)
+    figure = Figure(figsize=(6.4, 1.0 + 0.62 * num_experts), layout="constrained")
     rows = figure.subplots(num_experts, sharex=True, squeeze=False)[:, 0]
     for m, (axes, name) in enumerate(zip(rows, names, strict=True)):
-        observed = shares[m, np.asarray(mask[m])]
-        axes.axvline(1 / K, color=FAINT, linestyle=":", linewidth=1.2)
-        axes.hist(observed, bins=bins, color=f"C{m % 10}", alpha=0.85)
-        median = f"median {np.median(observed):.2f}" if observed.size else "never observed"
+        observed = sizes[m, np.asarray(mask[m])]
+        weights = np.full(observed.shape, 1 / max(observed.size, 1))
+        counts, _, _ = axes.hist(observed, bins=bins, weights=weights, color=color(m))
+        median = f"median {np.median(observed):.3g}" if observed.size else "never observed"
         axes.text(1.01, 0.5, median, transform=axes.transAxes, va="center", fontsize=8, color=INK)
-        axes.set(xlim=(0, 1), yticks=[])
+        axes.set_yticks([counts.max()], [f"{counts.max():.0%}" if observed.size else ""])
+        axes.tick_params(axis="y", labelsize=8)
         quiet(axes, left=False)
         name_row(axes, name)
-    rows[-1].set_xlabel(f"effective sample size / K, K = {K} particles", color=INK)
+    rows[0].set_title("share of examples", loc="left", fontsize=8, color=INK)
+    ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if n < 0.75 * K] + [K]
+    rows[-1].set_xscale("log")
+    rows[-1].set_xticks(ticks, [f"{n}" for n in ticks])
+    rows[-1].minorticks_off()
+    rows[-1].set_xlabel(
+        f"effective number of particles, K = {K}\n"
+        f"(1: one particle has all the weight; {K}: all have the same)",
+        color=INK,
+    )
     return figure

@@ -1,38 +1,99 @@
-"""Latents: laid out in the plane, and on the way from one to another."""
+"""Latents: maps in the plane, and lines from one latent to another."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 
-from mmvae_jax.plots.style import PAPER
+from mmvae_jax.plots.style import FAINT, INK, color
+
+#: Marker shapes of the modalities.
+MARKERS = "o^sDPXv*"
 
 
 def latent_map(
-    points: Float[Array | np.ndarray, "n 2"], labels: Int[Array | np.ndarray, " n"]
+    points: Float[Array | np.ndarray, "n 2"],
+    labels: Int[Array | np.ndarray, " n"],
+    modalities: Sequence[str] | None = None,
+    *,
+    method: str = "t-SNE",
 ) -> Figure:
-    """Draws points of the plane coloured by class (see ``project_2d``).
+    """Draws points of the plane, such as projected latents, coloured by class.
 
-    >>> figure = latent_map(np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([4, 9]))
+    The number of each class stands at the median of its points.
+
+    Args:
+      points: positions, such as those from ``project_2d``.
+      labels: class of each point.
+      modalities: name of the modality of each point, which its marker shape shows.
+      method: name of the projection, for the axes.
+
+    Raises:
+      ValueError: if points, labels and modalities differ in number.
+
+    >>> figure = latent_map(
+    ...     np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([4, 9]), ["image", "word"])
     """
     points, labels = np.asarray(points), np.asarray(labels)
-    figure = Figure(figsize=(5.6, 4.8), layout="constrained")
+    sources = np.asarray([""] * len(points) if modalities is None else modalities)
+    lengths = {"points": len(points), "labels": len(labels), "modalities": len(sources)}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"lengths are {lengths}: give a label and a modality per point")
+    classes, names = np.unique(labels), list(dict.fromkeys(sources.tolist()))
+    colors = np.array([color(i) for i in range(len(classes))])[np.searchsorted(classes, labels)]
+    figure = Figure(figsize=(6.6, 5.2), layout="constrained")
     axes = figure.subplots()
-    for c in np.unique(labels):
-        x, y = points[labels == c].T
-        axes.scatter(x, y, s=14, color=f"C{c % 10}", alpha=0.75, linewidths=0, label=str(c))
+    for name, marker in zip(names, itertools.cycle(MARKERS), strict=False):
+        own = sources == name
+        style = {"s": 24, "alpha": 0.85, "edgecolors": "white", "linewidths": 0.4}
+        axes.scatter(*points[own].T, c=colors[own], marker=marker, **style)
+    outline: list[AbstractPathEffect] = [withStroke(linewidth=2.5, foreground="white")]
+    for c in classes:
+        x, y = np.median(points[labels == c], axis=0)
+        text = axes.text(x, y, str(c), ha="center", va="center", color=INK, weight="bold")
+        text.set_path_effects(outline)
     axes.set(xticks=[], yticks=[])
-    axes.set_aspect("equal", adjustable="datalim")  # Fills the figure.
-    axes.spines[:].set_color(PAPER)
-    figure.legend(title="class", loc="outside right center", frameon=False, markerscale=2)
+    axes.set_xlabel(f"{method} axis 1", color=INK)
+    axes.set_ylabel(f"{method} axis 2", color=INK)
+    axes.set_aspect("equal", adjustable="datalim")  # fills the figure
+    axes.spines[:].set_color(FAINT)
+    _legend(
+        figure,
+        "class",
+        "outside right upper",
+        {str(c): ("o", color(i)) for i, c in enumerate(classes)},
+    )
+    if modalities is not None:
+        shapes = dict(zip(names, itertools.cycle(MARKERS), strict=False))
+        _legend(
+            figure,
+            "modality",
+            "outside right lower",
+            {n: (marker, FAINT) for n, marker in shapes.items()},
+        )
     return figure
 
 
-def project_2d(z: Float[Array | np.ndarray, "n d"]) -> Float[np.ndarray, "n 2"]:
-    """Lays latents out in the plane by t-SNE, neighbours next to each other; the same every time.
+def _legend(figure: Figure, title: str, loc: Any, styles: Mapping[str, tuple[str, str]]) -> None:
+    """Adds a legend of marker shapes and colours on the right of the figure."""
+    handles = [
+        Line2D([], [], linestyle="", marker=marker, color=color, markersize=7, label=label)
+        for label, (marker, color) in styles.items()
+    ]
+    figure.legend(handles=handles, title=title, loc=loc, frameon=False, labelcolor=INK)
 
-    Distances between far clusters mean nothing. About a second for 400 latents, ten for
-    2,000.
+
+def project_2d(z: Float[Array | np.ndarray, "n d"]) -> Float[np.ndarray, "n 2"]:
+    """Projects latents to the plane by t-SNE (van der Maaten and Hinton 2008), deterministically.
+
+    Close latents stay close; distances between far clusters mean nothing. It takes about a second
+    for 400 latents and ten seconds for 2,000.
 
     Raises:
       ImportError: if scikit-learn is missing.
@@ -45,11 +106,11 @@ def project_2d(z: Float[Array | np.ndarray, "n d"]) -> Float[np.ndarray, "n 2"]:
         from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise ImportError(
-            "project_2d is scikit-learn's t-SNE: pip install 'mmvae_jax[experiments]'"
+            "project_2d needs scikit-learn: pip install 'mmvae_jax[experiments]'"
         ) from error
     perplexity = min(30, (len(z) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
-    # Its threads wait for each other at every step: where cores are shared, one is far faster.
+    # Threads synchronise at every step: on shared cores one thread is far faster.
     with threadpool_limits(1):
         return tsne.fit_transform(np.asarray(z))
 
@@ -57,10 +118,10 @@ def project_2d(z: Float[Array | np.ndarray, "n d"]) -> Float[np.ndarray, "n 2"]:
 def interpolate(
     z0: Float[Array | np.ndarray, " d"], z1: Float[Array | np.ndarray, " d"], num: int
 ) -> Float[Array, "num d"]:
-    """Returns ``num`` latents on the straight line from ``z0`` to ``z1``, both included.
+    """Returns ``num`` evenly spaced latents on the line from ``z0`` to ``z1``, both included.
 
     Raises:
-      ValueError: for fewer than two latents.
+      ValueError: if ``num`` is below 2.
 
     >>> interpolate(jnp.zeros(2), jnp.array([1.0, 4.0]), 3).tolist()
     [[0.0, 0.0], [0.5, 2.0], [1.0, 4.0]]

@@ -155,6 +155,14 @@ def test_the_figure_has_a_point_for_every_run():
         assert heights == [1, 11]  # the means
         assert [text.get_text() for text in axes.get_xticklabels()] == ["iwae", "dreg"]
         assert axes.lines[0].get_color() != axes.lines[1].get_color()
+    # The limits do not magnify differences: ratios start at 0, nats span a tenth of their size.
+    for axes, path in zip(grid[0], SHOWN, strict=True):
+        low, high = axes.get_ylim()
+        if path in ("test_bound", "log_likelihood/joint/mean"):
+            assert high - low > 0.1 * max(abs(low), abs(high)) - 1e-9
+        else:
+            assert low == 0
+            assert high >= 1
     # A run without a likelihood has no point.
     assert [len(line.get_xdata()) for line in grid[0, 1].lines] == [2, 3]
     assert [len(line.get_xdata()) for line in grid[1, 1].lines] == [3, 3]

@@ -1,4 +1,4 @@
-"""What every figure must do, and the figures that a run of an experiment leaves."""
+"""Checks of figures, and the names of those that a run of an experiment writes."""
 
 import io
 
@@ -20,7 +20,7 @@ FIGURES = {
 
 
 def assert_draws(figure) -> None:
-    """Renders the figure, which must not be one of pyplot's."""
+    """Checks that the figure renders, and that pyplot does not know it."""
     file = io.BytesIO()
     figure.savefig(file, format="png")
     assert file.getvalue().startswith(b"\x89PNG")
