@@ -45,6 +45,8 @@ NUM_BYTES = {"f32": 4, "s32": 4, "u32": 4, "pred": 1}
 
 #: Cost per device: operations, and bytes of the state and of each collective.
 Cost = dict[str, Any]
+#: Axis sizes data and particle, fsdp, cost by the formulas, and cost of the compiled program.
+Row = tuple[int, int, bool, Cost, Cost]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,19 +70,23 @@ class ScalingConfig:
                 raise ValueError(f"{field} is {value}: give a multiple of each of {self.devices}")
 
 
-def main(config: ScalingConfig) -> None:
-    """Prints a table with a row per mesh; each cell has the formula's and the program's number."""
+def main(config: ScalingConfig) -> list[Row]:
+    """Prints a row per mesh, with numbers of the formulas / the program, and returns the rows."""
     jax.config.update("jax_num_cpu_devices", max(config.devices))
-    print("formula / compiled program, per device")
-    rows = []
-    for *mesh, expected, found in compare(config):
-        cells = [f"{expected[n] / unit:.2f} / {found[n] / unit:.2f}" for n, unit in UNITS.items()]
-        rows.append((*map(str, mesh), *cells))
-    print(align([HEADER, *rows]))
+    rows = list(compare(config))
+    cells = [
+        (
+            *map(str, row[:3]),
+            *(f"{row[3][n] / u:.2f} / {row[4][n] / u:.2f}" for n, u in UNITS.items()),
+        )
+        for row in rows
+    ]
+    print("formula / compiled program, per device", align([HEADER, *cells]), sep="\n")
+    return rows
 
 
-def compare(config: ScalingConfig) -> Iterator[tuple[int, int, bool, Cost, Cost]]:
-    """Yields axis sizes data and particle, fsdp, the formulas' cost and the program's cost."""
+def compare(config: ScalingConfig) -> Iterator[Row]:
+    """Yields a row per mesh: the data axis, the data axis with fsdp, and the particle axis."""
     model = build_model(CASES[config.case], config.K, seed=0)
     several = [num for num in config.devices if num > 1]
     meshes = [(n, 1, False) for n in config.devices]
