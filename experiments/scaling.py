@@ -74,14 +74,11 @@ def main(config: ScalingConfig) -> list[Row]:
     """Prints a row per mesh, with numbers of the formulas / the program, and returns the rows."""
     jax.config.update("jax_num_cpu_devices", max(config.devices))
     rows = list(compare(config))
-    cells = [
-        (
-            *map(str, row[:3]),
-            *(f"{row[3][n] / u:.2f} / {row[4][n] / u:.2f}" for n, u in UNITS.items()),
-        )
-        for row in rows
-    ]
-    print("formula / compiled program, per device", align([HEADER, *cells]), sep="\n")
+    table: list[tuple[str, ...]] = [HEADER]
+    for *mesh, expected, found in rows:
+        cells = (f"{expected[n] / unit:.2f} / {found[n] / unit:.2f}" for n, unit in UNITS.items())
+        table.append((*map(str, mesh), *cells))
+    print("formula / compiled program, per device", align(table), sep="\n")
     return rows
 
 

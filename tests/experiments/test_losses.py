@@ -71,7 +71,7 @@ def test_a_stopped_comparison_is_resumed(tmp_path, monkeypatch, capsys):
     )
     out = config.out / "digits"
     killed_before, started = stoppable_fit(
-        lambda options: (options["settings"]["loss"], options["seed"])
+        lambda options: (options["checkpointing"].settings["loss"], options["seed"])
     )
 
     monkeypatch.setattr(mm, "fit", killed_before(3))
