@@ -57,11 +57,14 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 napoleon_attr_annotations = False
 
-#: Long names of types, and what the pages print instead.
-SHORT_TYPES = {
-    r"Key\[(\w+\.)*Array, ''\] \| UInt32\[(\w+\.)*Array, '2'\]": "PRNGKeyArray",
-    r"(\w+\.)*Array \| ndarray \| bool \| number \| bool \| int \| float \| complex": "ArrayLike",
-    r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z])": "",  # module paths
+CLASSES = "|".join(name for name in mmvae_jax.__all__ if name[0].isupper())
+#: Patterns of types as autodoc writes them, and what the pages print; applied in this order.
+TYPES = {
+    r"~?\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z])": "",  # module paths
+    r"Key\[Array, ''\]( \| UInt32\[Array, '\d'\])+": "PRNGKeyArray",
+    r"Array \| ndarray \| bool \| number \| bool \| int \| float \| complex": "ArrayLike",
+    r"str \| type\[Any\] \| dtype \| SupportsDType": "DTypeLike",
+    rf"\b({CLASSES})\b": r"~mmvae_jax.\1",  # a link
 }
 
 
@@ -69,9 +72,22 @@ def shorten_types(app: Sphinx, *_: Any) -> None:
     """Shortens the types that autodoc is about to print beside parameters."""
     for parameters in app.env.current_document.autodoc_annotations.values():
         for name, annotation in parameters.items():
-            for pattern, short in SHORT_TYPES.items():
-                annotation = re.sub(pattern, short, annotation)
+            for pattern, replacement in TYPES.items():
+                annotation = re.sub(pattern, replacement, annotation)
             parameters[name] = annotation
+
+
+def type_attributes(app: Sphinx, domain: str, kind: str, content: nodes.Element) -> None:
+    """Prints types of parameters beside the attributes of a class that documents attributes."""
+    fields = next(iter(content.findall(nodes.field_list)), None)
+    name = content.parent[0].get("fullname") if kind == "class" else None
+    types = app.env.current_document.autodoc_annotations
+    found = [own for own in types if name and own.endswith(f".{name}")]
+    if fields is None or not found or "ivar" not in fields.astext():
+        return
+    for parameter, annotation in types.pop(found[0]).items():
+        body = nodes.field_body("", nodes.paragraph("", annotation))
+        fields += nodes.field("", nodes.field_name("", f"vartype {parameter}"), body)
 
 
 def is_tuple_field(app: Sphinx, what: str, name: str, obj: Any, *_: Any) -> bool | None:
@@ -79,9 +95,9 @@ def is_tuple_field(app: Sphinx, what: str, name: str, obj: Any, *_: Any) -> bool
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 
-def rename_attributes(app: Sphinx, domain: str, kind: str, content: nodes.Element) -> None:
-    """Heads the list of a class's attributes with the word that the docstrings use."""
-    for name in content.findall(nodes.field_name):
+def rename_attributes(app: Sphinx, page: nodes.document) -> None:
+    """Heads lists of attributes with the word that the docstrings use."""
+    for name in page.findall(nodes.field_name):
         if name.astext() == "Variables":
             name.children = [nodes.Text("Attributes")]
 
@@ -89,5 +105,6 @@ def rename_attributes(app: Sphinx, domain: str, kind: str, content: nodes.Elemen
 def setup(app: Sphinx) -> None:
     """Connects the functions above."""
     app.connect("object-description-transform", shorten_types, priority=100)
-    app.connect("object-description-transform", rename_attributes, priority=900)
+    app.connect("object-description-transform", type_attributes, priority=200)
+    app.connect("doctree-read", rename_attributes)
     app.connect("autodoc-skip-member", is_tuple_field)

@@ -30,7 +30,7 @@ def _convex(excess: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
     return excess - jnp.log1p(excess)
 
 
-#: KL(p||q) per axis by family, a function of |loc_p - loc_q|, the scale of p and the scale of q.
+#: KL(p||q) per axis by family, a function of ``abs(loc_p - loc_q)`` and of the scales of p and q.
 KL: dict[str, Callable[[Array, Array, Array], Array]] = {
     "normal": _normal,
     "laplace_with_softmax": _laplace,
