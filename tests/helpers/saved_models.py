@@ -22,7 +22,7 @@ CONFIG = mm.MMVAEConfig(
 
 
 def filled(model):
-    """The model with random numbers, which nothing needs to be compiled for."""
+    """Returns the model with random parameters, which need no compilation."""
     rng = np.random.default_rng(0)
     graphdef, variables = nnx.split(model)
     values = jax.tree.map(
@@ -33,7 +33,7 @@ def filled(model):
 
 
 def converted(model, dtype):
-    """The model with parameters of another type; divided, so that it has digits of its own."""
+    """Returns the model with other parameters, of another type."""
     graphdef, variables = nnx.split(model)
     values = jax.tree.map(lambda x: jnp.asarray((np.float64(x) / 3).astype(dtype)), variables)
     return nnx.merge(graphdef, values)
@@ -44,7 +44,7 @@ def default_model(config=CONFIG, **options):
 
 
 def small_model(**fields):
-    """With networks that are not the default."""
+    """Returns a model whose networks are not the default."""
     return filled(nnx.eval_shape(lambda: make_model(**fields)))
 
 
@@ -54,13 +54,13 @@ def abstract_model():
 
 
 def custom_networks():
-    """Those of `small_model`, without parameters."""
+    """Returns the networks of ``small_model``, without parameters."""
     model = abstract_model()
     return {"encoders": dict(model.encoders.items()), "decoders": dict(model.decoders.items())}
 
 
 def tied_model(words=9):
-    """Encoder and decoder share an embedding; without parameters."""
+    """Returns a model whose encoder and decoder share an embedding, without parameters."""
     config = mm.MMVAEConfig(
         input_dims={"caption": (32, words)}, decoders_dist={"caption": "categorical"}, latent_dim=4
     )
@@ -75,7 +75,7 @@ def tied_model(words=9):
 
 
 def arrays_of(model):
-    """Bytes, type and shape of every variable but random streams, by path."""
+    """Returns type, shape and bytes of every variable but random streams, by path."""
     variables = nnx.split(model, nnx.RngState, ...)[2]
     leaves = jax.tree.leaves_with_path(nnx.to_pure_dict(variables))
     return {
