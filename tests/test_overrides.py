@@ -17,6 +17,7 @@ from mmvae_jax.overrides import numbers
 
 value_and_grad = jax.jit(mm.value_and_grad, static_argnames="backward")
 
+ADAM = optax.adam(1e-2)
 FACTORS = {"a": 2.0, "b": 0.5, "c": 1.25}
 
 
@@ -25,8 +26,8 @@ def batch():
     return mm.Batch(data=make_data(), mask=every_mask())
 
 
-def make_state(model, tx=None):
-    return mm.create_train_state(model, tx or optax.adam(1e-2), key=key())
+def make_state(model, tx=ADAM, mesh=None):
+    return mm.create_train_state(model, tx, key=key(), mesh=mesh)
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
@@ -139,7 +140,7 @@ def test_fit_follows_a_schedule(batch):
 def test_every_device_has_them(batch):
     overrides = mm.Overrides(beta=0.3, decoder_dist_params={"a": {"scale": 0.4}})
     mesh = mm.make_mesh(2, 1, devices=jax.devices()[:2])
-    on_mesh = mm.create_train_state(make_model(), optax.adam(1e-2), key=key(), mesh=mesh)
+    on_mesh = make_state(make_model(), mesh=mesh)
     sharded = mm.shard_batch(batch, mesh)
     configured = make_state(make_model(beta=0.3, decoder_dist_params={"a": {"scale": 0.4}}))
     expected = mm.eval_step(configured, batch)

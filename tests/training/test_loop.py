@@ -35,6 +35,7 @@ def make_dataset(size: int, seed: int = 0) -> mm.MultimodalArrays:
 
 
 TRAIN, TEST = make_dataset(40), make_dataset(20, seed=1)
+STILL = optax.sgd(0.0)
 ADAM = mm.make_optimizer(optax.linear_schedule(1e-2, 0.0, STEPS), clip_norm=1.0)
 
 
@@ -177,11 +178,11 @@ def test_patience_ends_a_run_and_a_resumed_one(tmp_path):
         "checkpoint_dir": tmp_path / "run",
     }
     for resume in (False, True):
-        result = mm.fit(make_state(optax.sgd(0.0)), TRAIN, resume=resume, **options)
+        result = mm.fit(make_state(STILL), TRAIN, resume=resume, **options)
         assert result.stopped_early
         assert (int(result.state.step), result.best_step) == (4, 1)
     with pytest.raises(ValueError, match=r"best is 'eval/kl', but the run has .* by 'eval/loss'"):
-        mm.fit(make_state(optax.sgd(0.0)), TRAIN, resume=True, best="eval/kl", **options)
+        mm.fit(make_state(STILL), TRAIN, resume=True, best="eval/kl", **options)
 
 
 def test_a_grain_pipeline_of_batches_goes_on_where_it_was(tmp_path):

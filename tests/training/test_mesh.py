@@ -19,6 +19,7 @@ from mmvae_jax.training import mesh as sharding
 from mmvae_jax.training.mesh import Layout, over_mesh
 
 K = 8
+ADAM = optax.adam(1e-2)
 MESHES = {"data": (4, 1), "particle": (1, 4), "both": (2, 2)}
 value_and_grad = jax.jit(mm.value_and_grad, static_argnames="backward")
 
@@ -49,10 +50,9 @@ def problem(loss="dreg_looser"):
     return model, mm.Batch(data=data, mask=mask)
 
 
-def make_state(tx=None, **options):
+def make_state(**options):
     model, batch = problem()
-    tx = tx or optax.adam(1e-2)
-    return mm.create_train_state(model, tx, key=jax.random.key(0), **options), batch
+    return mm.create_train_state(model, ADAM, key=jax.random.key(0), **options), batch
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,7 @@ def num_bytes(tree) -> int:
 
 def compiled_step(kind, mesh, fsdp=False):
     model = make_model(K=K)
-    tx = optax.adam(1e-2)
-    state = mm.create_train_state(model, tx, key=jax.random.key(0), mesh=mesh, fsdp=fsdp)
+    state = mm.create_train_state(model, ADAM, key=jax.random.key(0), mesh=mesh, fsdp=fsdp)
     batch = jax.tree.map(np.asarray, mm.Batch(data=make_data(), mask=every_mask()))
     batch = mm.shard_batch(batch, mesh)
     leaves, treedef = jax.tree.flatten(state)  # jax's own descriptions of arrays are not arrays
@@ -184,7 +183,7 @@ def test_what_devices_cannot_share_is_refused():
     with pytest.raises(ValueError, match=message):
         mm.shard_batch(odd, mesh)
     state = mm.create_train_state(
-        make_model(K=3), optax.adam(1e-2), key=jax.random.key(0), mesh=mm.make_mesh(2, 2)
+        make_model(K=3), ADAM, key=jax.random.key(0), mesh=mm.make_mesh(2, 2)
     )
     with pytest.raises(ValueError, match="K is 3"):
         mm.train_step(state, mm.Batch(data=make_data()))
