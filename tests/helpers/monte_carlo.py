@@ -1,9 +1,14 @@
 """Comparisons of random estimates with exact values."""
 
+from functools import partial
+
 import jax
 import numpy as np
 
 NUM_SIGMA = 4  # standard errors that an estimate may be away
+
+# `jax.jit` for programs that run for seconds; the other tests compile without optimisation.
+optimised_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": "2"})
 
 
 def on_keys(estimate, num_keys, seed=0):
