@@ -1,21 +1,20 @@
-"""The command line ``mmvae``: train a model on arrays in files, and use it."""
+"""The command line ``mmvae``: trains a model on arrays in files, and uses it."""
 
 import sys
 from collections.abc import Sequence
 
-#: What the command line needs besides the package's own dependencies.
+#: Packages of the extra ``experiments`` that the commands import.
 EXTRAS = ("matplotlib", "tyro")
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code.
+    """Runs a command and returns its exit code.
 
-    0: done. 1: the data or the run are wrong, and stderr says how. 2, as SystemExit: the command
-    line itself is wrong. 75: preempted by SIGTERM, with everything saved. 130: interrupted from the
-    keyboard.
+    0: done. 1: data or run are wrong, and stderr says how. 2, as SystemExit: wrong usage.
+    75: preempted by SIGTERM, with everything saved. 130: interrupted from the keyboard.
 
     Args:
-      args: what follows ``mmvae``; by default what the process was started with.
+      args: words after ``mmvae``; by default the arguments of the process.
     """
     try:
         from mmvae_jax.cli.commands import run

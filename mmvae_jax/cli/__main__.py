@@ -1,4 +1,4 @@
-"""``python -m mmvae_jax.cli`` is ``mmvae``."""
+"""The command line as a module: ``python -m mmvae_jax.cli`` is ``mmvae``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Arguments that several commands have, and those of the kind ``--likelihood age=normal``."""
+"""Arguments that several commands share, and arguments such as ``--likelihood age=normal``."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,25 +11,37 @@ from mmvae_jax.config import LIKELIHOOD_PARAMS
 
 T = TypeVar("T")
 
-RunFolder = Annotated[Path, Positional, arg(metavar="RUN", help="The --out of mmvae train.")]
-#: For a model that is trained.
+RunFolder = Annotated[
+    Path, Positional, arg(metavar="RUN", help="Folder that mmvae train wrote, its --out.")
+]
+#: Data for a trained model.
 Data = Annotated[
     Path,
     Positional,
-    arg(metavar="DATA", help="As for mmvae train; modalities and labels may be left out."),
+    arg(
+        metavar="DATA",
+        help="An .npz file or folder as for mmvae train; modalities and labels may be absent.",
+    ),
 ]
 Step = Annotated[
-    int | None, arg(help="Which checkpoint of the run.", help_behavior_hint="(default: the best)")
+    int | None, arg(help="Checkpoint of the run.", help_behavior_hint="(default: the best)")
 ]
 
 
-def pairs(metavar: str, parse: Callable[[str], T]) -> PrimitiveConstructorSpec[Mapping[str, T]]:
-    """How tyro reads any number of NAME=VALUE into a mapping; parse may raise ValueError."""
+def named_values(
+    metavar: str, parse: Callable[[str], T]
+) -> PrimitiveConstructorSpec[Mapping[str, T]]:
+    """Returns tyro's parser of any number of NAME=VALUE into a mapping.
+
+    Args:
+      metavar: form of one argument in help texts and messages, such as "NAME=SCALE".
+      parse: parser of a value; it may raise ValueError.
+    """
 
     def read(texts: list[str]) -> dict[str, T]:
         split = {name: value for name, _, value in (text.rpartition("=") for text in texts)}
         if "" in split or len(split) < len(texts):
-            raise ValueError(f"{texts} are not {metavar}, each name once")
+            raise ValueError(f"{texts} is no list of {metavar}, each name once")
         return {name: parse(value) for name, value in split.items()}
 
     return PrimitiveConstructorSpec(
@@ -42,7 +54,7 @@ def pairs(metavar: str, parse: Callable[[str], T]) -> PrimitiveConstructorSpec[M
 
 
 def parse_likelihood(text: str) -> str:
-    """One of the likelihoods; ValueError for another word."""
+    """Returns the name of a likelihood; raises ValueError for other texts."""
     if text not in LIKELIHOOD_PARAMS:
         raise ValueError(f"{text!r} is no likelihood: choose one of {list(LIKELIHOOD_PARAMS)}")
     return text

@@ -1,4 +1,4 @@
-"""Which commands there are, and what becomes of their errors."""
+"""The commands of ``mmvae``, and the exit codes of their errors."""
 
 import sys
 import warnings
@@ -24,15 +24,15 @@ Command = (
 )
 
 DESCRIPTION = (
-    "Train an MMVAE, a variational autoencoder of several modalities, on arrays of your own, and "
-    "use it. Each command explains itself: mmvae train --help."
+    "Train an MMVAE, a variational autoencoder of several modalities, on arrays in files, and use "
+    "it. Each command lists its options: mmvae train --help."
 )
-#: What a user's data, files or settings can lead to, and can mend.
-EXPECTED = (OSError, ValueError, ImportError, mm.NonFiniteError)
+#: Errors that other data, files or settings can fix.
+USER_ERRORS = (OSError, ValueError, ImportError, mm.NonFiniteError)
 
 
 def run(args: Sequence[str] | None) -> int:
-    """Parse the command line, run its command and return the exit code, see ``main``."""
+    """Parses the command line, runs its command and returns the exit code, see ``main``."""
     command = tyro.cli(
         Command,
         prog="mmvae",
@@ -42,22 +42,22 @@ def run(args: Sequence[str] | None) -> int:
     )
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _say
+            warnings.showwarning = _print_warning
             command.run()
-    except EXPECTED as error:
-        return _failed(f"error: {error}", 1)
+    except USER_ERRORS as error:
+        return _fail(f"error: {error}", 1)
     except mm.Preempted as end:
-        return _failed(str(end), EXIT_CODE)
+        return _fail(str(end), EXIT_CODE)
     except KeyboardInterrupt:
-        return _failed("interrupted", 130)
+        return _fail("interrupted", 130)
     return 0
 
 
-def _say(message: Warning | str, *_: object) -> None:
-    """Shows a warning without the line of code that it comes from."""
+def _print_warning(message: Warning | str, *_: object) -> None:
+    """Prints a warning without its line of code."""
     print(f"warning: {message}", file=sys.stderr)
 
 
-def _failed(message: str, code: int) -> int:
+def _fail(message: str, code: int) -> int:
     print(message, file=sys.stderr)
     return code

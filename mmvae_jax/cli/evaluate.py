@@ -1,4 +1,4 @@
-"""``mmvae evaluate``: how well a model describes data, in the units of the data."""
+"""``mmvae evaluate``: likelihoods and reconstruction errors, in the units of the data."""
 
 import dataclasses
 import json
@@ -13,16 +13,16 @@ from jaxtyping import Float, PRNGKeyArray
 import mmvae_jax as mm
 from mmvae_jax.checks import check_count
 from mmvae_jax.cli.arguments import Data, RunFolder, Step
-from mmvae_jax.cli.dataset import all_examples
+from mmvae_jax.cli.dataset import check_examples
 from mmvae_jax.cli.predict import predict_rows
 from mmvae_jax.cli.run_folder import open_run
 from mmvae_jax.cli.tables import Table, read_table
 from mmvae_jax.cli.views import View
-from mmvae_jax.data.arrays import num_examples
+from mmvae_jax.data import num_examples
 from mmvae_jax.metrics import MeanVariance, measure_log_likelihoods
 
 BATCH_SIZE = 128
-#: One object, for which `mm.evaluate` compiles once.
+#: A single object, because every new optimizer compiles ``mm.evaluate`` again.
 NO_UPDATES = optax.identity()
 
 
@@ -30,27 +30,27 @@ NO_UPDATES = optax.identity()
 class Evaluate:
     """Measure bound, log-likelihoods and reconstruction errors of data.
 
-    Likelihoods are in nats per row and in the units of the data: the log-density of a row is that
-    of (row - mean) / scale, less the sum of log(scale); of bytes, scale is 255. They are
-    importance-sampled, below the exact value on average.
+    Likelihoods are in nats per row, of the data in their own units. For a standardised row that is
+    log p of (row - mean) / scale, minus the sum of log(scale); bytes have scale 255. Likelihoods
+    are estimated by importance sampling, which is below the exact value on average.
     """
 
     run_dir: RunFolder
     data: Data
     step: Step = None
     num_particles: int = 1000
-    """Particles that each likelihood is estimated from."""
+    """Particles of each likelihood estimate."""
     seed: int = 0
-    """Of the particles."""
+    """Seed of the particles."""
     json: bool = False
     """Print JSON instead of a table."""
 
     def run(self) -> None:
-        """Print what is measured."""
+        """Prints the measurements."""
         check_count("--num-particles", self.num_particles)
         run = open_run(self.run_dir)
         table = read_table(self.data)
-        data = all_examples(table, run.views)
+        data = check_examples(table, run.views)
         model, step = run.model(self.step)
         key = jax.random.key(self.seed)
         found = {
@@ -61,7 +61,7 @@ class Evaluate:
             **likelihoods(model, run.views, data, key, num_particles=self.num_particles),
             "reconstruction_error": reconstruction_errors(model, run.views, table, data),
         }
-        print(json.dumps(found, indent=2) if self.json else "\n".join(lines(found)))
+        print(json.dumps(found, indent=2) if self.json else "\n".join(format_evaluation(found)))
 
 
 def likelihoods(
@@ -72,21 +72,20 @@ def likelihoods(
     *,
     num_particles: int,
 ) -> dict[str, Any]:
-    """The config's bound, log p of all that a row has (joint), and of each modality by itself.
+    """Returns the config's bound, and log p of all observed modalities and of each by itself.
 
-    Nats per row that has it, None or left out if none has. There is no standard error of the joint
-    where rows have different modalities, and so their own changes of units. Where likelihoods are
-    rescaled, so are the units' shares of the bound.
+    Values are nats per row that observes the modality. The bound is None, and a likelihood is left
+    out, if no row does. With rescaled likelihoods, the bound's change of units is rescaled too.
     """
     bound_key, key = jax.random.split(key)
     size = min(BATCH_SIZE, num_examples(data))
     state = mm.create_train_state(model, NO_UPDATES, key=bound_key)
     bound = -mm.evaluate(state, data, batch_size=size)["loss"]
     found = measure_log_likelihoods(model, data, key, K=num_particles, batch_size=size)
-    shifts = _shifts(views, data, model.config.likelihood_factors)
-    log_p = {"joint": _plain(found.joint, _shifts(views, data, dict.fromkeys(views, 1.0)))}
+    shifts = _unit_shifts(views, data, model.config.likelihood_factors)
+    log_p = {"joint": _summary(found.joint, _unit_shifts(views, data, dict.fromkeys(views, 1.0)))}
     for name, moments in found.marginal.items():
-        log_p[name] = _plain(moments, np.array([views[name].log_det]))
+        log_p[name] = _summary(moments, np.array([views[name].log_det]))
     return {
         "bound": float(bound + shifts.mean()) if shifts.size else None,
         "log_likelihood": {name: row for name, row in log_p.items() if row["num_rows"]},
@@ -96,13 +95,12 @@ def likelihoods(
 def reconstruction_errors(
     model: mm.MMVAE, views: Mapping[str, View], table: Table, data: mm.MultimodalArrays
 ) -> dict[str, dict[str, Any]]:
-    """How far rows are from what the mean latent decodes to.
+    """Returns the errors of the rows that the mean latent decodes to, for each observed modality.
 
-    ``from_itself``: the latent is that of the modality's own posterior, ``from_others``: of the
-    mixture of the others', each over the rows that have it; None where there is no such row.
-    Modalities that no row has are left out.
+    ``from_itself`` takes the latent of the modality's own posterior, ``from_others`` that of the
+    mixture of the others. Each averages over the rows that observe both sides, None without any.
     """
-    assert data.mask is not None, "examples gives a mask"
+    assert data.mask is not None, "make_examples gives a mask"
     errors: dict[str, dict[str, Any]] = {}
     for name in (name for name in views if data.mask[name].any()):
         others = [other for other in views if other != name]
@@ -117,45 +115,47 @@ def reconstruction_errors(
     return errors
 
 
-def _shifts(
+def _unit_shifts(
     views: Mapping[str, View], data: mm.MultimodalArrays, factors: Mapping[str, float]
 ) -> Float[np.ndarray, " n"]:
-    """log p(row) - log p(input) of each row that has anything."""
-    assert data.mask is not None, "examples gives a mask"
+    """``log p(row) - log p(input)`` of each row that observes anything."""
+    assert data.mask is not None, "make_examples gives a mask"
     shifts = np.sum([factors[m] * views[m].log_det * data.mask[m] for m in views], axis=0)
     return shifts[np.any(list(data.mask.values()), axis=0)]
 
 
-def _plain(moments: MeanVariance, shifts: Float[np.ndarray, " n"]) -> dict[str, Any]:
+def _summary(moments: MeanVariance, shifts: Float[np.ndarray, " n"]) -> dict[str, Any]:
+    """Mean, standard error and number of rows, after the change of units."""
     if not moments.num_rows:
         return {"num_rows": 0}
-    error = float(moments.standard_error)
+    # The variance of sums with differing shifts is unknown: only their means are.
+    error = float(moments.standard_error) if np.ptp(shifts) == 0 else np.nan
     return {
         "mean": float(moments.mean + shifts.mean()),
-        "standard_error": error if np.isfinite(error) and np.ptp(shifts) == 0 else None,
+        "standard_error": error if np.isfinite(error) else None,
         "num_rows": moments.num_rows,
     }
 
 
 def _error(view: View, found: np.ndarray, truth: np.ndarray) -> tuple[np.floating, str]:
-    """The error of the modality's kind, and what it is."""
+    """Error of predicted rows, and the name of its measure."""
     if view.num_classes:
         return np.mean(found != truth), "share of wrong classes"
     distance = np.abs(found - truth) / view.scale
     if view.likelihood == "bernoulli":
         return np.mean(distance > 0.5), "share of wrong values"
     if view.is_image:
-        return np.mean(distance), "mean absolute, of white"
+        return np.mean(distance), "mean absolute error, white is 1"
     return np.sqrt(np.mean(distance**2)), "root mean square, in standard deviations"
 
 
-def lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """What is measured, as a table."""
+def format_evaluation(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the lines of a table of the measurements."""
     yield f"{found['num_rows']} rows of {found['data']}, step {found['step']} of {found['run']}"
     yield f"\n{'nats per row':28}{'mean':>12}{'std. error':>12}{'rows':>8}"
     yield f"{'bound':28}{_cell(found['bound'])}"
     for name, row in found["log_likelihood"].items():
-        title = "log p(all a row has)" if name == "joint" else f"log p({name})"
+        title = "log p(all observed)" if name == "joint" else f"log p({name})"
         cells = _cell(row["mean"]) + _cell(row["standard_error"], ".2g")
         yield f"{title:28}{cells}{row['num_rows']:8}"
     yield f"\n{'reconstruction error':28}{'from itself':>12}{'from others':>12}"

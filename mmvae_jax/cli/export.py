@@ -15,23 +15,23 @@ VIEWS_FILE = "views.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Export:
-    """Write encode, decode and predict as StableHLO programs, which JAX alone can run.
+    """Write encode, decode and predict as StableHLO programs, which need JAX but not mmvae_jax.
 
-    What goes in and comes out is the model's own: (row - mean) / scale, logits of classes. The file
-    views.json beside them says mean and scale of every modality.
+    Inputs and outputs are the model's own: (row - mean) / scale, and logits of classes. The file
+    views.json beside the programs holds the mean and scale of every modality.
     """
 
     run_dir: RunFolder
     out: Path
-    """New folder for the programs, which mmvae_jax.load_exported reads."""
+    """New folder for the programs; mmvae_jax.load_exported reads it."""
     platforms: tuple[Literal["cpu", "cuda", "rocm", "tpu"], ...] = ("cpu", "cuda", "tpu")
-    """Where they can run."""
+    """Platforms to compile for."""
     num_samples: int = 1
     """Draws for each row."""
     step: Step = None
 
     def run(self) -> None:
-        """Write the folder; nothing of it if anything is wrong."""
+        """Writes the folder, or nothing if anything is wrong."""
         run = open_run(self.run_dir)
         model, step = run.model(self.step)
         mm.export(model, self.out, platforms=self.platforms, num_samples=self.num_samples)

@@ -1,4 +1,4 @@
-"""The figures that ``mmvae train`` leaves."""
+"""The figures that ``mmvae train`` writes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +14,10 @@ import mmvae_jax as mm
 from mmvae_jax import loggers, plots
 from mmvae_jax.cli.run_folder import HISTORY_FILE
 from mmvae_jax.cli.views import View
-from mmvae_jax.data.arrays import num_examples, take
+from mmvae_jax.data import num_examples, take
 from mmvae_jax.metrics import latents_of_experts
 
-#: Rows on the map of latents, and points: t-SNE takes long for many, and cannot do with few.
+#: Rows on the map of latents, and its fewest points: t-SNE is slow with many, and fails with few.
 MAX_POINTS, MIN_POINTS = 500, 5
 #: Rows in the grid of pictures.
 NUM_PICTURES = 9
@@ -30,12 +30,12 @@ def draw(
     folder: Path,
     key: PRNGKeyArray,
 ) -> None:
-    """Leave figures in the folder of a run.
+    """Writes figures into the folder of a run.
 
-    The loss; where there are labels, the posterior means of every modality, laid out together in
-    the plane; where there are images, what they generate of each other.
+    They are the loss, a map of all modalities' posterior means (with labels), and images generated
+    from each other (with images).
     """
-    assert data.mask is not None, "examples gives a mask"
+    assert data.mask is not None, "make_examples gives a mask"
     loss_curve(folder / HISTORY_FILE).savefig(folder / "loss.png", dpi=150)
     some = take(data, np.arange(min(MAX_POINTS, num_examples(data))))
     if some.labels is not None and np.sum(list((some.mask or {}).values())) >= MIN_POINTS:
@@ -51,17 +51,15 @@ def draw(
 
 
 def loss_curve(history: Path) -> Figure:
-    """Draws the loss of training steps and of evaluations."""
+    """Returns the loss of training steps and of evaluations."""
     columns = loggers.read_jsonl(history)
-    steps, lines = columns["step"], {}
-    for title, name in (("training", "loss"), ("validation", "eval/loss")):
-        if name in columns:
-            lines[title] = columns[name]
-    return plots.training_curve(steps, lines)
+    titles = {"loss": "training", "eval/loss": "validation"}
+    lines = {title: columns[name] for name, title in titles.items() if name in columns}
+    return plots.training_curve(columns["step"], lines)
 
 
 def latent_map(model: mm.MMVAE, data: mm.MultimodalArrays) -> Figure:
-    """Draws the posterior means of all modalities, coloured by class."""
+    """Returns a map of the posterior means of every modality, coloured by class."""
     means = latents_of_experts(model, data)
     plane = plots.project_2d(np.concatenate([z for z, _ in means.values()]))
     labels = np.concatenate([labels for _, labels in means.values()])

@@ -1,4 +1,4 @@
-"""``mmvae info``: what is in a run's folder."""
+"""``mmvae info``: the content of a run's folder."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from mmvae_jax.training.run_settings import read_settings
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Info:
-    """Show settings, saved steps and their metrics, and whether the files are as written.
+    """Show a run's settings, its checkpoints with their metrics, and damage to their files.
 
     RUN may also be the checkpoint_dir of mmvae_jax.fit.
     """
@@ -25,14 +25,14 @@ class Info:
     """Print JSON instead of a table."""
 
     def run(self) -> None:
-        """Print what is found; damage is no error."""
+        """Prints the content of the folder; damage is no error."""
         inner = self.run_dir / CHECKPOINTS
-        found = look_at(inner if inner.is_dir() else self.run_dir)
-        print(json.dumps(found, indent=2) if self.json else "\n".join(_lines(found)))
+        found = inspect_checkpoints(inner if inner.is_dir() else self.run_dir)
+        print(json.dumps(found, indent=2) if self.json else "\n".join(_format_info(found)))
 
 
-def look_at(folder: Path) -> dict[str, Any]:
-    """Settings and saved steps of a folder of checkpoints."""
+def inspect_checkpoints(folder: Path) -> dict[str, Any]:
+    """Returns the settings and the steps of a folder of checkpoints."""
     settings = read_settings(folder)
     saved = Checkpoints(folder, config=settings, best="eval/loss")
     steps = {}
@@ -52,10 +52,10 @@ def look_at(folder: Path) -> dict[str, Any]:
     }
 
 
-def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+def _format_info(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a line per modality, per setting and per step."""
     model, run = found["settings"]["model"], found["settings"]["run"]
-    yield found["checkpoints"]
-    yield ""
+    yield f"{found['checkpoints']}\n"
     for name, dim in model["input_dims"].items():
         view = run.get("views", {}).get(name)
         rows = "" if view is None else f"{view['dtype']}{view['shape']}"
@@ -64,8 +64,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     for name, value in {**model, **run}.items():
         if not isinstance(value, Mapping):
             yield f"  {name:28} {value}"
-    yield ""
-    yield f"  {'step':>8} {'MB':>8} {'eval/loss':>12}"
+    yield f"\n  {'step':>8} {'MB':>8} {'eval/loss':>12}"
     for step, row in found["steps"].items():
         loss = row["metrics"].get("eval/loss")
         cell = "" if loss is None else f"{loss:.6g}"

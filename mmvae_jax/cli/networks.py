@@ -1,4 +1,4 @@
-"""The networks that a command line can ask for."""
+"""The networks that the command line offers."""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -6,20 +6,19 @@ from typing import Literal, NamedTuple
 from flax import nnx
 
 from mmvae_jax.cli.views import View
-from mmvae_jax.networks.images import ConvDecoder, ConvEncoder
-from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
+from mmvae_jax.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 
-#: Pixels a side from which on convolutions are worth it.
+#: Fewest pixels a side of an image for convolutions.
 MIN_SIDE = 20
 
 
-class Networks(NamedTuple):
-    """What it takes to build the networks of a run again.
+class NetworkSettings(NamedTuple):
+    """Settings from which the networks of a run are built, and built again.
 
     Attributes:
-      kind: "conv" for convolutions where a modality is an image of 20 pixels a side or more.
-      hidden: widths of an encoder's dense hidden layers, in reverse those of the decoder; of a
-        convolutional network the last one.
+      kind: "conv" for convolutions on images of 20 pixels a side or more, "mlp" for none.
+      hidden: widths of an encoder's dense hidden layers; a decoder has them in reverse, and a
+        convolutional network has the last.
     """
 
     kind: Literal["mlp", "conv"]
@@ -28,25 +27,24 @@ class Networks(NamedTuple):
     def build(
         self, views: Mapping[str, View], latent_dim: int, rngs: nnx.Rngs
     ) -> tuple[dict[str, nnx.Module], dict[str, nnx.Module]]:
-        """Encoders and decoders by modality, with initial parameters.
+        """Returns encoders and decoders by modality, with initial parameters.
 
         Raises:
-          ValueError: if convolutions have nothing to do, or a width is no width.
+          ValueError: for "conv" without such an image, or a width below 1.
         """
         if min(self.hidden, default=0) < 1:
             raise ValueError(f"--hidden is {list(self.hidden)}: give widths of at least 1")
-        pictures = [name for name, view in views.items() if _is_large_image(view)]
-        if self.kind == "conv" and not pictures:
+        if self.kind == "conv" and not any(map(_is_large_image, views.values())):
             shapes = {name: view.shape for name, view in views.items()}
             raise ValueError(
-                f"--networks is conv, but no modality is an image of {MIN_SIDE} pixels a side or "
-                f"more: rows have the shapes {shapes}"
+                f"--networks is conv: use mlp, because no modality is an image of {MIN_SIDE} "
+                f"pixels a side or more (rows have the shapes {shapes})"
             )
         encoders: dict[str, nnx.Module] = {}
         decoders: dict[str, nnx.Module] = {}
         for name, view in views.items():
             dim, sigmoid = view.dim, view.is_image and view.has_density
-            if self.kind == "conv" and name in pictures:
+            if self.kind == "conv" and _is_large_image(view):
                 width = self.hidden[-1]
                 encoders[name] = ConvEncoder(dim, latent_dim, hidden=width, rngs=rngs)
                 decoders[name] = ConvDecoder(

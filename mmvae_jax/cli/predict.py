@@ -14,64 +14,62 @@ from tyro.conf import arg, create_mutex_group
 import mmvae_jax as mm
 from mmvae_jax.checks import check_count
 from mmvae_jax.cli.arguments import Data, RunFolder, Step
-from mmvae_jax.cli.dataset import all_examples
+from mmvae_jax.cli.dataset import check_examples
 from mmvae_jax.cli.run_folder import open_run
 from mmvae_jax.cli.tables import MASK, read_table
 from mmvae_jax.cli.views import View
-from mmvae_jax.data.arrays import take
+from mmvae_jax.data import take
 from mmvae_jax.saving.files import whole_file
 from mmvae_jax.selection import modality_names
 
 #: Rows in one call on the device.
 BATCH_SIZE = 256
 
-_ONE_WAY = create_mutex_group(required=False, title="what to predict")
+_MEAN_OR_DRAWS = create_mutex_group(required=False, title="mean or draws")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Predict:
     """Generate modalities from others, in the units and shapes of the data.
 
-    Numbers come back as floats (bytes in 0 to 255, booleans as probabilities), NaN in rows that
-    have nothing of what is given; classes as integers, -1 in such rows, which mask/NAME then tells.
+    Classes are integers. Other values are floats: bytes from 0 to 255, booleans as probabilities. A
+    row that observes nothing of --given becomes NaN, or -1 for classes, and False in mask/NAME.
     """
 
     run_dir: RunFolder
     data: Data
     given: tuple[str, ...]
-    """Modalities to predict from; a row is predicted from those of them that it has."""
+    """Modalities to predict from. A row is predicted from the ones that it observes."""
     generate: tuple[str, ...]
     """Modalities to predict."""
     out: Path
-    """New .npz file for what is predicted."""
-    mean: Annotated[bool, _ONE_WAY, arg(help_behavior_hint="(default)")] = False
-    """One value for each row, of classes the likeliest, from the mean latent."""
-    num_samples: Annotated[int | None, _ONE_WAY, arg(help_behavior_hint="")] = None
-    """Draws for each row, [rows, draws, ...] in the file; of images without pixelwise noise."""
+    """New .npz file for the predictions."""
+    mean: Annotated[bool, _MEAN_OR_DRAWS, arg(help_behavior_hint="(default)")] = False
+    """One value per row, decoded from the mean latent; of classes the most probable one."""
+    num_samples: Annotated[int | None, _MEAN_OR_DRAWS, arg(help_behavior_hint="")] = None
+    """Draws per row, [rows, draws, ...] in the file. Images have no pixelwise noise."""
     step: Step = None
     seed: int = 0
-    """Of the draws."""
+    """Seed of the draws."""
 
     def run(self) -> None:
-        """Write the file; nothing if anything is wrong."""
+        """Writes the file, or nothing if anything is wrong."""
         if self.out.exists():
-            raise FileExistsError(f"--out is {self.out}, which exists: nothing is overwritten")
+            raise FileExistsError(f"--out is {self.out}: it exists, and nothing is overwritten")
         if not self.out.parent.is_dir():
-            raise FileNotFoundError(f"--out is {self.out}, in no folder: make {self.out.parent}")
+            raise FileNotFoundError(f"--out is {self.out}: make the folder {self.out.parent} first")
         run = open_run(self.run_dir)
         given = modality_names("--given", self.given, run.config)
         generate = modality_names("--generate", self.generate, run.config)
         table = read_table(self.data)
         if not any(name in table.modalities for name in given):
             raise ValueError(
-                f"--given is {list(given)}, none of which {table.path} holds: it has "
-                f"{list(table.modalities)}"
+                f"--given is {list(given)}: {table.path} has only {list(table.modalities)}"
             )
-        data = all_examples(table, run.views)
         rows, available = predict_rows(
             run.model(self.step)[0],
             run.views,
-            data,
+            check_examples(table, run.views),
             given=given,
             generate=generate,
             num_samples=self.num_samples,
@@ -80,8 +78,8 @@ class Predict:
         if not available.all():
             rows |= {MASK + name: available for name in generate}
             print(
-                f"warning: {(~available).sum()} of {len(available)} rows have nothing of "
-                f"{', '.join(given)}: NaN there, -1 for classes, and False in {MASK}<name>",
+                f"warning: {(~available).sum()} of {len(available)} rows observe nothing of "
+                f"{', '.join(given)}: NaN there, -1 for classes, and False in {MASK}NAME",
                 file=sys.stderr,
             )
         with whole_file(self.out) as file:
@@ -100,22 +98,22 @@ def predict_rows(
     num_samples: int | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, Shaped[np.ndarray, "n ..."]], Bool[np.ndarray, " n"]]:
-    """Predict modalities of every row from what it has of others.
+    """Predicts modalities of every row from the others that it observes.
 
-    A draw is a latent from one of the experts, then a value from the likelihood, except for images,
-    whose likelihood is noise on every pixel: for these it is what the latent decodes to. Without
-    ``num_samples`` there are no draws, but what the mean latent decodes to.
+    A draw is a latent from one of the experts, then a value from the likelihood. The likelihood of
+    an image is noise on every pixel, so its draw is the decoded latent itself. Without
+    ``num_samples`` the mean latent is decoded.
 
     Returns:
-      ``[n, *shape]`` by modality, ``[n, num_samples, *shape]`` for draws, NaN (-1 for classes)
-      where nothing is given; and which rows something is given of.
+      Rows ``[n, *shape]`` by modality, or ``[n, num_samples, *shape]`` for draws, and a mask
+      ``[n]`` of the rows that observe something given. Other rows are NaN, or -1 for classes.
     """
     is_mean = num_samples is None
     num = 1 if num_samples is None else num_samples
-    check_count("num_samples", num)
-    assert data.mask is not None, "examples gives a mask"
+    check_count("--num-samples", num)
+    assert data.mask is not None, "make_examples gives a mask"
     available = np.any([data.mask[name] for name in given], axis=0)
-    found = {name: views[name].no_rows(len(available), num) for name in generate}
+    predicted = {name: views[name].missing_rows(len(available), num) for name in generate}
     noisy = [name for name in generate if not (is_mean or views[name].is_image)]
     plain = [name for name in generate if name not in noisy]
     there = np.flatnonzero(available)
@@ -129,7 +127,7 @@ def predict_rows(
             decoded = mm.predict(
                 model,
                 batch,
-                jax.random.clone(key),  # the same latents in both turns
+                jax.random.clone(key),  # the same latents for both
                 cond_mod=given,
                 gen_mod=names,
                 N=num,
@@ -137,5 +135,5 @@ def predict_rows(
                 sample=sample,
             )
             for name, x in decoded.items():
-                found[name][rows] = views[name].to_rows(np.asarray(x), are_draws=sample)
-    return {name: x[:, 0] if is_mean else x for name, x in found.items()}, available
+                predicted[name][rows] = views[name].to_rows(np.asarray(x), are_draws=sample)
+    return {name: x[:, 0] if is_mean else x for name, x in predicted.items()}, available

@@ -1,4 +1,4 @@
-"""A user's arrays, one per modality, as they lie in an .npz file or a folder of .npy files."""
+"""A user's arrays, one per modality, in an .npz file or a folder of .npy files."""
 
 import zipfile
 import zlib
@@ -10,27 +10,27 @@ import numpy as np
 from jaxtyping import Bool, Int, Integer, Shaped
 
 import mmvae_jax as mm
-from mmvae_jax.data.arrays import num_examples
+from mmvae_jax.data import num_examples
 
-#: The array that is no modality: a class per row, which nothing but figures looks at.
+#: Name of the array that is no modality: a class per row, which only figures use.
 LABELS = "labels"
-#: What the names of masks begin with: ``mask/image`` says in which rows ``image`` was observed.
+#: Prefix of masks: ``mask/image`` is True in the rows that observe ``image``.
 MASK = "mask/"
-#: Files larger than memory are gone through in blocks of about so many bytes.
+#: Approximate size of the blocks in which files larger than memory are read.
 BLOCK_BYTES = 2**25
 
 
-class Modality(NamedTuple):
-    """An array, and what one pass over it has found.
+class ModalityArray(NamedTuple):
+    """The array of a modality, and statistics of one pass over it.
 
     Attributes:
-      place: its name and file, for messages.
-      values: one row per example; mapped from its file, if that is its own.
-      observed: which rows are there: those that the mask has, and that are not NaN throughout.
-      low: the smallest value of these; infinity if there are none.
-      high: the largest; minus infinity if there are none.
-      are_whole: whether all are whole numbers.
-      crc32: of all rows and of what is observed, to tell other data by.
+      place: name and file of the array, for messages.
+      values: one row per example; mapped into memory if the array has its own file.
+      observed: True for rows that the mask has and that are not NaN throughout.
+      low: smallest observed value; infinity without any.
+      high: largest observed value; minus infinity without any.
+      are_whole: True if all observed values are whole numbers.
+      crc32: checksum of all rows and of ``observed``, by which a resumed run knows its data.
     """
 
     place: str
@@ -46,13 +46,13 @@ class Table(NamedTuple):
     """Modalities whose row ``i`` belongs to example ``i``.
 
     Attributes:
-      path: the file or folder.
-      modalities: by name, one or more.
+      path: file or folder of the arrays.
+      modalities: one or more arrays by name.
       labels: class of each row, if known.
     """
 
     path: Path
-    modalities: dict[str, Modality]
+    modalities: dict[str, ModalityArray]
     labels: Integer[np.ndarray, " n"] | None
 
     @property
@@ -62,14 +62,15 @@ class Table(NamedTuple):
 
 
 def read_table(path: Path) -> Table:
-    """Read ``<name>`` of an .npz file, or ``<name>.npy`` of a folder, for every modality.
+    """Reads ``<name>`` of an .npz file, or ``<name>.npy`` of a folder, for every modality.
 
     Beside them may be ``labels``, and masks: ``mask/<name>`` in a file, ``mask/<name>.npy`` in a
     folder. Nothing is unpickled.
 
     Raises:
-      FileNotFoundError, ValueError: if something is missing, damaged, no array of numbers, of
-        another length, infinite, or NaN in part of a row.
+      FileNotFoundError: if there is no such file or folder.
+      ValueError: if an array is damaged, not numeric, of another length, infinite, or NaN in part
+        of a row.
     """
     arrays = _load(path)
     names = [name for name in arrays if name.startswith(MASK)]
@@ -77,7 +78,7 @@ def read_table(path: Path) -> Table:
     labels = arrays.pop(LABELS, None)
     _check(path, arrays, masks, labels)
     modalities = {
-        name: _look_through(f"{name} in {path}", x, masks.get(name, np.ones(len(x), bool)))
+        name: _scan(f"{name} in {path}", x, masks.get(name, np.ones(len(x), bool)))
         for name, x in arrays.items()
     }
     return Table(path, modalities, labels)
@@ -86,7 +87,7 @@ def read_table(path: Path) -> Table:
 def blocks(
     values: Shaped[np.ndarray, "n *shape"], rows: Int[np.ndarray, " r"]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Go through some rows, a few at a time: ``(rows [b], values[rows] [b, *shape])``."""
+    """Yields row numbers ``[b]`` and their values ``[b, *shape]``, a block at a time."""
     size = max(1, BLOCK_BYTES // values[:1].nbytes)
     for start in range(0, len(rows), size):
         chosen = rows[start : start + size]
@@ -94,10 +95,15 @@ def blocks(
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
+    """Reads all arrays, masks and labels among them."""
     if not path.exists():
-        raise FileNotFoundError(f"there is no {path}: give an .npz file or a folder of .npy files")
+        raise FileNotFoundError(
+            f"DATA is {path}: it does not exist, give an .npz file or a folder of .npy files"
+        )
     if path.is_file() and not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no .npz file: write one with np.savez, or give a folder")
+        raise ValueError(
+            f"DATA is {path}: it is no .npz file, write one with np.savez or give a folder"
+        )
     arrays, place = {}, str(path)
     try:
         if path.is_dir():
@@ -120,9 +126,12 @@ def _check(
     masks: dict[str, np.ndarray],
     labels: np.ndarray | None,
 ) -> None:
+    """Checks names, lengths, shapes and types."""
+    if not arrays:
+        raise ValueError(f"DATA is {path}: it holds no arrays, give one per modality")
     unknown = [MASK + name for name in masks if name not in arrays]
     if unknown:
-        raise ValueError(f"{path} holds {unknown}, masks of none of its arrays {list(arrays)}")
+        raise ValueError(f"{path} has the masks {unknown}: name them after {list(arrays)}")
     try:
         num_examples(mm.MultimodalArrays(arrays, labels))
         if masks:
@@ -131,15 +140,15 @@ def _check(
         raise ValueError(f"{path}: {error}") from error
     for name, x in arrays.items():
         if 0 in x.shape:
-            raise ValueError(f"{name} in {path} has shape {x.shape}: there is nothing in it")
+            raise ValueError(f"{name} in {path} has shape {x.shape}: give at least one value")
     if labels is not None and (labels.dtype.kind not in "iu" or labels.ndim != 1):
         raise ValueError(
             f"{LABELS} in {path} is {labels.dtype}{list(labels.shape)}: give one integer per row"
         )
 
 
-def _look_through(place: str, values: np.ndarray, mask: np.ndarray) -> Modality:
-    """Goes through all rows once."""
+def _scan(place: str, values: np.ndarray, mask: np.ndarray) -> ModalityArray:
+    """Computes the statistics of an array in one pass."""
     observed = np.array(mask)
     low, high, are_whole, crc32 = np.inf, -np.inf, True, 0
     for rows, block in blocks(values, np.arange(len(values))):
@@ -155,7 +164,7 @@ def _look_through(place: str, values: np.ndarray, mask: np.ndarray) -> Modality:
         if seen.size:
             low, high = min(low, float(seen.min())), max(high, float(seen.max()))
     crc32 = zlib.crc32(observed.tobytes(), crc32)
-    return Modality(place, values, observed, low, high, are_whole, crc32)
+    return ModalityArray(place, values, observed, low, high, are_whole, crc32)
 
 
 def _check_finite(place: str, rows: np.ndarray, values: np.ndarray) -> None:
@@ -163,10 +172,9 @@ def _check_finite(place: str, rows: np.ndarray, values: np.ndarray) -> None:
     if not bad.size:
         return
     row, found = rows[bad[0]], values[bad[0]]
-    what = "is infinite"
-    if np.isnan(found).any():
-        what = f"is NaN in {np.isnan(found).sum()} of its {found.size} values"
+    num_nan = np.isnan(found).sum()
+    problem = f"is NaN in {num_nan} of its {found.size} values" if num_nan else "is infinite"
     raise ValueError(
-        f"{place}: row {row} {what}; make a missing row NaN throughout, or False in {MASK}<name>, "
-        "and fill in single values"
+        f"{place}: row {row} {problem}: fill in single values; a missing row is NaN throughout, or "
+        f"False in {MASK}NAME"
     )

@@ -1,4 +1,4 @@
-"""How the rows of a modality become what the model sees, and how they come back."""
+"""Conversion of a modality's rows, in the user's units, to and from the model's input."""
 
 from typing import Any, NamedTuple
 
@@ -10,16 +10,17 @@ BYTE = 255
 
 
 class View(NamedTuple):
-    """A modality's rows and the model's input, which is ``(row - mean) / scale``, or classes.
+    """A modality's conversion: the model's input is ``(row - mean) / scale``, or classes.
 
     Attributes:
       likelihood: normal, laplace, bernoulli or categorical.
-      dtype: of the rows.
-      shape: of a row; ``()`` for a plain column of numbers.
-      mean: that is taken off, ``[*shape]`` for standardised columns, 0 else.
-      scale: that is divided by, likewise; 255 for bytes that are intensities.
-      num_classes: of a categorical modality, 0 of others.
-      is_image: whether the model's input is intensities, 0 to 1.
+      dtype: type of the rows.
+      shape: shape of a row; ``()`` for a plain column of numbers.
+      mean: mean of standardised columns ``[*shape]``, otherwise 0.
+      scale: standard deviation of standardised columns ``[*shape]``, 255 for bytes that are
+        intensities, otherwise 1.
+      num_classes: number of classes of a categorical modality, 0 for others.
+      is_image: True if the model's input is intensities from 0 to 1.
     """
 
     likelihood: str
@@ -32,7 +33,7 @@ class View(NamedTuple):
 
     @property
     def dim(self) -> tuple[int, ...]:
-        """What ``MMVAEConfig.input_dims`` says of the modality."""
+        """Entry of the modality in ``MMVAEConfig.input_dims``."""
         if self.num_classes:
             return (*self.shape, self.num_classes)
         if self.is_image and len(self.shape) == 2:
@@ -41,24 +42,32 @@ class View(NamedTuple):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of the model's input: classes are integers there, without an axis of their own."""
+        """Shape of the model's input; classes are integers, without an axis for one-hot vectors."""
         return self.shape if self.num_classes else self.dim
 
     @property
     def input_dtype(self) -> np.dtype:
-        """Of the model's input: bytes go to the device as they are, which divides them there."""
+        """Type of the model's input; bytes stay bytes, which the device divides by 255."""
         if self.num_classes:
             return np.dtype(np.int32)
         return np.dtype(np.uint8 if self.are_bytes else np.float32)
 
     @property
+    def output_dtype(self) -> np.dtype:
+        """Type of predictions: integers for classes, floats for all else."""
+        dtype = np.dtype(self.dtype)
+        if self.num_classes:
+            return np.dtype(np.int64)
+        return dtype if dtype.kind == "f" else np.dtype(np.float32)
+
+    @property
     def are_bytes(self) -> bool:
-        """Whether rows are intensities from 0 to 255."""
+        """True if rows are intensities from 0 to 255."""
         return self.is_image and float(self.scale) == BYTE
 
     @property
     def has_density(self) -> bool:
-        """Whether log p depends on the unit; Bernoulli and categorical are probabilities."""
+        """True if p is a density, which depends on the unit; the others are probabilities."""
         return self.likelihood in ("normal", "laplace")
 
     @property
@@ -71,7 +80,7 @@ class View(NamedTuple):
     def to_input(
         self, rows: Shaped[np.ndarray, "b *shape"], observed: Bool[np.ndarray, " b"]
     ) -> Shaped[np.ndarray, "b *dim"]:
-        """What the model sees, zeros in missing rows."""
+        """Returns the model's input, zeros in missing rows."""
         mask = observed.reshape(-1, *[1] * (rows.ndim - 1))
         x = np.where(mask, rows, np.zeros((), rows.dtype))
         if not (self.num_classes or self.are_bytes):
@@ -81,12 +90,13 @@ class View(NamedTuple):
     def to_rows(
         self, decoded: Float[np.ndarray, "*batch_dim"], *, are_draws: bool
     ) -> Shaped[np.ndarray, "*batch_shape"]:
-        """What the model makes, ``[*batch, *dim]``, in the units and shape of the rows.
+        """Returns outputs of the model in the units and shape of the rows.
+
+        Bernoulli logits become probabilities, and logits of classes the most probable class.
 
         Args:
-          decoded: outputs of a decoder, for which the probabilities of Bernoulli logits and the
-            likeliest class come back; or draws from its likelihood.
-          are_draws: which of the two.
+          decoded: outputs of a decoder, or draws from its likelihood, ``[*batch, *dim]``.
+          are_draws: True for draws from the likelihood.
         """
         if self.num_classes:
             return decoded.argmax(-1).astype(self.output_dtype)
@@ -96,21 +106,13 @@ class View(NamedTuple):
             x = scipy.special.expit(x)
         return (x * self.scale + self.mean).astype(self.output_dtype)
 
-    def no_rows(self, *batch: int) -> Shaped[np.ndarray, "*batch_shape"]:
-        """Rows that say nothing, ``[*batch, *shape]``: NaN, -1 for classes."""
-        nothing = -1 if self.num_classes else np.nan
-        return np.full((*batch, *self.shape), nothing, self.output_dtype)
-
-    @property
-    def output_dtype(self) -> np.dtype:
-        """Of predictions: signed integers for classes, floats for all else."""
-        dtype = np.dtype(self.dtype)
-        if self.num_classes:
-            return np.dtype(np.int64)
-        return dtype if dtype.kind == "f" else np.dtype(np.float32)
+    def missing_rows(self, *batch: int) -> Shaped[np.ndarray, "*batch_shape"]:
+        """Returns placeholder rows ``[*batch, *shape]``: NaN, or -1 for classes."""
+        placeholder = -1 if self.num_classes else np.nan
+        return np.full((*batch, *self.shape), placeholder, self.output_dtype)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain numbers, strings and lists, as ``from_json`` takes them."""
+        """Returns plain numbers, strings and lists, which ``from_json`` reads."""
         return {
             **self._asdict(),
             "shape": list(self.shape),
@@ -119,7 +121,7 @@ class View(NamedTuple):
         }
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> "View":
-        """The view that ``to_json`` told of."""
-        arrays = {field: np.array(told[field], np.float64) for field in ("mean", "scale")}
-        return cls(**{**told, **arrays, "shape": tuple(told["shape"])})
+    def from_json(cls, fields: dict[str, Any]) -> "View":
+        """Returns the view that ``to_json`` was called on."""
+        arrays = {name: np.array(fields[name], np.float64) for name in ("mean", "scale")}
+        return cls(**{**fields, **arrays, "shape": tuple(fields["shape"])})

@@ -1,21 +1,48 @@
-"""Breast tumours as a table of several views: what scikit-learn ships of a real study."""
+"""The command line in tests: a real table of several views, arrays of every kind, shorthands."""
 
 from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import load_breast_cancer
 
+import mmvae_jax as mm
+from mmvae_jax.cli import main
+from mmvae_jax.cli.dataset import TrainingData, split_for_training
+from mmvae_jax.cli.tables import read_table
+from mmvae_jax.cli.views import View
+
 VIEWS = ("mean", "error", "worst")
 SIZE = 10  # features of a view
-#: Rows of the file to train on; the rest is for the file of held-out ones.
+#: Rows of the training file and of the held-out file.
 NUM_TRAIN, NUM_TEST = 400, 169
 
 
-def write_tumours(folder: Path) -> tuple[Path, Path]:
-    """Training rows, a fifth of each view of which is NaN, and complete others.
+def mmvae(*args: object) -> int:
+    """Runs a command in this process; a string may hold several arguments."""
+    return main([word for arg in args for word in str(arg).split()])
 
-    The same ten features of a tumour's cell nuclei (their mean, standard error and largest values)
-    are three views, and its diagnosis a fourth.
+
+def arrays_in(file: Path) -> dict[str, np.ndarray]:
+    with np.load(file) as archive:
+        return dict(archive)
+
+
+def split(path: Path, validation: float = 0.0, seed: int = 0, **likelihoods: str) -> TrainingData:
+    return split_for_training(read_table(path), likelihoods, validation=validation, seed=seed)
+
+
+def config_of(views: dict[str, View]) -> mm.MMVAEConfig:
+    return mm.MMVAEConfig(
+        input_dims={name: view.dim for name, view in views.items()},
+        decoders_dist={name: view.likelihood for name, view in views.items()},
+    )
+
+
+def write_tumours(folder: Path) -> tuple[Path, Path]:
+    """Writes scikit-learn's breast tumours: training rows with gaps, and complete held-out rows.
+
+    Three views are ten features of a tumour's cell nuclei (mean, standard error and largest
+    values), the fourth is the diagnosis. A fifth of each view's training rows is NaN.
     """
     x, diagnosis = load_breast_cancer(return_X_y=True)
     rng = np.random.default_rng(0)
@@ -34,7 +61,7 @@ def write_tumours(folder: Path) -> tuple[Path, Path]:
 
 
 def every_kind(num_rows: int = 12) -> dict[str, np.ndarray]:
-    """One array of every kind that a likelihood is chosen for, named after what it is."""
+    """Returns one array of every kind that a likelihood is chosen for, named after the kind."""
     rng = np.random.default_rng(1)
     uniform = rng.random((num_rows, 6, 6, 3))
     return {

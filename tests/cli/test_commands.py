@@ -1,0 +1,371 @@
+"""A run of ``mmvae train``, and the commands that use it."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from helpers.cli_data import NUM_TEST, NUM_TRAIN, SIZE, VIEWS, arrays_in, every_kind, mmvae
+
+import mmvae_jax as mm
+from mmvae_jax import loggers
+from mmvae_jax.cli import evaluate
+from mmvae_jax.cli.dataset import check_examples
+from mmvae_jax.cli.predict import predict_rows
+from mmvae_jax.cli.run_folder import open_run
+from mmvae_jax.cli.tables import read_table
+from mmvae_jax.cli.views import View
+from mmvae_jax.data import eval_batches
+
+ROOT = Path(__file__).parents[2]
+STEPS = 100
+TRAIN = (
+    f"--likelihood diagnosis=categorical --steps {STEPS} --hidden 32 --latent-dim 4 --K 2 "
+    "--batch-size 64 --learning-rate 5e-3"
+)
+NUM_PARTICLES = 20
+
+
+@pytest.fixture(scope="module")
+def training(files, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A run in a process of its own, and its output."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    command = [sys.executable, "-m", "mmvae_jax.cli", "train", str(files[0]), "--out", str(out)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, *TRAIN.split()], env=environment, capture_output=True, text=True, timeout=600
+    )
+    return out, done
+
+
+@pytest.fixture(scope="module")
+def run(training) -> Path:
+    """A finished run; no test writes into it."""
+    return training[0]
+
+
+@pytest.fixture
+def copy(run, tmp_path) -> Path:
+    """A copy of the run, to resume or to damage."""
+    return Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="module")
+def trained(run, files):
+    """Run, model, held-out table and held-out examples."""
+    opened = open_run(run)
+    table = read_table(files[1])
+    return opened, opened.model(None)[0], table, check_examples(table, opened.views)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+def test_from_a_table_to_diagnoses(training, files, tmp_path, capsys):
+    """Train on views with gaps, then predict the diagnoses of held-out tumours, and evaluate."""
+    run, trained = training
+    assert trained.returncode == 0, trained.stderr
+    assert f"{STEPS}/{STEPS}" in trained.stderr  # the progress bar
+    assert "categorical, 2 classes" in trained.stdout
+    for name in ("loss.png", "latents.png", "history.jsonl", "summary.json"):
+        assert (run / name).is_file()
+    file = tmp_path / "found.npz"
+    given = f"--given {' '.join(VIEWS)} --generate diagnosis --out {file}"
+    assert mmvae("predict", run, files[1], given) == 0
+    diagnosis = arrays_in(file)["diagnosis"]
+    assert diagnosis.dtype == np.int64
+    correct = np.mean(diagnosis == arrays_in(files[1])["diagnosis"])
+    assert correct > 0.85  # the majority: 0.62
+    capsys.readouterr()
+    assert mmvae("evaluate", run, files[1], f"--num-particles {NUM_PARTICLES} --json") == 0
+    errors = json.loads(capsys.readouterr().out)["reconstruction_error"]
+    assert errors["diagnosis"]["from_others"] == pytest.approx(1 - correct)
+
+
+# Predictions
+
+
+def test_predictions_are_those_of_the_model(run, trained, files, tmp_path):
+    """Means in the user's units are the model's own, converted here by hand."""
+    opened, model, table, data = trained
+    args = "--given error diagnosis --generate mean diagnosis --mean --out"
+    assert mmvae("predict", run, files[1], args, tmp_path / "found.npz") == 0
+    found = arrays_in(tmp_path / "found.npz")
+    assert set(found) == {"mean", "diagnosis"}
+    batch = mm.Batch({name: data.data[name][:] for name in ("error", "diagnosis")})
+    expected = mm.predict(model, batch, None, return_mean=True)
+    view = opened.views["mean"]
+    rows = np.asarray(expected["mean"][:, 0], np.float64) * view.scale + view.mean
+    np.testing.assert_allclose(found["mean"], rows, rtol=1e-4)
+    np.testing.assert_array_equal(found["diagnosis"], expected["diagnosis"][:, 0].argmax(-1))
+    truth = table.modalities["mean"].values
+    assert np.mean((found["mean"] - truth) ** 2 / truth.var(0)) < 1  # better than the mean row
+
+
+def test_rows_with_nothing_given_have_no_prediction(run, files, tmp_path, capsys):
+    arrays = arrays_in(files[1])
+    arrays["mean"][:7] = np.nan
+    arrays["mask/error"] = np.arange(NUM_TEST) >= 5
+    del arrays["worst"]
+    np.savez(tmp_path / "some.npz", **arrays)
+    args = "--given mean error --generate worst diagnosis --num-samples 3 --out"
+    assert mmvae("predict", run, tmp_path / "some.npz", args, tmp_path / "found.npz") == 0
+    assert f"warning: 5 of {NUM_TEST} rows" in capsys.readouterr().err
+    found = arrays_in(tmp_path / "found.npz")
+    assert found["worst"].shape == (NUM_TEST, 3, SIZE)
+    assert np.isnan(found["worst"][:5]).all()
+    assert np.isfinite(found["worst"][5:]).all()
+    assert (found["diagnosis"][:5] == -1).all()
+    assert set(np.unique(found["diagnosis"][5:])) <= {0, 1}
+    # The predictions are data again: the mask says where -1 is no class.
+    again = {name: x[:, 0] if x.ndim > 1 else x for name, x in found.items()}
+    np.savez(tmp_path / "again.npz", **again)
+    read = check_examples(read_table(tmp_path / "again.npz"), open_run(run).views)
+    for name in ("worst", "diagnosis"):
+        np.testing.assert_array_equal(read.mask[name], np.arange(NUM_TEST) >= 5)
+
+
+def test_draws_have_the_noise_of_the_likelihood(trained):
+    """Draws spread like the config's likelihood; the same seed gives the same draws."""
+    opened, model, _, data = trained
+    one = {"given": ["mean"], "generate": ["mean"], "num_samples": 200}
+    rows, again, others = (
+        predict_rows(model, opened.views, data, **one, seed=seed)[0]["mean"] for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(rows, again)
+    assert not np.array_equal(rows, others)
+    deviation = rows.std(1).mean(0) / opened.views["mean"].scale
+    _, noise = opened.config.likelihood("mean")
+    ratio = deviation / noise["scale"]
+    assert ((ratio > 0.95) & (ratio < 2)).all(), ratio  # the latents vary, too
+
+
+# Measurements
+
+
+def test_likelihoods_have_the_units_of_the_data(trained):
+    """Data in units c times as large have a density 1 / c times as high, for each value."""
+    opened, model, _, data = trained
+    factor = 7.0
+    larger = opened.views | {
+        name: opened.views[name]._replace(scale=factor * opened.views[name].scale) for name in VIEWS
+    }
+    found, shifted = (
+        evaluate.likelihoods(model, views, data, jax.random.key(0), num_particles=NUM_PARTICLES)
+        for views in (opened.views, larger)
+    )
+    values = {"joint": 3 * SIZE, "diagnosis": 0, **dict.fromkeys(VIEWS, SIZE)}
+    for name, count in values.items():
+        one, other = (x["log_likelihood"][name] for x in (found, shifted))
+        np.testing.assert_allclose(other["mean"] - one["mean"], -count * np.log(factor), rtol=1e-5)
+        assert one["num_rows"] == NUM_TEST
+    change = shifted["bound"] - found["bound"]
+    np.testing.assert_allclose(change, -3 * SIZE * np.log(factor), rtol=1e-5)
+
+
+def test_evaluation_counts_observed_rows(run, trained, files, tmp_path, capsys):
+    """The joint likelihood of incomplete rows is the model's estimate and the views' scales."""
+    opened, model, _, _ = trained
+    arrays = arrays_in(files[1])
+    arrays["mean"][::2] = np.nan
+    del arrays["worst"]
+    np.savez(tmp_path / "some.npz", **arrays)
+    options = f"--num-particles {NUM_PARTICLES} --json"
+    assert mmvae("evaluate", run, tmp_path / "some.npz", options) == 0
+    found = json.loads(capsys.readouterr().out)
+    data = check_examples(read_table(tmp_path / "some.npz"), opened.views)
+    log_p = []
+    for number, part in enumerate(eval_batches(data, 128)):
+        key = jax.random.key(number)
+        log_p.append(-np.asarray(mm.compute_joint_nll(model, part, key, K=NUM_PARTICLES)))
+    spans = {name: np.log(opened.views[name].scale).sum() for name in ("mean", "error")}
+    assert min(map(abs, spans.values())) > 5
+    rows = np.concatenate(log_p)[:NUM_TEST] - spans["error"] - data.mask["mean"] * spans["mean"]
+    likelihood = found["log_likelihood"]
+    # Other particles differ by a nat or so in a row: by less than 0.1 in a mean of 169.
+    assert abs(likelihood["joint"]["mean"] - rows.mean()) < 0.5
+    assert likelihood["joint"]["standard_error"] is None  # rows observe different modalities
+    assert likelihood["mean"]["num_rows"] == NUM_TEST // 2
+    assert likelihood["mean"]["standard_error"] > 0
+    assert "worst" not in likelihood
+    assert found["bound"] <= likelihood["joint"]["mean"]
+    errors = found["reconstruction_error"]
+    assert errors["diagnosis"]["from_others"] < 0.2
+    assert 0 < errors["error"]["from_itself"] < 1.5
+    lines = evaluate.format_evaluation(found)
+    assert sum(line.startswith("log p") for line in lines) == len(likelihood)
+
+
+# Exports and checkpoints
+
+
+@pytest.mark.slow
+def test_an_exported_model_predicts_the_same(run, trained, tmp_path):
+    opened, model, _, data = trained
+    assert mmvae("export", run, "--platforms cpu --out", tmp_path / "exported") == 0
+    views = json.loads((tmp_path / "exported" / "views.json").read_text())
+    view = View.from_json(views["worst"])
+    exported = mm.load_exported(tmp_path / "exported")
+    x = exported.predict({"mean": data.data["mean"][:]}, return_mean=True)["worst"][:, 0]
+    found, _ = predict_rows(model, opened.views, data, given=["mean"], generate=["worst"])
+    # Another program: the last digits of sums differ.
+    rows = view.to_rows(np.asarray(x), are_draws=False)
+    np.testing.assert_allclose(found["worst"], rows, rtol=1e-4)
+
+
+def test_info_tells_intact_from_damaged(copy, trained, capsys):
+    assert mmvae("info", copy, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    summary = json.loads((copy / "summary.json").read_text())
+    steps = found["steps"]
+    assert all(step["damage"] is None and step["bytes"] > 1000 for step in steps.values())
+    assert found["best_step"] == summary["best_step"]
+    assert steps[str(found["best_step"])]["metrics"]["eval/loss"] == summary["validation_loss"]
+    assert found["settings"]["run"]["validation"] == 0.1
+    assert summary["num_train"] + summary["num_validation"] == NUM_TRAIN
+    params = jax.tree.leaves(nnx.state(trained[1], nnx.Param))
+    assert summary["num_parameters"] == sum(x.size for x in params)
+    (copy / "checkpoints" / str(STEPS) / "manifest.json").write_text("{}")
+    assert mmvae("info", copy / "checkpoints") == 0
+    out = capsys.readouterr().out
+    assert out.count("damaged: ") == 1
+    assert out.count("  intact") == len(steps) - 1
+
+
+def test_damaged_checkpoints_are_named(copy, files, capsys):
+    for step in (copy / "checkpoints").glob("[0-9]*"):
+        (step / "manifest.json").write_text("{}")
+    assert mmvae("evaluate", copy, files[1]) == 1
+    assert "no step to restore" in capsys.readouterr().err
+    (copy / "checkpoints" / "config.json").write_text("{")
+    assert mmvae("info", copy) == 1
+    assert "config.json cannot be read" in capsys.readouterr().err
+
+
+# Ends and new starts
+
+
+@pytest.mark.slow
+def test_a_preempted_run_is_resumed(tmp_path, monkeypatch, capsys):
+    np.savez(tmp_path / "data.npz", column=every_kind()["column"])
+    options = "--steps 20 --hidden 4 --latent-dim 2 --K 1 --validation 0 --quiet"
+    command = ("train", tmp_path / "data.npz", "--out", tmp_path / "run", options)
+    jsonl = loggers.jsonl
+
+    def ending(file):
+        log = jsonl(file)
+
+        def call(step, metrics, state):
+            log(step, metrics, state)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loggers, "jsonl", ending)
+        assert mmvae(*command) == 75
+    assert "preempted by SIGTERM at step 10" in capsys.readouterr().err
+    assert mmvae(*command, "--resume") == 0
+    history = loggers.read_jsonl(tmp_path / "run" / "history.jsonl")
+    np.testing.assert_array_equal(history["step"], [10, 20])
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["best_step"] == 20
+
+
+def test_a_run_is_resumed_with_the_same_data_and_settings_only(copy, files, tmp_path, capsys):
+    before = digests(copy)
+    arrays = arrays_in(files[0])
+    arrays["labels"] = 1 - arrays["labels"]  # only figures use them
+    arrays["error"][5] += 1e-3
+    np.savez(tmp_path / "changed.npz", **arrays)
+    for data, option, message in (
+        (files[0], "--steps 50", f"run is at step {STEPS}"),
+        (files[0], "--validation 0.2", "run.validation: 0.1 there, 0.2 now"),
+        (files[0], "--beta 2", "model.beta: 1.0 there, 2.0 now"),
+        (tmp_path / "changed.npz", "", "run.data.error"),
+    ):
+        assert mmvae("train", data, "--out", copy, TRAIN, "--quiet --resume", option) == 1
+        assert message in capsys.readouterr().err
+    assert digests(copy) == before
+
+
+def test_nothing_is_overwritten(run, files, tmp_path, capsys):
+    before = digests(run)
+    taken = tmp_path / "taken.npz"
+    taken.write_text("precious")
+    for command in (
+        ("train", files[0], "--out", run),
+        ("train", files[0], "--out", taken),
+        ("predict", run, files[1], "--given mean --generate worst --out", taken),
+        ("export", run, "--out", taken),
+        ("export", run, "--out", run),
+    ):
+        assert mmvae(*command) == 1
+        assert "nothing is overwritten" in capsys.readouterr().err
+    assert digests(run) == before
+    assert taken.read_text() == "precious"
+
+
+#: Changes to the held-out file (None removes an array), the command, and the start of the error.
+MISTAKES = {
+    "no data": ({}, "train {new} --out {new}", "DATA is {new}"),
+    "unknown modality": (
+        {"men": np.ones(NUM_TEST)}, "evaluate {run} {data}",
+        "{data} has the unknown modalities ['men']",
+    ),
+    "other rows": (
+        {"mean": np.ones((NUM_TEST, 9))}, "evaluate {run} {data}",
+        "mean in {data} has rows of shape (9,)",
+    ),
+    "another class": (
+        {"diagnosis": np.full(NUM_TEST, 2)}, "evaluate {run} {data}",
+        "diagnosis in {data}: row 0 holds 2",
+    ),
+    "no run": ({}, "evaluate {new} {data}", "RUN is {new}"),
+    "given": (
+        {}, "predict {run} {data} --given men --generate mean --out {new}", "--given is ('men',)",
+    ),
+    "not in the data": (
+        {"mean": None}, "predict {run} {data} --given mean --generate error --out {new}",
+        "--given is ['mean']",
+    ),
+    "no draws": (
+        {}, "predict {run} {data} --given mean --generate error --num-samples 0 --out {new}",
+        "--num-samples is 0",
+    ),
+    "no folder": (
+        {}, "predict {run} {data} --given mean --generate error --out {new}/x.npz",
+        "--out is {new}/x.npz",
+    ),
+    "no such step": ({}, "export {run} --out {new} --step 7", "{run}/checkpoints holds no step 7"),
+    "no exported draws": ({}, "export {run} --out {new} --num-samples 0", "num_samples is 0"),
+    "info without a run": ({}, "info {data}", "{data} holds no config.json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_named(name, run, files, tmp_path, capsys):
+    changes, command, message = MISTAKES[name]
+    places = {"run": run, "new": tmp_path / "new", "data": tmp_path / "data.npz"}
+    arrays = arrays_in(files[1]) | changes
+    np.savez(places["data"], **{name: x for name, x in arrays.items() if x is not None})
+    assert mmvae(command.format(**places)) == 1
+    assert capsys.readouterr().err.startswith(f"error: {message.format(**places)}")
+    assert not places["new"].exists()
+
+
+def test_a_missing_library_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    for name in [name for name in sys.modules if name.startswith("mmvae_jax.cli.")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert mmvae("info run") == 1
+    assert "error: mmvae needs tyro: " in capsys.readouterr().err
