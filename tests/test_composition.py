@@ -86,6 +86,7 @@ class LinenModel(linen.Module):
         return scale * mmvae(batch, key, nnx_method=mm.loss)
 
 
+@pytest.mark.slow
 def test_inside_a_linen_model():
     config = mm.MMVAEConfig(input_dims={"x": (3,), "y": (2,)}, latent_dim=2, K=2)
     batch = mm.Batch({"x": jnp.ones((4, 3)), "y": jnp.zeros((4, 2))})
@@ -194,6 +195,7 @@ def test_frozen_encoders(batch):
     )  # Adam keeps nothing for what is frozen
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_a_vmap(batch):
     """Models with parameters and randomness of their own, trained in one call."""
     config = make_model().config

@@ -348,6 +348,7 @@ def test_jit_equals_eager(call):
     chex.assert_trees_all_close(jax.jit(call)(model, batch, key()), plain, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_without_jit():
     model, batch = make_model(), complete_batch()
     plain = mm.encode(model, batch, key(), N=2)

@@ -31,7 +31,10 @@ def exact(data, mask, log_p):
     return np.array(values)
 
 
-@pytest.mark.parametrize("num_modalities", [2, 3, 5])
+@pytest.mark.parametrize(
+    "num_modalities",
+    [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)],
+)
 def test_joint_converges_to_the_observed_likelihood(num_modalities):
     """-log p(X_observed) for every pattern of missing modalities; the error falls as 1/sqrt(K)."""
     case, model, data, mask, batch = make_problem(num_modalities)
@@ -86,7 +89,11 @@ def marginal_errors(problem, name, cond_mod, K):
 
 @pytest.mark.parametrize(
     ("num_modalities", "given", "target"),
-    [(2, "a", "b"), (3, "b", ("c", "a")), (5, ("a", "b"), ("c", "d", "e"))],
+    [
+        (2, "a", "b"),
+        pytest.param(3, "b", ("c", "a"), marks=pytest.mark.slow),
+        pytest.param(5, ("a", "b"), ("c", "d", "e"), marks=pytest.mark.slow),
+    ],
 )
 def test_ratio_converges_to_the_conditional_likelihood(num_modalities, given, target):
     """-log p(x_T|x_S) of what is observed of T and of S; NaN where nothing is of either."""
@@ -108,7 +115,14 @@ def test_ratio_converges_to_the_conditional_likelihood(num_modalities, given, ta
     assert rms(many - truth) < rms(few - truth) / 5
 
 
-@pytest.mark.parametrize("given", ["a", ("a", "c"), "all"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param("a", marks=pytest.mark.slow),
+        pytest.param(("a", "c"), marks=pytest.mark.slow),
+        "all",
+    ],
+)
 def test_cond_converges_to_the_average_likelihood(given):
     """-log E_q p(x_t|z) with z from the mixture given: MultiVae's number, no likelihood."""
     case, model, data, mask, batch = make_problem(3)
@@ -130,6 +144,7 @@ def test_cond_converges_to_the_average_likelihood(given):
         assert rms(many[target] - truth) < rms(few[target] - truth) / 5
 
 
+@pytest.mark.slow
 def test_paper_converges_to_the_same_without_rescaling():
     case, model, data, mask, batch = make_problem(3)
     many = on_keys(partial(mm.compute_joint_nll_paper, model, batch, **MANY), 16)

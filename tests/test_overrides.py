@@ -114,6 +114,7 @@ def test_a_scale_is_trained_by_its_gradient(batch):
     assert of_beta(1.0) == 0  # as documented: a constant to differentiation
 
 
+@pytest.mark.slow
 def test_fit_follows_a_schedule(batch):
     """Whatever the number of steps in a call, each has the numbers of its own."""
     data = mm.MultimodalArrays({m: np.asarray(x) for m, x in make_data().items()})
@@ -137,6 +138,7 @@ def test_fit_follows_a_schedule(batch):
     chex.assert_trees_all_close(one_by_one, expected.params, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_device_has_them(batch):
     overrides = mm.Overrides(beta=0.3, decoder_dist_params={"a": {"scale": 0.4}})
     mesh = mm.make_mesh(2, 1, devices=jax.devices()[:2])

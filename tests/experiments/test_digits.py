@@ -79,6 +79,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_run_writes_every_file(finished):
     out, _ = finished
     files = {path.name for path in out.iterdir()}
@@ -87,6 +88,7 @@ def test_a_run_writes_every_file(finished):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_metrics_are_complete_and_finite(finished):
     metrics = json.loads((finished[0] / "metrics.json").read_text())
     assert metrics["config"] == json.loads(json.dumps(TINY.settings()))
@@ -102,6 +104,7 @@ def test_metrics_are_complete_and_finite(finished):
     assert math.isfinite(metrics["test_bound"])
 
 
+@pytest.mark.slow
 def test_history_has_a_row_per_step(finished):
     history = read_jsonl(finished[0] / "history.jsonl")
     expected = {"step", "loss", "kl", "grad_norm", "learning_rate", "log_likelihood/m0"}
@@ -110,6 +113,7 @@ def test_history_has_a_row_per_step(finished):
     assert all(np.isfinite(column).all() for column in history.values())
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_the_paths(finished):
     out, printed = finished
     lines = printed.splitlines()
@@ -120,6 +124,7 @@ def test_the_command_prints_a_table_and_the_paths(finished):
     assert all(str(path) in lines for path in out.iterdir())
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten(finished, classifiers, tmp_path):
     out, _ = finished
     before = contents(out)

@@ -93,6 +93,7 @@ def byte_pictures(num, *names):
     return MultimodalArrays(data, np.arange(num) % NUM_CLASSES)
 
 
+@pytest.mark.slow
 def test_coherences_of_models_with_offsets(monkeypatch):
     """Generations from a and all generated b are one class too high, except in class 2."""
     monkeypatch.setattr(measurements, "CHUNK", 7)  # two batches of examples, 144 of samples
@@ -202,6 +203,7 @@ def test_frechet_distances_leave_out_padding(monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["normal", "laplace_with_softmax"])
 def test_divergences_are_the_integrals(family):
     model = make_model(prior_and_posterior_dist=family)
@@ -228,6 +230,7 @@ def test_divergences_are_the_integrals(family):
             np.testing.assert_allclose(value, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_likelihoods_of_a_linear_gaussian_model():
     case = linear_gaussian(3)
     data = case.sample(13)

@@ -26,6 +26,7 @@ def out(data_dir, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_files_hold_classifiers_and_their_test_accuracy(data_dir, out):
     assert {path.name for path in out.iterdir()} == {"image.npz", "accuracy.json"}
     test = DATASETS["mnist"](data_dir).test

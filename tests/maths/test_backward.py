@@ -43,9 +43,9 @@ USUAL = Backward("sparse")
     ("loss", "backward"),
     [
         pytest.param("iwae", dataclasses.replace(EXACT, chunk=10), marks=pytest.mark.slow),
-        ("dreg_looser", EXACT),
+        pytest.param("dreg_looser", EXACT, marks=pytest.mark.slow),
         ("mixture_dreg", dataclasses.replace(EXACT, chunk=10)),
-        ("elbo", dataclasses.replace(EXACT, chunk=56)),
+        pytest.param("elbo", dataclasses.replace(EXACT, chunk=56), marks=pytest.mark.slow),
     ],
 )
 def test_sparse_without_tolerance_is_dense(x64, loss, backward):
@@ -89,6 +89,7 @@ def test_drawn_particles_are_unbiased(x64, kind, loss):
     assert (z_scores**2).mean() < 1.5
 
 
+@pytest.mark.slow
 def test_sparse_error_falls_with_the_tolerance(x64):
     model, batch = problem("dreg_looser")
     _, dense = gradient(model, batch, DENSE)

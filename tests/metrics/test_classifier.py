@@ -208,7 +208,7 @@ def test_no_more_rows_are_read_than_asked_for():
     x = make_images(300)
     watched = Watched(x)
     classifier = make_image_classifier("mlp", watched, max_examples=50)
-    (read,) = watched.read
+    read = np.concatenate(watched.read)  # a column of an unknown kind is read by slices
     assert len(np.unique(read)) == len(read) == 50
     assert (np.diff(read) > 0).all()
     labels = np.arange(300) % 3

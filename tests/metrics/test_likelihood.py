@@ -45,6 +45,7 @@ def test_means_and_errors_are_of_the_examples_for_which_each_is_defined():
         assert_is(found.conditional[pair], nll, where)
 
 
+@pytest.mark.slow
 def test_batches_add_up_to_all_examples():
     model, dataset = make_model(), make_dataset()
     found = measure_log_likelihoods(model, dataset, jax.random.key(0), K=500, batch_size=3)

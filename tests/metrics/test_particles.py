@@ -60,6 +60,7 @@ def test_only_what_is_observed_has_a_share():
     np.testing.assert_array_equal(some[1], [0, 1, 0])
 
 
+@pytest.mark.slow
 def test_log_weights_are_those_of_the_bound():
     """Their looser bound equals the one that ``value_and_grad`` reports for each modality."""
     model = make_model(K=6)

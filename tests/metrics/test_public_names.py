@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import mmvae_jax.metrics
 
 CODE = "import sys, mmvae_jax.metrics; print(*sys.modules)"
@@ -13,6 +15,7 @@ def test_public_names_are_documented():
         assert getattr(mmvae_jax.metrics, name).__doc__
 
 
+@pytest.mark.slow
 def test_optional_libraries_are_not_imported():
     run = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert not {"matplotlib", "sklearn", "torch"} & set(run.stdout.split())

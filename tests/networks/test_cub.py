@@ -102,12 +102,14 @@ def test_everything_of_images_takes_part():
     assert_everything_takes_part(image_decoder(width=4), normal(8, 5))
 
 
+@pytest.mark.slow
 def test_everything_of_captions_takes_part():
     encoder = caption_encoder(num_words=NUM_WORDS, width=4)
     assert_everything_takes_part(encoder, normal(8, 32, NUM_WORDS))
     assert_everything_takes_part(caption_decoder(width=4), normal(8, 5))
 
 
+@pytest.mark.slow
 def test_bfloat16():
     def encoder(dtype):
         return caption_encoder(num_words=NUM_WORDS, width=4, dtype=dtype)
@@ -118,6 +120,7 @@ def test_bfloat16():
     assert_bfloat16(lambda dtype: caption_decoder(width=4, dtype=dtype), normal(2, 5))
 
 
+@pytest.mark.slow
 def test_images_train():
     ramp = jnp.linspace(0, 1, 64).reshape(1, 64, 1, 1)
     images = jnp.broadcast_to(ramp * jnp.linspace(0, 1, 4).reshape(4, 1, 1, 1), (4, 64, 64, 3))
@@ -145,6 +148,7 @@ def test_captions_train_with_one_embedding():
     assert bool((encoder.embedding[...] != caption_encoder(num_words=NUM_WORDS).embedding).any())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backward",
     [

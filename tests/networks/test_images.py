@@ -26,6 +26,7 @@ def test_shapes(dim):
     assert output_shapes(lambda: ConvDecoder(5, dim, rngs=nnx.Rngs(0)), 7, 5) == [(7, *dim)]
 
 
+@pytest.mark.slow
 def test_everything_takes_part():
     """Also in images of odd and unequal sides, whose halves are rounded."""
     dim = (9, 14, 2)

@@ -111,6 +111,7 @@ def test_published_sizes():
     assert output_shapes(lambda: decoder(32), 2, 32) == [(2, 28, 28, 3)]
 
 
+@pytest.mark.slow
 def test_everything_takes_part():
     assert_everything_takes_part(encoder(width=4), normal(8, 28, 28, 3))
     assert_everything_takes_part(decoder(width=4), normal(8, 5))

@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 from helpers.network_checks import (
     assert_bfloat16,
@@ -85,6 +86,7 @@ def test_bfloat16():
     assert_bfloat16(lambda dtype: decoder(**SMALL, dtype=dtype), normal(3, 5))
 
 
+@pytest.mark.slow
 def test_trains():
     """On one-hot words with a letter that differs and the rest the same."""
     letters = jnp.zeros((6, 8), jnp.int32).at[:, 3].set(jnp.arange(6))

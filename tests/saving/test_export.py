@@ -109,6 +109,7 @@ def test_values_are_those_of_the_model(exported, model, num_examples):
     assert_same_values(exported, model, make_batch(num_examples))
 
 
+@pytest.mark.slow
 def test_values_of_default_networks(tmp_path):
     model = make_model(convolutions=False)
     (tmp_path / "empty").mkdir()
@@ -131,6 +132,7 @@ def test_bytes_are_intensities(exported, model):
     chex.assert_trees_all_close(mean, mm.encode(model, batch, None, return_mean=True), **ROUNDING)
 
 
+@pytest.mark.slow
 def test_parameters_are_arguments(exported, folder, tmp_path):
     """The programs of one model with the parameters of another compute the other."""
     other = make_model(seed=1)
@@ -276,6 +278,7 @@ class UnusualEncoder(nnx.Module):
         return tuple(jnp.split(self.linear(self.dropout(x)), 2, axis=-1))
 
 
+@pytest.mark.slow
 def test_unusual_models(tmp_path):
     """Half precision, random layers, and a likelihood that JSON cannot hold."""
     config = CONFIG.replace(decoders_dist={"table": lambda decoded, x: -jnp.abs(decoded - x).sum()})

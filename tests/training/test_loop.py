@@ -92,6 +92,7 @@ def test_several_steps_in_a_call_are_the_same_steps():
     assert int(result.state.step) == STEPS
 
 
+@pytest.mark.slow
 def test_epochs_are_counted_in_whole_batches():
     result = mm.fit(make_state(), TRAIN, num_epochs=2, batch_size=16, progress=False)
     assert int(result.state.step) == 2 * (40 // 16)
@@ -185,6 +186,7 @@ def test_patience_ends_a_run_and_a_resumed_one(tmp_path):
         mm.fit(make_state(STILL), TRAIN, resume=True, best="eval/kl", **options)
 
 
+@pytest.mark.slow
 def test_a_grain_pipeline_of_batches_goes_on_where_it_was(tmp_path):
     def pipeline():
         rows = grain.MapDataset.range(40).shuffle(seed=2).repeat().batch(8)

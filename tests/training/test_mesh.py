@@ -62,10 +62,10 @@ def make_state(**options):
         pytest.param("sampled", "both", True, "mixture_dreg", marks=pytest.mark.slow),
         pytest.param("dense", "both", True, "mixture_dreg", marks=pytest.mark.slow),
         pytest.param("residual", "both", True, "mixture_dreg", marks=pytest.mark.slow),
-        ("sparse", "data", False, "dreg_looser"),
+        pytest.param("sparse", "data", False, "dreg_looser", marks=pytest.mark.slow),
         pytest.param("sampled", "data", True, "mixture_dreg_looser", marks=pytest.mark.slow),
         ("dense", "particle", False, "iwae"),
-        ("residual", "both", False, "stl_looser"),
+        pytest.param("residual", "both", False, "stl_looser", marks=pytest.mark.slow),
     ],
 )
 def test_a_mesh_computes_what_one_device_does(x64, small_is_large, kind, mesh, fsdp, loss):
