@@ -86,10 +86,10 @@ def value_and_grad(
         ``jax.jit``.
 
     Returns:
-      metrics: the metrics of ``eval_step``; ``grad_norm``, the global norm of the gradient;
-        ``backward_share``, the share of the particles that the gradient is computed from; and
-        ``dropped_mass``, the share of the weight that the other particles carry.
-      grads: gradient, shaped like ``nnx.state(model, nnx.Param)``.
+      Metrics and gradient. The metrics are those of ``eval_step``; ``grad_norm``, the global norm
+      of the gradient; ``backward_share``, the share of the particles that the gradient is computed
+      from; and ``dropped_mass``, the share of the weight that the other particles carry. The
+      gradient is shaped like ``nnx.state(model, nnx.Param)``.
 
     Raises:
       ValueError: if the batch does not fit the config, or if neither key nor noise is given.

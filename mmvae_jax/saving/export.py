@@ -42,6 +42,8 @@ def export(
 ) -> Path:
     """Writes a model's ``encode``, ``decode`` and ``predict`` as StableHLO for ``load_exported``.
 
+    The folder holds::
+
         <path>/manifest.json      settings, versions, SHA-256 of the other files
         <path>/params.npz         the parameters, once
         <path>/encode.bin         data, mask, key -> z [b, N, d]

@@ -41,6 +41,8 @@ def save_pretrained(
 ) -> Path:
     """Writes a model into a folder, for ``from_pretrained`` to read.
 
+    The folder holds::
+
         <folder>/config.json          settings
         <folder>/model.safetensors    parameters and other variables, each once, by path in the
                                       model, such as ``encoders.image.hidden.0.kernel``
