@@ -224,7 +224,7 @@ def test_divergence_stops_the_run(tmp_path):
 @pytest.mark.slow
 def test_a_batch_larger_than_the_data_stops_the_run(tmp_path):
     config = dataclasses.replace(TINY, batch_size=2000, out=tmp_path / "run")
-    with pytest.raises(ValueError, match="batch_size=2000"):
+    with pytest.raises(ValueError, match="batch_size is 2000"):
         run_experiment.main(config)
     assert not config.out.exists()
 

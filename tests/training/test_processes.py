@@ -99,8 +99,8 @@ def test_a_lost_process_ends_the_other_and_both_go_on(alone, tmp_path):
     assert time.monotonic() - killed < 20
     # Whichever comes first: our error at the next step, or the end that JAX makes of the process.
     if processes[0].returncode == 3:
-        assert "process 0 of 2 cannot go on, probably because another one has ended" in printed
-        assert "start all of them again with resume=True, to go on from the checkpoints" in printed
+        assert "process 0 of 2 cannot continue, probably because another one has ended" in printed
+        assert "start all of them again with resume=True to resume from the checkpoints" in printed
     else:
         assert processes[0].returncode == -signal.SIGABRT, errors
         assert "This most likely indicates that another task died" in errors
