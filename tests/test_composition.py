@@ -36,6 +36,7 @@ class LabelledMMVAE(nnx.Module):
         return self.head(self.mmvae.experts(data).loc.mean(0))
 
 
+@pytest.mark.slow
 def test_one_term_of_a_larger_loss(batch):
     """`mm.loss` brings its estimator's gradient, and the other terms theirs."""
     model = LabelledMMVAE(make_model(), num_classes=2, rngs=nnx.Rngs(0))
@@ -305,6 +306,7 @@ def test_several_arrays_train(sentences, kind):
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 1
 
 
+@pytest.mark.slow
 def test_several_arrays_are_conditioned_on(sentences):
     """Each modality alone, the other one left out, and likelihoods of both."""
     batch = sentence_batch()

@@ -126,6 +126,7 @@ LOGISTIC = mm.Family(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["mixture_dreg_looser", "elbo"])
 def test_a_family_written_again_is_the_same(loss):
     """The normal of one's own and the package's: the same value, gradient and draws."""

@@ -54,6 +54,7 @@ def test_joint_converges_to_the_observed_likelihood(num_modalities):
     assert standard_error < 0.05  # The comparison above means something.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "num_modalities", [2, *(pytest.param(num, marks=pytest.mark.slow) for num in (3, 5))]
 )

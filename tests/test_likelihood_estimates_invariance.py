@@ -143,6 +143,7 @@ def counting_model(case):
     return mm.MMVAE(model.config, dict(model.encoders), decoders, rngs=nnx.Rngs(0))
 
 
+@pytest.mark.slow
 @some
 def test_gradients_are_finite(name):
     """With respect to every parameter, whatever is missing and whatever stands in its place."""

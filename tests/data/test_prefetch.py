@@ -179,6 +179,7 @@ def test_the_thread_ends_with_the_last_reference(num_taken):
         gc.enable()
 
 
+@pytest.mark.slow
 def test_a_program_can_end_in_the_middle():
     program = """if True:
         import time, jax, numpy as np

@@ -102,6 +102,7 @@ def test_sparse_error_falls_with_the_tolerance(x64):
     assert errors[1] < 1e-3
 
 
+@pytest.mark.slow
 def test_metrics_say_what_was_dropped(x64):
     model, batch = problem("dreg_looser")
     shares, masses = {}, {}

@@ -200,6 +200,7 @@ def test_reparam_is_plain_autodiff(x64):
     chex.assert_trees_all_close(jax.grad(ours)(experts), jax.grad(plain)(experts), rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("tight", marks=pytest.mark.slow), "looser"])
 def test_limit_of_many_particles(x64, name):
     """As K grows, tight reaches log p(x); looser the mean over experts of log E_{q_m}[w]."""

@@ -25,6 +25,7 @@ def assert_is(found, nll, defined):
     np.testing.assert_allclose(found.standard_error, values.std(ddof=1) / len(values) ** 0.5)
 
 
+@pytest.mark.slow
 def test_means_and_errors_are_of_the_examples_for_which_each_is_defined():
     model, mask, key = make_model(), every_mask(), jax.random.key(0)
     batch = mm.Batch(make_data(), mask)

@@ -37,6 +37,7 @@ def make_model(name, dtype):
     return mm.MMVAE(config, {"x": encoder}, {"x": decoder}, rngs=rngs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

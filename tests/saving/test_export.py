@@ -309,6 +309,7 @@ def test_convolutions_of_each_platform(model, tmp_path, platform):
     assert ("stablehlo.convolution" in module) == (platform != "cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["auto", "dense", "sparse", "sampled", "residual"])
 def test_train_step_lowers_for_accelerators(model, kind):
     """Programs for accelerators lower here, though they cannot run."""

@@ -98,6 +98,7 @@ def test_training_and_evaluation_follow_one_device(x64, small_is_large, fsdp):
     chex.assert_trees_all_close(drawn, expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_spread_parameters_stay_spread(small_is_large):
     state, batch = make_state(mesh=mm.make_mesh(), fsdp=True)
     for _ in range(2):
