@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 
 import mmvae_jax as mm
 from experiments.cca import fit_cca
-from experiments.experiment import Experiment, Modules, Problem, some_rows
+from experiments.experiment import Experiment, ExperimentData, Modules, some_rows
 from experiments.measurements import CHUNK, Features, intensities
 from experiments.run_experiment import run_from_command_line
 from mmvae_jax.batch import MultimodalArrays
@@ -74,7 +74,7 @@ class CUBConfig(Experiment):
         check_positive("scale", self.scale)
         check_positive("image_factor", self.image_factor)
 
-    def load(self) -> Problem:
+    def load(self) -> ExperimentData:
         """Returns the data set in ``data_dir`` with all images in memory."""
         train, test, vocabulary = cub(self.data_dir)
 
@@ -82,7 +82,9 @@ class CUBConfig(Experiment):
             codes = captions if captions.ndim == 2 else captions.argmax(-1)
             return decode_captions(codes, vocabulary)
 
-        return Problem(train, test, take(train, some_rows(train, NUM_FITTED)), {"caption": as_text})
+        return ExperimentData(
+            train, test, take(train, some_rows(train, NUM_FITTED)), {"caption": as_text}
+        )
 
     def model_config(self) -> mm.MMVAEConfig:
         """Returns a config with Laplace images and categorical words; padding counts as a word."""
@@ -108,7 +110,7 @@ class CUBConfig(Experiment):
         return encoders, decoders
 
     def measure_more(
-        self, model: mm.MMVAE, problem: Problem, test: MultimodalArrays, key: PRNGKeyArray
+        self, model: mm.MMVAE, problem: ExperimentData, test: MultimodalArrays, key: PRNGKeyArray
     ) -> dict[str, Any]:
         """Returns mean correlations, in -1 to 1, of real and generated images and captions.
 

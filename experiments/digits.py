@@ -17,7 +17,7 @@ import tyro
 from flax import nnx
 
 import mmvae_jax as mm
-from experiments.experiment import Experiment, Modules, Problem, is_count
+from experiments.experiment import Experiment, ExperimentData, Modules, is_count
 from experiments.run_experiment import run_from_command_line
 from mmvae_jax.checks import check_choice, check_count, check_positive
 from mmvae_jax.data import decode_words, num_examples, polydigits, take
@@ -81,13 +81,15 @@ class DigitsConfig(Experiment):
         check_positive("scale", self.scale)
         check_count("pairings", self.pairings)
 
-    def load(self) -> Problem:
+    def load(self) -> ExperimentData:
         """Returns PolyDigits; ``probe`` has each training digit once, with its first pairing."""
         found = polydigits(
             self.modalities, num_pairings=self.pairings, text=self.text, seed=self.seed
         )
         once = np.arange(num_examples(found.train) // self.pairings)
-        return Problem(found.train, found.test, take(found.train, once), {TEXT: decode_words})
+        return ExperimentData(
+            found.train, found.test, take(found.train, once), {TEXT: decode_words}
+        )
 
     def model_config(self) -> mm.MMVAEConfig:
         """Returns a config with Laplace images and categorical words."""

@@ -51,7 +51,7 @@ NOT_SETTINGS = (
 )
 
 
-class Problem(NamedTuple):
+class ExperimentData(NamedTuple):
     """The data of an experiment.
 
     Attributes:
@@ -179,7 +179,7 @@ class Experiment(abc.ABC):
         self.check("process_id", is_one, f"give 0 to {self.num_processes - 1}")
 
     @abc.abstractmethod
-    def load(self) -> Problem:
+    def load(self) -> ExperimentData:
         """Loads the data for this seed.
 
         Raises:
@@ -211,7 +211,7 @@ class Experiment(abc.ABC):
         }
 
     def measure_more(
-        self, model: mm.MMVAE, problem: Problem, test: MultimodalArrays, key: PRNGKeyArray
+        self, model: mm.MMVAE, problem: ExperimentData, test: MultimodalArrays, key: PRNGKeyArray
     ) -> dict[str, Any]:
         """Returns JSON metrics that only this experiment measures; none by default."""
         del model, problem, test, key

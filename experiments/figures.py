@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from matplotlib.figure import Figure
 
 import mmvae_jax as mm
-from experiments.experiment import Problem, some_rows
+from experiments.experiment import ExperimentData, some_rows
 from experiments.measurements import CHUNK, intensities, labels_of
 from mmvae_jax import plots
 from mmvae_jax.batch import MultimodalArrays
@@ -26,7 +26,7 @@ NUM_WEIGHED = 128
 
 def draw(
     model: mm.MMVAE,
-    problem: Problem,
+    problem: ExperimentData,
     history: Mapping[str, np.ndarray],
     results: Mapping[str, Any],
     key: PRNGKeyArray,
@@ -73,7 +73,7 @@ def draw(
 
 
 def cross_generation(
-    model: mm.MMVAE, problem: Problem, examples: MultimodalArrays, key: PRNGKeyArray
+    model: mm.MMVAE, problem: ExperimentData, examples: MultimodalArrays, key: PRNGKeyArray
 ) -> Figure:
     """Draws examples above one generation of every modality from each given modality."""
     config = model.config
@@ -105,7 +105,7 @@ def loss_curve(history: Mapping[str, np.ndarray], test_loss: float) -> Figure:
 
 def interpolation(
     model: mm.MMVAE,
-    problem: Problem,
+    problem: ExperimentData,
     z: Float[np.ndarray, "n d"],
     labels: Int[np.ndarray, " n"],
     num_steps: int,
@@ -123,7 +123,7 @@ def by_name(table: Float[Array, "m j"], names: Sequence[str]) -> dict[str, dict[
     return {m: dict(zip(names, row, strict=True)) for m, row in zip(names, rows, strict=True)}
 
 
-def drawable(problem: Problem, decoded: Mapping[str, Any]) -> dict[str, plots.Examples]:
+def drawable(problem: ExperimentData, decoded: Mapping[str, Any]) -> dict[str, plots.Examples]:
     """Returns examples that can be drawn: images as arrays, text as strings."""
     arrays = {name: np.asarray(x) for name, x in decoded.items()}
     return {

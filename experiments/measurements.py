@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import mmvae_jax as mm
-from experiments.experiment import Experiment, Problem, some_rows
+from experiments.experiment import Experiment, ExperimentData, some_rows
 from experiments.gradient_noise import measure_gradient_noise
 from mmvae_jax.batch import Batch, MultimodalArrays, observe
 from mmvae_jax.data import eval_batches, take
@@ -58,7 +58,11 @@ Json = dict[str, Any]
 
 
 def measure(
-    config: Experiment, state: mm.TrainState, model: mm.MMVAE, problem: Problem, key: PRNGKeyArray
+    config: Experiment,
+    state: mm.TrainState,
+    model: mm.MMVAE,
+    problem: ExperimentData,
+    key: PRNGKeyArray,
 ) -> Json:
     """Returns all metrics of a model on the test examples of a problem.
 

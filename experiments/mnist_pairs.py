@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 import mmvae_jax as mm
-from experiments.experiment import Experiment, Modules, Problem, some_rows
+from experiments.experiment import Experiment, ExperimentData, Modules, some_rows
 from experiments.run_experiment import run_from_command_line
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_count, check_positive
@@ -50,10 +50,10 @@ class MNISTPairsConfig(Experiment):
         check_count("hidden", self.hidden)
         check_positive("scale", self.scale)
 
-    def load(self) -> Problem:
+    def load(self) -> ExperimentData:
         """Returns pairs of MNIST digits of one class, made with the config's seed."""
         train, test = mnist_pairs(mnist(self.data_dir), self.seed)
-        return Problem(train, test, take(train, some_rows(train, NUM_PROBE)))
+        return ExperimentData(train, test, take(train, some_rows(train, NUM_PROBE)))
 
     def model_config(self) -> mm.MMVAEConfig:
         """Returns a config with Laplace images."""

@@ -13,7 +13,7 @@ from typing import ClassVar
 from flax import nnx
 
 import mmvae_jax as mm
-from experiments.experiment import Experiment, Modules, Problem, some_rows
+from experiments.experiment import Experiment, ExperimentData, Modules, some_rows
 from experiments.run_experiment import run_from_command_line
 from mmvae_jax.checks import check_count, check_positive
 from mmvae_jax.data import mnist_svhn, take
@@ -48,10 +48,10 @@ class MNISTSVHNConfig(Experiment):
             check_count(field, getattr(self, field))
         check_positive("scale", self.scale)
 
-    def load(self) -> Problem:
+    def load(self) -> ExperimentData:
         """Returns pairs of the two data sets in ``data_dir``, made with the config's seed."""
         train, test = mnist_svhn(self.data_dir, num_pairings=self.pairings, seed=self.seed)
-        return Problem(train, test, take(train, some_rows(train, NUM_PROBE)))
+        return ExperimentData(train, test, take(train, some_rows(train, NUM_PROBE)))
 
     def model_config(self) -> mm.MMVAEConfig:
         """Returns a config with Laplace images."""

@@ -14,7 +14,7 @@ from flax import nnx
 
 import mmvae_jax as mm
 from experiments import mnist_svhn
-from experiments.experiment import Modules, Problem, some_rows
+from experiments.experiment import ExperimentData, Modules, some_rows
 from experiments.run_experiment import run_from_command_line
 from mmvae_jax.data import decode_words, take
 from mmvae_jax.data.datasets.digit_words import ALPHABET, WORD_LENGTH
@@ -37,13 +37,13 @@ class MNISTSVHNTextConfig(mnist_svhn.MNISTSVHNConfig):
     pairings: int = 20
     out: Path = Path("runs/mnist_svhn_text")
 
-    def load(self) -> Problem:
+    def load(self) -> ExperimentData:
         """Returns triples from the data sets in ``data_dir``, made with the config's seed."""
         train, test = mm.data.mnist_svhn(
             self.data_dir, num_pairings=self.pairings, text=True, seed=self.seed
         )
         probe = take(train, some_rows(train, mnist_svhn.NUM_PROBE))
-        return Problem(train, test, probe, {"text": decode_words})
+        return ExperimentData(train, test, probe, {"text": decode_words})
 
     def model_config(self) -> mm.MMVAEConfig:
         """Returns a config with Laplace images and categorical characters."""

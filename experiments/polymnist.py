@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 from flax import nnx
 
 import mmvae_jax as mm
-from experiments.experiment import Experiment, Modules, Problem, is_count, some_rows
+from experiments.experiment import Experiment, ExperimentData, Modules, is_count, some_rows
 from experiments.run_experiment import run_from_command_line
 from mmvae_jax.checks import check_choice, check_positive
 from mmvae_jax.data import polymnist, take
@@ -62,10 +62,10 @@ class PolyMNISTConfig(Experiment):
         check_choice("networks", self.networks, tuple(NETWORKS))
         check_positive("scale", self.scale)
 
-    def load(self) -> Problem:
+    def load(self) -> ExperimentData:
         """Returns PolyMNIST as found in ``data_dir``."""
         train, test = polymnist(self.data_dir, num_modalities=self.modalities)
-        return Problem(train, test, take(train, some_rows(train, NUM_PROBE)))
+        return ExperimentData(train, test, take(train, some_rows(train, NUM_PROBE)))
 
     def model_config(self) -> mm.MMVAEConfig:
         """Returns a config with Laplace images, not rescaled."""

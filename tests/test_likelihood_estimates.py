@@ -263,6 +263,7 @@ def test_equal_weights_have_the_whole_sample_as_effective_size():
     np.testing.assert_allclose(nll, -sum(squares))
 
 
+@pytest.mark.slow
 def test_gradient_converges_to_that_of_the_likelihood():
     """With respect to the decoders' biases: ``-d log p(x)/db = -C^-1 (x - b)``."""
     case, model, data, _, _ = make_problem(2)

@@ -104,6 +104,7 @@ def exact(name, log_prior, log_q, log_p, seen):
     return np.log(len(given)) - logsumexp([integral(log_q[m] + log_p["b"]) for m in given])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "names"),
     [

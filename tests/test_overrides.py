@@ -30,6 +30,7 @@ def make_state(model, tx=ADAM, mesh=None):
     return mm.create_train_state(model, tx, key=key(), mesh=mesh)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
 @pytest.mark.parametrize(
     "loss", ["mixture_dreg_looser", pytest.param("dreg", marks=pytest.mark.slow)]
