@@ -16,21 +16,7 @@ from mmvae_jax.maths.backward import coefficients
 from mmvae_jax.maths.particles import Inputs, draw, examples_at
 from mmvae_jax.maths.problem import Linear, Objective, Problem
 from mmvae_jax.maths.tiles import over_tiles
-from mmvae_jax.maths.weights import Experts
-
-
-class TermMeans(NamedTuple):
-    """Means over the K particles of each expert of the terms of log w.
-
-    Attributes:
-      log_likelihood: log p(x_j|z), not rescaled, zero where x_j is missing.
-      log_prior: log p(z).
-      log_posterior: log q_mix(z|X).
-    """
-
-    log_likelihood: Float[Array, "j m b"]
-    log_prior: Float[Array, "m b"]
-    log_posterior: Float[Array, "m b"]
+from mmvae_jax.maths.weights import Experts, Terms
 
 
 class Report(NamedTuple):
@@ -38,14 +24,14 @@ class Report(NamedTuple):
 
     Attributes:
       log_w: log weights of all particles.
-      means: means of their terms.
+      means: means of their terms over the K particles of each expert: ``[j m b]``, ``[m b]``.
       backward_share: share of the K particles that the gradient is computed from.
       dropped_mass: total weight of the other particles.
       mass: total weight of all K: 1, or the expert's share where all particles are one group.
     """
 
     log_w: Float[Array, "m k b"]
-    means: TermMeans
+    means: Terms
     backward_share: Float[Array, "m b"]
     dropped_mass: Float[Array, "m b"]
     mass: Float[Array, "m b"]
@@ -119,7 +105,7 @@ def _bound_backward(objective: Objective, residuals, cotangents):
 bound.defvjp(_bound_forward, _bound_backward)
 
 
-def _whole(problem: Problem, experts: Experts) -> tuple[Float[Array, "m k b"], TermMeans, Linear]:
+def _whole(problem: Problem, experts: Experts) -> tuple[Float[Array, "m k b"], Terms, Linear]:
     """Returns log w of all particles, the means of its terms, and its linearisation."""
     num_experts, num_examples = problem.inputs.mask.shape
     num_particles = problem.objective.num_particles
@@ -127,13 +113,13 @@ def _whole(problem: Problem, experts: Experts) -> tuple[Float[Array, "m k b"], T
     every = jnp.arange(num_draws * num_examples).reshape(num_draws, num_examples)
     draws = problem.draws(experts, every)
     examples = examples_at(experts, problem.inputs, None)
-    (log_w, *terms), linear = problem.linearise(examples, draws)
+    log_w, terms, linear = problem.linearise(examples, draws)
     by_expert = (num_experts, num_particles, num_examples)
     means = (term.reshape(*term.shape[:-2], *by_expert).mean(-2) for term in terms)
-    return log_w.reshape(by_expert), TermMeans(*means), linear
+    return log_w.reshape(by_expert), Terms(*means), linear
 
 
-def _in_tiles(problem: Problem, experts: Experts) -> tuple[Float[Array, "m k b"], TermMeans]:
+def _in_tiles(problem: Problem, experts: Experts) -> tuple[Float[Array, "m k b"], Terms]:
     """Returns log w of all particles and the means of its terms, computed tile by tile."""
     objective, inputs = problem.objective, problem.inputs
     num_experts, num_examples = inputs.mask.shape
@@ -149,12 +135,12 @@ def _in_tiles(problem: Problem, experts: Experts) -> tuple[Float[Array, "m k b"]
             log_w, terms = problem.log_weights(examples, draws, problem.theta, examples.experts, z)
             own = draws.own(num_experts)
             share = (own & rows.counts[None, :, None]) / objective.num_particles
-            parts = (jnp.einsum("...ge,mge->...me", term, share) for term in terms[1:])
-            return TermMeans(*map(jnp.add, means, parts)), log_w
+            parts = (jnp.einsum("...ge,mge->...me", term, share) for term in terms)
+            return Terms(*map(jnp.add, means, parts)), log_w
 
         of_expert = jnp.zeros((num_experts, len(index)), experts.loc.dtype)
         of_both = jnp.zeros((len(inputs.factors), *of_expert.shape), of_expert.dtype)
-        return TermMeans(of_both, of_expert, of_expert), step
+        return Terms(of_both, of_expert, of_expert), step
 
     num_draws = num_experts * objective.num_particles
     means, log_w = over_tiles(of_examples, num_draws, num_examples, objective.backward.tile_size)
@@ -202,7 +188,7 @@ def _gradient_of_chosen(
         draws = problem.draws(experts, index[None])
         weighted = scale[draws.source, example[None]] * chosen[index][None]
         weighted = jnp.where(place[None] < rank[-1], weighted, 0)
-        _, linear = problem.linearise(examples, draws)
+        *_, linear = problem.linearise(examples, draws)
         d_theta, d_experts = problem.gradient(linear, w[index][None], weighted)
         gradient = (d_theta, *pull(d_experts))
         return done + size, jax.tree.map(jnp.add, total, gradient)

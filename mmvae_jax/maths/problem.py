@@ -16,7 +16,7 @@ from mmvae_jax.maths.estimators import Estimator
 from mmvae_jax.maths.particles import Draws, Examples, Inputs, draw, draws_at
 from mmvae_jax.maths.weights import (
     Experts,
-    LogWeights,
+    Terms,
     expert_log_probs,
     log_weights,
     mask_of_mixture,
@@ -101,7 +101,7 @@ class Problem(NamedTuple):
         theta: PyTree,
         experts: Experts,
         z: Float[Array, "g e d"],
-    ) -> tuple[Float[Array, "g e"], LogWeights]:
+    ) -> tuple[Float[Array, "g e"], Terms]:
         """Returns log w of a tile, and the terms that it consists of.
 
         The last three arguments are the paths of differentiation. The experts enter through their
@@ -117,7 +117,7 @@ class Problem(NamedTuple):
             experts,
         )
         log_likelihood = objective.log_likelihood(theta, inputs.state, examples.rows, z)
-        terms = log_weights(
+        return log_weights(
             jnp.where(examples.mask[:, None], log_likelihood, 0),
             objective.log_prior(theta, z),
             expert_log_probs(objective.family, densities, z),
@@ -125,15 +125,16 @@ class Problem(NamedTuple):
             inputs.factors,
             inputs.beta,
         )
-        return terms.log_w, terms
 
-    def linearise(self, examples: Examples, draws: Draws) -> tuple[LogWeights, Linear]:
-        """Returns the terms of a tile's log weights, and the linear maps of their derivative."""
+    def linearise(
+        self, examples: Examples, draws: Draws
+    ) -> tuple[Float[Array, "g e"], Terms, Linear]:
+        """Returns log w of a tile, its terms, and the linear maps of its derivative."""
         experts = examples.experts
         z, pull_z = jax.vjp(lambda experts: draw(experts, draws), experts)
-        log_w = partial(self.log_weights, examples, draws)
-        _, pull_log_w, terms = jax.vjp(log_w, self.theta, experts, z, has_aux=True)
-        return terms, Linear(examples, draws, z, pull_log_w, pull_z)
+        weights_of = partial(self.log_weights, examples, draws)
+        log_w, pull_log_w, terms = jax.vjp(weights_of, self.theta, experts, z, has_aux=True)
+        return log_w, terms, Linear(examples, draws, z, pull_log_w, pull_z)
 
     def gradient(
         self, linear: Linear, w: Float[Array, "g e"], weighted: Float[Array, "g e"]

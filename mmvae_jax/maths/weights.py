@@ -16,17 +16,15 @@ class Experts(NamedTuple):
     scale: Float[Array, "m *b d"]
 
 
-class LogWeights(NamedTuple):
-    """The log weights of particles and the terms that they consist of.
+class Terms(NamedTuple):
+    """The terms of the log weights of particles, or their means over particles.
 
     Attributes:
-      log_w: ``sum_{j in S} rescale_j log p(x_j|z) + beta (log p(z) - log q_mix(z|X))``.
       log_likelihood: log p(x_j|z), not rescaled, zero where x_j is missing.
       log_prior: log p(z).
       log_posterior: log q_mix(z|X).
     """
 
-    log_w: Float[Array, "*n"]
     log_likelihood: Float[Array, "j *n"]
     log_prior: Float[Array, "*n"]
     log_posterior: Float[Array, "*n"]
@@ -72,8 +70,10 @@ def log_weights(
     mask: Bool[Array, "j *n"],
     factors: Float[ArrayLike, " j"],
     beta: Float[ArrayLike, ""],
-) -> LogWeights:
-    """Returns the log weights of particles, given their log densities.
+) -> tuple[Float[Array, "*n"], Terms]:
+    """Returns the log weights of particles and their terms, given the log densities.
+
+    ``log w = sum_{j in S} rescale_j log p(x_j|z) + beta (log p(z) - log q_mix(z|X))``
 
     Args:
       log_likelihood: log p(x_j|z), zero where x_j is missing.
@@ -86,7 +86,7 @@ def log_weights(
     log_posterior = mixture_log_prob(log_q, mask)
     rescaled = jnp.tensordot(factors, log_likelihood, 1)
     log_w = rescaled + beta * (log_prior - log_posterior)
-    return LogWeights(log_w, log_likelihood, log_prior, log_posterior)
+    return log_w, Terms(log_likelihood, log_prior, log_posterior)
 
 
 def effective_sample_size(weights: Float[Array, "m k b"]) -> Float[Array, "m b"]:

@@ -8,7 +8,7 @@ import grain
 import jax
 import numpy as np
 
-from mmvae_jax.batch import AnyBatch, as_batch, observe
+from mmvae_jax.batch import AnyBatch, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.arrays import num_examples, take
@@ -58,7 +58,7 @@ def check_data(
             num_examples(data)
             first = take(data, np.array([0]))
             try:
-                jax.eval_shape(partial(observe, config), as_batch(first))
+                jax.eval_shape(partial(observe, config), first)
             except ValueError as error:
                 raise ValueError(f"{field}, as a batch: {error}") from error
 
