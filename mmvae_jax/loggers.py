@@ -94,7 +94,7 @@ def tensorboard(
       images: function from a train state to pictures by name, such as ``cross_generations``.
       images_every: number of steps between pictures.
     """
-    writers, client = [], importlib.import_module("tensorboardX")
+    writers, client = [], _library("tensorboardX", "tensorboard")
 
     def write(step: int, row: dict[str, float], pictures: Mapping[str, Image]) -> None:
         if not writers:  # file names carry the second and the step: no process overwrites another
@@ -113,7 +113,7 @@ def wandb(run: Any, *, images: Images | None = None, images_every: int = 1000) -
 
     W&B ignores steps before the newest one of the run, so repeated steps keep their first values.
     """
-    client = importlib.import_module("wandb")
+    client = _library("wandb", "wandb")
 
     def write(step: int, row: dict[str, float], pictures: Mapping[str, Image]) -> None:
         run.log(row | {name: client.Image(x) for name, x in pictures.items()}, step=step)
@@ -125,8 +125,13 @@ def mlflow(*, images: Images | None = None, images_every: int = 1000) -> Logger:
     """Returns a logger to the active MLflow run (extra ``mlflow``); see ``tensorboard``.
 
     MLflow keeps both values of a repeated step.
+
+    Raises:
+      ValueError: if no run is active.
     """
-    client = importlib.import_module("mlflow")
+    client = _library("mlflow", "mlflow")
+    if client.active_run() is None:
+        raise ValueError("mlflow.active_run() is None: call mlflow.start_run() first")
 
     def write(step: int, row: dict[str, float], pictures: Mapping[str, Image]) -> None:
         client.log_metrics(row, step=step)
@@ -181,6 +186,13 @@ def cross_generations(batch: AnyBatch, key: PRNGKeyArray, num: int = 8) -> Image
         return {"cross_generations": _pixels(cross_generation_grid(given, generated))}
 
     return draw
+
+
+def _library(name: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f"{name} is missing: pip install 'mmvae_jax[{extra}]'") from error
 
 
 def _logger(write: Callable[..., None], images: Images | None, images_every: int) -> Logger:

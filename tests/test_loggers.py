@@ -173,11 +173,30 @@ def test_wandb(state, monkeypatch):
 def test_mlflow(state, monkeypatch):
     client = Recorder()
     monkeypatch.setitem(sys.modules, "mlflow", client)
+    client.active_run = lambda: None
+    with pytest.raises(ValueError, match=r"mlflow.active_run\(\) is None"):
+        loggers.mlflow()
+    client.active_run = object
     loggers.mlflow(images=lambda _: {"grid": IMAGE})(9, {"loss": np.float32(1.5)}, state)
     assert client.calls == [
         ("log_metrics", ({"loss": 1.5},), {"step": 9}),
         ("log_image", (IMAGE,), {"key": "grid", "step": 9}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("library", "make"),
+    [
+        ("tensorboardX", lambda: loggers.tensorboard("run")),
+        ("wandb", lambda: loggers.wandb(None)),
+        ("mlflow", loggers.mlflow),
+    ],
+)
+def test_a_missing_library_is_named(monkeypatch, library, make):
+    monkeypatch.setitem(sys.modules, library, None)
+    extra = library.lower().rstrip("x")
+    with pytest.raises(ImportError, match=rf"{library} is missing: .*mmvae_jax\[{extra}\]"):
+        make()
 
 
 def test_pictures_come_first_and_after_every_interval(state, monkeypatch):
