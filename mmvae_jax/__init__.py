@@ -28,6 +28,14 @@ from mmvae_jax import data, interop, networks
 from mmvae_jax.batch import Batch, MultimodalArrays
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.incomplete import incomplete_batch, missing_at_random, missing_by_label
+from mmvae_jax.evidence.likelihood_estimates import (
+    Diagnostics,
+    compute_cond_nll,
+    compute_cond_nll_ratio,
+    compute_joint_nll,
+    compute_joint_nll_paper,
+    compute_marginal_nll,
+)
 from mmvae_jax.inference import (
     decode,
     encode,
@@ -35,14 +43,6 @@ from mmvae_jax.inference import (
     generate_from_prior,
     predict,
     reconstruct,
-)
-from mmvae_jax.likelihood_estimates import (
-    Diagnostics,
-    compute_cond_nll,
-    compute_cond_nll_ratio,
-    compute_joint_nll,
-    compute_joint_nll_paper,
-    compute_marginal_nll,
 )
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.distributions import Family

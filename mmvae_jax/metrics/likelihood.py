@@ -1,7 +1,7 @@
 """Log-likelihoods of a whole data set: joint, marginal and conditional, with standard errors.
 
-Each example's estimate is from ``mmvae_jax.likelihood_estimates``. Every batch has its own key, so
-that errors of the estimates are independent between batches.
+Each example's estimate is from ``mmvae_jax.evidence.likelihood_estimates``. Every batch has its own
+key, so that errors of the estimates are independent between batches.
 """
 
 import math
@@ -15,7 +15,7 @@ from jaxtyping import Bool, PRNGKeyArray
 
 from mmvae_jax.batch import AnyBatch, MultimodalArrays
 from mmvae_jax.data.batching import eval_batches
-from mmvae_jax.likelihood_estimates import (
+from mmvae_jax.evidence.likelihood_estimates import (
     compute_cond_nll_ratio,
     compute_joint_nll,
     compute_marginal_nll,

@@ -1,7 +1,7 @@
 """Importance-sampled likelihoods, in nats, of each example.
 
-All estimators draw z from a mixture of experts (``mmvae_jax.importance_sampling``). The standard
-draws are the same for every example of a batch (common random numbers): an example's answer
+All estimators draw z from a mixture of experts (``mmvae_jax.evidence.importance_sampling``). The
+standard draws are the same for every example of a batch (common random numbers): an example's answer
 depends on the key and on the example only, neither on its neighbours nor on ``batch_size_K``. Use
 another key for another batch, so that errors average out.
 """
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
-from mmvae_jax.importance_sampling import Diagnostics, Task, estimate
+from mmvae_jax.evidence.importance_sampling import Diagnostics, Task, estimate
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.model import MMVAE
 from mmvae_jax.selection import Selection, modality_mask, modality_names

@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 import mmvae_jax as mm
-from mmvae_jax.importance_sampling import _stratified
+from mmvae_jax.evidence.importance_sampling import _stratified
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -1,0 +1,1 @@
+"""Log-likelihoods of a model's data (its evidence), estimated by sampling."""
