@@ -1,9 +1,9 @@
 """Importance-sampled likelihoods, in nats, of each example.
 
 All estimators draw z from a mixture of experts (``mmvae_jax.evidence.importance_sampling``). The
-standard draws are the same for every example of a batch (common random numbers): an example's answer
-depends on the key and on the example only, neither on its neighbours nor on ``batch_size_K``. Use
-another key for another batch, so that errors average out.
+standard draws are the same for every example of a batch (common random numbers): an example's
+answer depends on the key and on the example only, neither on its neighbours nor on
+``batch_size_K``. Use another key for another batch, so that errors average out.
 """
 
 import jax.numpy as jnp
