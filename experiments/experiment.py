@@ -84,7 +84,9 @@ class Experiment(abc.ABC):
     """Number of particles drawn from each modality's posterior."""
     loss: str = "dreg_looser"
     """Bound and gradient estimator, such as iwae_looser; mmvae_jax.config.LOSSES has them all."""
-    posterior: Literal["laplace_with_softmax", "normal"] = "laplace_with_softmax"
+    posterior: Literal["laplace_with_softmax", "normal", "normal_with_softplus"] = (
+        "laplace_with_softmax"
+    )
     """Family of the posteriors and the prior."""
     learn_prior: bool = True
     """Train the scale of the prior."""

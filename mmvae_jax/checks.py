@@ -25,6 +25,13 @@ def check_positive(field: str, value: Any) -> None:
         raise ValueError(f"{field} is {value!r}: give a finite number above 0")
 
 
+def check_not_negative(field: str, value: Any) -> None:
+    """Raises ValueError unless the value is a finite number of at least 0."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{field} is {value!r}: give a finite number of at least 0")
+
+
 def check_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless the value is one of the choices."""
     if value not in choices:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, no_type_check
 
-from mmvae_jax.checks import check_choice, check_count, check_modalities, check_positive
+from mmvae_jax.checks import (
+    check_choice,
+    check_count,
+    check_modalities,
+    check_not_negative,
+    check_positive,
+)
 from mmvae_jax.frozen_dict import FrozenDict
-from mmvae_jax.maths.distributions import FAMILIES, Family
+from mmvae_jax.maths.distributions import FAMILIES, FLOORED, MIN_SCALE, Family, family_of
 from mmvae_jax.maths.likelihoods import Likelihood
 
 
@@ -69,13 +76,22 @@ class MMVAEConfig:
       decoder_dist_params: keyword parameters of the likelihoods: ``{"scale": s}`` for normal
         and laplace (default 1), any keywords for custom ones.
       K: number of particles drawn from each expert.
-      prior_and_posterior_dist: ``laplace_with_softmax``, ``normal``, or a custom ``Family``.
+      prior_and_posterior_dist: ``laplace_with_softmax``, ``normal``, ``normal_with_softplus``,
+        or a custom ``Family``.
+      min_scale: floor of the scales of ``laplace_with_softmax`` (``softmax(raw) d + min_scale``)
+        and of ``normal_with_softplus`` (``softplus(raw) + min_scale``). The other families have
+        none, and refuse any value but the default.
       learn_prior: train the prior's scale.
-      beta: weight of log p(z) - log q(z|X) in the log importance weights.
+      beta: weight of log p(z) - log q(z|X) in the log importance weights; 0 leaves only the
+        likelihoods.
       loss: a key of ``LOSSES``: bound and gradient estimator in one name.
 
     Raises:
       ValueError: naming the field, its value and the fix.
+
+    Warns:
+      UserWarning: if ``latent_dim`` is 1 under ``laplace_with_softmax``, whose scale is then
+        constant.
 
     >>> config = MMVAEConfig(input_dims={"image": (28, 28, 1), "word": (8, 71)},
     ...                      decoders_dist={"word": "categorical"}, K=30)
@@ -95,6 +111,7 @@ class MMVAEConfig:
     learn_prior: bool = True
     beta: float = 1.0
     loss: str = "dreg_looser"
+    min_scale: float = MIN_SCALE
 
     def __post_init__(self) -> None:
         dims = _checked_dims(self.input_dims)
@@ -111,10 +128,8 @@ class MMVAEConfig:
         for field in ("uses_likelihood_rescaling", "learn_prior"):
             if not isinstance(getattr(self, field), bool):
                 raise ValueError(f"{field} is {getattr(self, field)!r}: give True or False")
-        check_positive("beta", self.beta)
-        if not isinstance(self.prior_and_posterior_dist, Family):
-            families = tuple(FAMILIES)
-            check_choice("prior_and_posterior_dist", self.prior_and_posterior_dist, families)
+        check_not_negative("beta", self.beta)
+        self._check_family()
         check_choice("loss", self.loss, tuple(LOSSES))
         self._set("decoders_dist", _checked_likelihoods(self.decoders_dist, dims))
         self._set("decoder_dist_params", self._checked_params())
@@ -122,6 +137,24 @@ class MMVAEConfig:
 
     def _set(self, field: str, value: Any) -> None:
         object.__setattr__(self, field, value)
+
+    def _check_family(self) -> None:
+        """Checks the family of the posteriors and the floor of its scales."""
+        setting = self.prior_and_posterior_dist
+        if not isinstance(setting, Family):
+            check_choice("prior_and_posterior_dist", setting, tuple(FAMILIES))
+        check_positive("min_scale", self.min_scale)
+        if self.min_scale != MIN_SCALE and setting not in FLOORED:
+            raise ValueError(
+                f"min_scale is {self.min_scale!r}, but the scales of {setting!r} have no floor: "
+                f"leave min_scale out, or choose one of {list(FLOORED)}"
+            )
+        if self.latent_dim == 1 and setting == "laplace_with_softmax":
+            warnings.warn(
+                "latent_dim is 1 under 'laplace_with_softmax', whose softmax over one axis gives "
+                "every posterior the scale 1: use 'normal' or 'normal_with_softplus' to train it",
+                stacklevel=4,
+            )
 
     def _checked_params(self) -> FrozenDict:
         """Returns the likelihood parameters of every modality, with defaults filled in."""
@@ -173,6 +206,11 @@ class MMVAEConfig:
         assert self.decoders_dist is not None, "filled in by __post_init__"
         assert self.decoder_dist_params is not None, "filled in by __post_init__"
         return self.decoders_dist[name], self.decoder_dist_params[name]
+
+    @property
+    def family(self) -> Family:
+        """Family of the posteriors and the prior; the same object for equal settings."""
+        return family_of(self.prior_and_posterior_dist, self.min_scale)
 
     @property
     def likelihood_factors(self) -> FrozenDict:

@@ -15,7 +15,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.maths.distributions import family_of
 from mmvae_jax.maths.likelihoods import likelihood_of
 from mmvae_jax.maths.mixture import draw_mixture, mixture_mean
 from mmvae_jax.model import MMVAE, decode_modality
@@ -203,7 +202,7 @@ def generate_from_prior(
     """
     check_count("n_samples", n_samples)
     loc, scale = model.pz_params
-    family = family_of(model.config.prior_and_posterior_dist)
+    family = model.config.family
     noise = family.standard(key, (n_samples, *loc.shape), loc.dtype)
     return loc[None] + scale[None] * noise
 
@@ -236,9 +235,7 @@ def _encode(graphdef, state, observed: Observed, available, key, N, return_mean)
     if return_mean:
         mean = mixture_mean(experts, available)[:, None]
         return jnp.broadcast_to(mean, (mean.shape[0], N, mean.shape[2]))
-    return draw_mixture(
-        family_of(model.config.prior_and_posterior_dist), experts, available, key, N
-    )
+    return draw_mixture(model.config.family, experts, available, key, N)
 
 
 @partial(jax.jit, static_argnames=("graphdef", "names"))
@@ -264,7 +261,7 @@ def _reconstruct(graphdef, state, observed: Observed, key, N, return_mean, sampl
     z = jnp.broadcast_to(loc, (*loc.shape[:2], N, loc.shape[3]))
     noise_key, sample_key = (None, None) if key is None else jax.random.split(key)
     if noise_key is not None and not return_mean:
-        family = family_of(model.config.prior_and_posterior_dist)
+        family = model.config.family
         z += experts.scale[:, :, None] * family.standard(noise_key, z.shape, z.dtype)
     return _decode(graphdef, state, z, model.config.modalities, sample_key if sample else None)
 

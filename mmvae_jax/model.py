@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 from mmvae_jax.batch import encoder_input
 from mmvae_jax.checks import check_modalities
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.maths.distributions import family_of
 from mmvae_jax.maths.likelihoods import likelihood_of, log_likelihood
 from mmvae_jax.maths.weights import Experts
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
@@ -96,8 +95,8 @@ class MMVAE(nnx.Module):
         return jnp.zeros_like(raw), self.log_var_to_std(raw)
 
     def log_var_to_std(self, log_var: Float[ArrayLike, "*n d"]) -> Float[Array, "*n d"]:
-        """Returns the scale for a raw output: ``softmax(raw) d + 1e-6``, or ``exp(raw / 2)``."""
-        return family_of(self.config.prior_and_posterior_dist).to_scale(jnp.asarray(log_var))
+        """Returns the scale for a raw output: ``config.family.to_scale(raw)``."""
+        return self.config.family.to_scale(jnp.asarray(log_var))
 
     def experts(
         self,

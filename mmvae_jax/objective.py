@@ -17,7 +17,7 @@ from mmvae_jax.maths import gradients
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.bounds import BOUNDS, expert_bounds, normalised_per_expert
 from mmvae_jax.maths.collectives import ALONE, Shards
-from mmvae_jax.maths.distributions import family_of, prior_log_prob
+from mmvae_jax.maths.distributions import prior_log_prob
 from mmvae_jax.maths.estimators import ESTIMATORS
 from mmvae_jax.maths.means import (
     Mean,
@@ -192,7 +192,7 @@ def bound_of_batch(
         raise ValueError("key and noise are both None: give key=jax.random.key(...), or noise")
     given = numbers(config, options.overrides, experts.loc.dtype)
     graphdef, params, rest = nnx.split(model.decoders, nnx.Param, ...)
-    family, names = family_of(config.prior_and_posterior_dist), LOSSES[config.loss]
+    family, names = config.family, LOSSES[config.loss]
     objective = Objective(
         log_likelihood=partial(log_likelihoods, config, graphdef),
         log_prior=lambda theta, z: prior_log_prob(family, theta.prior_log_var, z),

@@ -3,6 +3,7 @@
 import dataclasses
 import pickle
 
+import jax.numpy as jnp
 import pytest
 
 import mmvae_jax as mm
@@ -79,6 +80,7 @@ def test_json_round_trip():
         K=7,
         beta=0.5,
         loss="mixture_dreg",
+        min_scale=1e-6,
     )
     restored = mm.MMVAEConfig.from_json(config.to_json())
     assert restored == config
@@ -109,6 +111,23 @@ def test_rescale_factors():
     assert list(given.likelihood_factors.items()) == [("image", 2.0), ("word", 3.0)]
 
 
+def test_a_posterior_that_cannot_choose_its_scale_warns():
+    """The softmax over one axis is 1."""
+    with pytest.warns(UserWarning, match="latent_dim is 1 .*'normal' or 'normal_with_softplus'"):
+        config = mm.MMVAEConfig(input_dims=DIMS, latent_dim=1)
+    raw = jnp.array([[-3.0], [5.0]])
+    assert config.family.to_scale(raw).ravel().tolist() == pytest.approx([1, 1], abs=1e-5)
+    for family in ("normal", "normal_with_softplus"):
+        config = mm.MMVAEConfig(input_dims=DIMS, latent_dim=1, prior_and_posterior_dist=family)
+        assert config.family.to_scale(raw)[0] < config.family.to_scale(raw)[1] / 2
+
+
+def test_configs_without_newer_fields_take_the_defaults():
+    fields = mm.MMVAEConfig(input_dims=DIMS).to_dict()
+    del fields["min_scale"]
+    assert mm.MMVAEConfig.from_dict(fields) == mm.MMVAEConfig(input_dims=DIMS)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -123,8 +142,13 @@ def test_rescale_factors():
         ({"latent_dim": 2.0}, "latent_dim is 2.0: give an integer"),
         ({"K": -1}, "K is -1: give an integer of at least 1"),
         ({"K": True}, "K is True: give an integer"),
-        ({"beta": 0.0}, "beta is 0.0: give a finite number above 0"),
-        ({"beta": float("nan")}, "beta is nan: give a finite number above 0"),
+        ({"beta": -0.1}, "beta is -0.1: give a finite number of at least 0"),
+        ({"beta": float("nan")}, "beta is nan: give a finite number of at least 0"),
+        ({"min_scale": 0}, "min_scale is 0: give a finite number above 0"),
+        (
+            {"min_scale": 0.1, "prior_and_posterior_dist": "normal"},
+            "min_scale is 0.1, but the scales of 'normal' have no floor",
+        ),
         ({"beta": "1"}, "beta is '1': give a finite number"),
         ({"learn_prior": 1}, "learn_prior is 1: give True or False"),
         ({"loss": "dreg_tight"}, "loss is 'dreg_tight': choose one of .*'dreg_looser'"),

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from mmvae_jax.batch import Observed
 from mmvae_jax.inference import evaluation
-from mmvae_jax.maths.distributions import family_of, mixture_log_prob, prior_log_prob
+from mmvae_jax.maths.distributions import mixture_log_prob, prior_log_prob
 from mmvae_jax.maths.particles import Draws, draw, standard_draws
 from mmvae_jax.maths.tiles import TileRows, over_tiles
 from mmvae_jax.maths.weights import Experts, expert_log_probs, mask_of_mixture, observed_experts
@@ -111,7 +111,7 @@ def _of_block(
     offset_key, noise_key = jax.random.split(key)
     num_particles = task.K * len(proposal) if task.every_expert else task.K
     offset = jax.random.uniform(offset_key, dtype=experts.loc.dtype)
-    family = family_of(model.config.prior_and_posterior_dist)
+    family = model.config.family
     dim, dtype = experts.loc.shape[-1], experts.loc.dtype
     weigher = _weigher(model, observed, experts, proposal, task)
 
@@ -169,7 +169,7 @@ def _weigher(
 ):
     """Returns ``examples [e] -> (z [g e d] -> log weights [t g e])`` of every set of targets."""
     config = model.config
-    family = family_of(config.prior_and_posterior_dist)
+    family = config.family
     wanted = {name for target in task.targets for name in target} & observed.data.keys()
     names = [name for name in config.modalities if name in wanted]
     if not names:  # no target is observed, and the caller discards the answer

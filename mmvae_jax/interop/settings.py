@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.interop.layers import Shape
 
+#: Fields of the config here that MultiVae's has not.
+OWN_FIELDS = ("min_scale",)
+
 
 class Settings(NamedTuple):
     """The settings of a MultiVae model.
@@ -47,7 +50,8 @@ def convert_settings(fields: Mapping[str, Any]) -> Settings:
 
 
 def _field_names() -> list[str]:
-    return [field.name for field in dataclasses.fields(MMVAEConfig)]
+    """Returns the fields that MultiVae's config has too."""
+    return [f.name for f in dataclasses.fields(MMVAEConfig) if f.name not in OWN_FIELDS]
 
 
 def _check_fields(fields: Mapping[str, Any]) -> None:

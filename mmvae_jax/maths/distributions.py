@@ -1,6 +1,7 @@
 """Posterior families, the prior, and the mixture of experts under a mask."""
 
 from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import distrax
@@ -9,8 +10,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-# Keeps the softmax scales away from 0, where a Laplace density is a spike.
-MIN_SOFTMAX_SCALE = 1e-6
+#: Default floor of the scales, that of Shi et al. (2019): away from 0, where a density is a spike.
+MIN_SCALE = 1e-6
 
 
 class Family(NamedTuple):
@@ -37,9 +38,23 @@ class Family(NamedTuple):
     standard: Callable[[PRNGKeyArray, tuple[int, ...], DTypeLike], Array]
 
 
-def _softmax_scale(log_var: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
-    """Returns ``softmax(raw) d + 1e-6``: scales that sum to d (code of Shi et al. 2019)."""
-    return jax.nn.softmax(log_var, axis=-1) * log_var.shape[-1] + MIN_SOFTMAX_SCALE
+def _softmax_scale(
+    log_var: Float[Array, "*n d"], min_scale: float = MIN_SCALE
+) -> Float[Array, "*n d"]:
+    """Returns ``softmax(raw) d + min_scale``: scales that sum to d (code of Shi et al. 2019)."""
+    return jax.nn.softmax(log_var, axis=-1) * log_var.shape[-1] + min_scale
+
+
+def _softplus_scale(
+    log_var: Float[Array, "*n d"], min_scale: float = MIN_SCALE
+) -> Float[Array, "*n d"]:
+    """Returns ``softplus(raw) + min_scale`` (code of Palumbo et al. 2023)."""
+    return jax.nn.softplus(log_var) + min_scale
+
+
+def _exp_scale(log_var: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+    """Returns ``exp(raw / 2)``: the raw output is the logarithm of a variance."""
+    return jnp.exp(log_var / 2)
 
 
 def _laplace_log_prob(
@@ -56,13 +71,30 @@ def _normal_log_prob(
 
 FAMILIES: dict[str, Family] = {
     "laplace_with_softmax": Family(_softmax_scale, _laplace_log_prob, jax.random.laplace),
-    "normal": Family(lambda log_var: jnp.exp(log_var / 2), _normal_log_prob, jax.random.normal),
+    "normal": Family(_exp_scale, _normal_log_prob, jax.random.normal),
+    "normal_with_softplus": Family(_softplus_scale, _normal_log_prob, jax.random.normal),
+}
+
+#: Functions ``(raw, min_scale)`` to scales, of the families whose scales have a floor.
+FLOORED: dict[str, Callable[..., Array]] = {
+    "laplace_with_softmax": _softmax_scale,
+    "normal_with_softplus": _softplus_scale,
 }
 
 
-def family_of(setting: str | Family) -> Family:
-    """Returns the family that the setting ``prior_and_posterior_dist`` names."""
-    return FAMILIES[setting] if isinstance(setting, str) else setting
+@lru_cache
+def family_of(setting: str | Family, min_scale: float = MIN_SCALE) -> Family:
+    """Returns the family for a config's ``prior_and_posterior_dist`` and ``min_scale``.
+
+    Equal arguments give the same object, so that a family which is static under ``jax.jit`` does
+    not compile again.
+    """
+    if not isinstance(setting, str):
+        return setting
+    if setting not in FLOORED or min_scale == MIN_SCALE:
+        return FAMILIES[setting]
+    to_scale = partial(FLOORED[setting], min_scale=min_scale)
+    return FAMILIES[setting]._replace(to_scale=to_scale)
 
 
 def prior_log_prob(

@@ -33,6 +33,7 @@ def _convex(excess: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
 #: KL(p||q) per axis by family, a function of ``abs(loc_p - loc_q)`` and of the scales of p and q.
 KL: dict[str, Callable[[Array, Array, Array], Array]] = {
     "normal": _normal,
+    "normal_with_softplus": _normal,
     "laplace_with_softmax": _laplace,
 }
 

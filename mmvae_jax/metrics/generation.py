@@ -17,7 +17,6 @@ from mmvae_jax.batch import AnyBatch, MultimodalArrays, as_arrays
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inference import decode, generate
-from mmvae_jax.maths.distributions import family_of
 from mmvae_jax.maths.mixture import draw_mixture
 from mmvae_jax.metrics.coherence import Tally, conditional_tallies, joint_tally, subsets
 from mmvae_jax.metrics.expert_posteriors import posteriors_of
@@ -85,7 +84,7 @@ def generations(
     (('sound',), (2, 3))
     """
     config = model.config
-    family = family_of(config.prior_and_posterior_dist)
+    family = config.family
     chosen = subsets(config.modalities) if givens is None else givens
     chosen = [modality_names("givens", given, config) for given in chosen]
     check_count("batch_size", batch_size)

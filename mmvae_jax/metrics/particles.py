@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.inference import evaluation
-from mmvae_jax.maths.distributions import family_of, responsibilities
+from mmvae_jax.maths.distributions import responsibilities
 from mmvae_jax.maths.weights import Experts, expert_log_probs, mask_of_mixture, observed_experts
 from mmvae_jax.model import MMVAE
 from mmvae_jax.objective import Options, bound_of_batch
@@ -74,7 +74,7 @@ def _log_weights(graphdef, state, observed: Observed, key) -> Float[Array, "m k 
 @partial(jax.jit, static_argnames=("graphdef", "num_draws"))
 def _responsibilities(graphdef, state, observed: Observed, key, num_draws) -> Float[Array, "m j"]:
     model = nnx.merge(graphdef, state, copy=True)
-    family = family_of(model.config.prior_and_posterior_dist)
+    family = model.config.family
     mask = observed.mask
     loc, scale = observed_experts(model.experts(observed.data), mask)
     noise = family.standard(key, (len(loc), num_draws, *loc.shape[1:]), loc.dtype)

@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mmvae_jax.batch import AnyBatch, as_arrays
-from mmvae_jax.maths.distributions import family_of
 from mmvae_jax.metrics.expert_posteriors import posteriors_of
 from mmvae_jax.model import MMVAE
 
@@ -86,7 +85,7 @@ def latents_of_experts(
     data = as_arrays(data)
     if data.labels is None:
         raise ValueError("labels is None: give the class of every example")
-    family = family_of(model.config.prior_and_posterior_dist)
+    family = model.config.family
     parts: dict[str, list[tuple[Any, Any]]] = {name: [] for name in data.data}
     for number, (batch, (experts, mask)) in enumerate(posteriors_of(model, data, batch_size)):
         assert batch.labels is not None, "the data set has them"

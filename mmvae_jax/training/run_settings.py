@@ -1,5 +1,6 @@
 """The settings of a training run: ``config.json`` beside its checkpoints."""
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -37,7 +38,8 @@ def check_settings(directory: Path, settings: Mapping[str, Any]) -> None:
     """
     if not (directory / SETTINGS_FILE).exists():
         return
-    saved = {name: json.dumps(value) for name, value in _flat(read_settings(directory))}
+    there = _with_new_fields(read_settings(directory), settings)
+    saved = {name: json.dumps(value) for name, value in _flat(there)}
     given = {name: json.dumps(value) for name, value in _flat(settings)}
     if lines := differences(saved, given):
         raise ValueError(
@@ -53,6 +55,16 @@ def write_settings(directory: Path, settings: Mapping[str, Any]) -> None:
     if not file.exists():
         directory.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps(settings, indent=2) + "\n")
+
+
+def _with_new_fields(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns saved settings with the defaults of config fields that were added since."""
+    model = saved.get("model")
+    if not isinstance(model, Mapping):
+        return saved
+    defaults = {field.name: field.default for field in dataclasses.fields(MMVAEConfig)}
+    added = defaults.keys() & given.get("model", {}).keys() - model.keys()
+    return {**saved, "model": {**model, **{name: defaults[name] for name in added}}}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,13 +8,20 @@ import scipy.stats
 
 from mmvae_jax.maths.distributions import (
     FAMILIES,
+    FLOORED,
+    MIN_SCALE,
+    family_of,
     mixture_log_prob,
     prior_log_prob,
     responsibilities,
 )
 from mmvae_jax.maths.likelihoods import LIKELIHOODS, Likelihood, log_likelihood
 
-SCIPY = {"normal": scipy.stats.norm, "laplace_with_softmax": scipy.stats.laplace}
+SCIPY = {
+    "normal": scipy.stats.norm,
+    "normal_with_softplus": scipy.stats.norm,
+    "laplace_with_softmax": scipy.stats.laplace,
+}
 
 
 @pytest.fixture
@@ -28,6 +35,25 @@ def test_scales(points):
     laplace = FAMILIES["laplace_with_softmax"].to_scale(raw)
     np.testing.assert_allclose(laplace.sum(-1), 4, rtol=1e-5)
     np.testing.assert_allclose(FAMILIES["normal"].to_scale(raw), np.exp(raw / 2), rtol=1e-6)
+    softplus = FAMILIES["normal_with_softplus"].to_scale(raw)
+    np.testing.assert_allclose(softplus, np.log1p(np.exp(raw)) + 1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", FLOORED)
+def test_scales_have_a_floor(name):
+    """Raw outputs of -100 give scales of ``min_scale``, which is added to all others."""
+    raw, min_scale = jnp.array([-100.0, 0.0, 1.0]), 0.03
+    found = family_of(name, min_scale).to_scale(raw)
+    np.testing.assert_allclose(found[0], min_scale, rtol=1e-6)
+    np.testing.assert_allclose(found - family_of(name).to_scale(raw), min_scale - 1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_equal_settings_are_one_family(name):
+    """A family is static under jit: another object would compile again."""
+    min_scale = 0.03 if name in FLOORED else MIN_SCALE
+    assert family_of(name) is FAMILIES[name]
+    assert family_of(name, min_scale) is family_of(name, min_scale)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
