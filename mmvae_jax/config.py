@@ -35,10 +35,12 @@ LOSSES: Mapping[str, LossName] = MappingProxyType(
         "dreg_looser": LossName("looser", "dreg"),
         "stl_looser": LossName("looser", "stl"),
         "mixture_dreg_looser": LossName("looser", "mixture_dreg"),
+        "adaptive_dreg_looser": LossName("looser", "adaptive_dreg"),
         "iwae": LossName("tight", "reparam"),
         "dreg": LossName("tight", "dreg"),
         "stl": LossName("tight", "stl"),
         "mixture_dreg": LossName("tight", "mixture_dreg"),
+        "adaptive_dreg": LossName("tight", "adaptive_dreg"),
         "elbo": LossName("elbo", "reparam"),
     }
 )

@@ -89,6 +89,10 @@ class Shards(NamedTuple):
         """Returns the sum of the devices' sums over their examples."""
         return sums if self.data is None else jax.lax.psum(sums, self.data)
 
+    def sum_over_particles(self, parts: PyTree) -> PyTree:
+        """Returns the sum of the devices' parts, each of its particles."""
+        return parts if self.particle is None else jax.lax.psum(parts, self.particle)
+
     def sum_of_parts(self, parts: PyTree) -> PyTree:
         """Returns the sum over all devices, each with its part of the examples and particles."""
         axes = tuple(axis for axis in self if axis is not None)

@@ -8,6 +8,7 @@ Write ``w~`` for the normalised weights, held constant. Decoders and prior alway
 
 An estimator says which direct paths are differentiated, by which factor the z-path
 ``w~ d(log w)/dz`` is multiplied, and whether a term ``-beta w~ d(r_m)/dz`` is added to it.
+``ADAPTIVE_DREG`` interpolates between two of them.
 """
 
 from collections.abc import Callable
@@ -25,11 +26,14 @@ class Estimator(NamedTuple):
         differentiated; ``own`` is True if particle n was drawn from expert j.
       z_factor: ``(w~ [*n], r_m [*n], beta) -> [*n]``: multiplies the z-path.
       uses_responsibility: True if ``-beta w~ d(r_m)/dz`` is added to the z-path.
+      is_adaptive: True if the change of the z-path is a control variate, with a coefficient from
+        the other examples; the direct path is then the one without it.
     """
 
     direct: Callable[[Bool[Array, "j *n"]], Bool[Array, "j *n"]]
     z_factor: Callable[[Array, Array, Any], Float[Array, "*n"]]
     uses_responsibility: bool = False
+    is_adaptive: bool = False
 
 
 def _everywhere(own: Bool[Array, "j *n"]) -> Bool[Array, "j *n"]:
@@ -73,9 +77,22 @@ Subtracted, times beta, from the reparameterised z-path ``w~ d(log w)/dz``, this
 that the particle was not drawn from stay. With one expert r = 1, and it is DReG.
 """
 
+ADAPTIVE_DREG = MIXTURE_DREG._replace(direct=_everywhere, is_adaptive=True)
+"""The reparameterised gradient with the step to ``MIXTURE_DREG`` as a control variate: unbiased.
+
+The difference of the two, for the parameters of expert m, is::
+
+    Delta = sum_k f_k d(log q_m(z_k))/d(phi) - d(f_k)/dz dz/d(phi),    f = beta w~ r_m
+
+whose mean is zero on every latent axis by itself, because q_m factorises over the axes. The
+estimator is ``reparam + c Delta``. Its c comes from the other examples of the batch
+(``mmvae_jax.maths.control_variate``), and makes it as quiet as the quieter of the two.
+"""
+
 ESTIMATORS: dict[str, Estimator] = {
     "reparam": REPARAM,
     "stl": STL,
     "dreg": DREG,
     "mixture_dreg": MIXTURE_DREG,
+    "adaptive_dreg": ADAPTIVE_DREG,
 }

@@ -5,6 +5,7 @@ by tile without storing activations. The backward pass uses the linearisation, o
 particles that carry weight (``mmvae_jax.maths.backward``) and differentiates only those.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from mmvae_jax.maths.backward import coefficients
+from mmvae_jax.maths.control_variate import coefficients_from_others
 from mmvae_jax.maths.particles import Inputs, draw, examples_at
 from mmvae_jax.maths.problem import Linear, Objective, Problem
 from mmvae_jax.maths.tiles import over_tiles
@@ -93,16 +95,38 @@ def _bound_backward(objective: Objective, residuals, cotangents):
     cotangent, _ = cotangents  # the report has no gradient
     scale = objective.bound.share(inputs.mask).astype(w.dtype) * cotangent[None]
     if linear is None:
-        return *_gradient_of_chosen(problem, experts, w, chosen, scale), None
-    flat = (-1, w.shape[2])
-    weighted = (scale[:, None] * chosen).reshape(flat)
-    d_theta, d_experts = problem.gradient(linear, w.reshape(flat), weighted)
-    # Missing experts were replaced by standard ones before the linearisation: no gradient there.
-    _, pull = jax.vjp(lambda experts: examples_at(experts, inputs, None).experts, experts)
-    return d_theta, *pull(d_experts), None
+        d_theta, d_experts, variate = _gradient_of_chosen(problem, experts, w, chosen, scale)
+    else:
+        d_theta, d_experts, variate = _gradient_of_all(problem, linear, experts, w, chosen, scale)
+    if objective.estimator.is_adaptive:
+        d_experts = _with_variate(problem, experts, d_experts, variate, scale)
+    return d_theta, d_experts, None
 
 
 bound.defvjp(_bound_forward, _bound_backward)
+
+
+def _with_variate(
+    problem: Problem,
+    experts: Experts,
+    gradient: Experts,
+    variate: Experts,
+    scale: Float[Array, "m b"],
+) -> Experts:
+    """Returns the gradient of the experts plus c times its control variate."""
+    shards = problem.objective.shards
+    counts = problem.inputs.mask & (scale != 0)
+    # The moments are those of examples that all count alike, and of all of an example's particles.
+    unit = jnp.where(counts, 1 / jnp.where(counts, scale, 1), 0)[..., None]
+    whole = shards.sum_over_particles((gradient, variate))
+    g, delta = jax.tree.map(lambda a: unit * a, whole)
+    return Experts(
+        *(
+            of_gradient
+            + of_variate * coefficients_from_others(*moments, experts.scale, counts, shards)
+            for of_gradient, of_variate, *moments in zip(gradient, variate, g, delta, strict=True)
+        )
+    )
 
 
 def _whole(problem: Problem, experts: Experts) -> tuple[Float[Array, "m k b"], Terms, Linear]:
@@ -147,13 +171,34 @@ def _in_tiles(problem: Problem, experts: Experts) -> tuple[Float[Array, "m k b"]
     return log_w.reshape(by_expert), means
 
 
+def _gradient_of_all(
+    problem: Problem,
+    linear: Linear,
+    experts: Experts,
+    w: Float[Array, "m k b"],
+    chosen: Float[Array, "m k b"],
+    scale: Float[Array, "m b"],
+) -> tuple[PyTree, Experts, Experts | None]:
+    """Returns the sum of all particles' gradients, by the linearisation of the forward pass."""
+    flat = (-1, w.shape[2])
+    weighted = (scale[:, None] * chosen).reshape(flat)
+    d_theta, *of_experts = problem.gradient(linear, w.reshape(flat), weighted)
+    # Missing experts were replaced by standard ones before the linearisation: no gradient there.
+    _, pull = jax.vjp(lambda experts: examples_at(experts, problem.inputs, None).experts, experts)
+    return d_theta, *(_pulled(pull, a) for a in of_experts)
+
+
+def _pulled(pull: Callable, cotangent: Experts | None) -> Experts | None:
+    return None if cotangent is None else pull(cotangent)[0]
+
+
 def _gradient_of_chosen(
     problem: Problem,
     experts: Experts,
     w: Float[Array, "m k b"],
     chosen: Float[Array, "m k b"],
     scale: Float[Array, "m b"],
-) -> tuple[PyTree, Experts]:
+) -> tuple[PyTree, Experts, Experts | None]:
     """Returns the sum of the chosen particles' gradients.
 
     The chosen particles are listed in the order of their numbers and taken a tile at a time. The
@@ -189,10 +234,11 @@ def _gradient_of_chosen(
         weighted = scale[draws.source, example[None]] * chosen[index][None]
         weighted = jnp.where(place[None] < rank[-1], weighted, 0)
         *_, linear = problem.linearise(examples, draws)
-        d_theta, d_experts = problem.gradient(linear, w[index][None], weighted)
-        gradient = (d_theta, *pull(d_experts))
+        d_theta, *of_experts = problem.gradient(linear, w[index][None], weighted)
+        gradient = (d_theta, *(_pulled(pull, a) for a in of_experts))
         return done + size, jax.tree.map(jnp.add, total, gradient)
 
-    zero = jax.tree.map(jnp.zeros_like, (problem.theta, experts))
+    variate = experts if problem.objective.estimator.is_adaptive else None
+    zero = jax.tree.map(jnp.zeros_like, (problem.theta, experts, variate))
     _, total = jax.lax.while_loop(lambda carry: carry[0] < rank[-1], add, (0, zero))
     return total

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mmvae_jax.maths.backward import Backward
@@ -13,7 +14,7 @@ from mmvae_jax.maths.bounds import Bound
 from mmvae_jax.maths.collectives import ALONE, Shards
 from mmvae_jax.maths.distributions import Family
 from mmvae_jax.maths.estimators import Estimator
-from mmvae_jax.maths.particles import Draws, Examples, Inputs, draw, draws_at
+from mmvae_jax.maths.particles import Draws, Examples, Inputs, draw, draws_at, own_log_prob
 from mmvae_jax.maths.weights import (
     Experts,
     Terms,
@@ -58,6 +59,8 @@ class Linear(NamedTuple):
       z: particles of the tile.
       pull_log_w: maps a cotangent of log w to those of theta, of the experts' densities and of z.
       pull_z: maps a cotangent of z to that of the experts that z was drawn from.
+      pull_own_log_q: maps a cotangent of ``log q_m(z)``, with z held constant, to that of the
+        expert m that each z was drawn from.
     """
 
     examples: Examples
@@ -65,6 +68,7 @@ class Linear(NamedTuple):
     z: Float[Array, "g e d"]
     pull_log_w: Callable
     pull_z: Callable
+    pull_own_log_q: Callable
 
 
 class Problem(NamedTuple):
@@ -134,12 +138,16 @@ class Problem(NamedTuple):
         z, pull_z = jax.vjp(lambda experts: draw(experts, draws), experts)
         weights_of = partial(self.log_weights, examples, draws)
         log_w, pull_log_w, terms = jax.vjp(weights_of, self.theta, experts, z, has_aux=True)
-        return log_w, terms, Linear(examples, draws, z, pull_log_w, pull_z)
+        own_log_q = partial(own_log_prob, self.objective.family, draws, z)
+        _, pull_own_log_q = jax.vjp(own_log_q, experts)
+        return log_w, terms, Linear(examples, draws, z, pull_log_w, pull_z, pull_own_log_q)
 
     def gradient(
         self, linear: Linear, w: Float[Array, "g e"], weighted: Float[Array, "g e"]
-    ) -> tuple[PyTree, Experts]:
+    ) -> tuple[PyTree, Experts, Experts | None]:
         """Returns the gradient for theta and for the experts of a tile.
+
+        An adaptive estimator also has a control variate of the latter, else None.
 
         Args:
           linear: linearised log weights of the tile.
@@ -151,34 +159,40 @@ class Problem(NamedTuple):
         #   d_direct = sum weighted d(log w)/d(densities)    the direct path, for the experts that
         #                                                    log_weights left differentiated,
         #   d_z      = weighted d(log w)/dz                  the z-path, before the estimator.
-        d_theta, d_direct, d_z = linear.pull_log_w(weighted)
-        # The z-path goes on through z = loc_m + scale_m noise to the expert m of each particle.
-        (d_drawn,) = linear.pull_z(self._estimated_z_path(linear, d_z, w, weighted))
-        return d_theta, jax.tree.map(jnp.add, d_direct, d_drawn)
-
-    def _estimated_z_path(
-        self,
-        linear: Linear,
-        d_z: Float[Array, "g e d"],
-        w: Float[Array, "g e"],
-        weighted: Float[Array, "g e"],
-    ) -> Float[Array, "g e d"]:
-        """Returns the estimator's cotangent of z, given the reparameterised one."""
         estimator, beta = self.objective.estimator, self.inputs.beta
+        d_theta, d_direct, d_z = linear.pull_log_w(weighted)
         # reparam, stl: d_z as it is. dreg: d_z ((1 - beta) + beta w~), that is w~^2 at beta = 1.
-        if not estimator.uses_responsibility:
-            return estimator.z_factor(w, jnp.ones_like(w), beta)[..., None] * d_z
         # mixture_dreg: the score of expert m carries f = beta w~ r_m, and is traded for the path
         #   df/dz = beta (r_m (w~ - w~^2) d(log w)/dz + w~ d(r_m)/dz).
         # Subtracted from w~ d(log w)/dz, the first term gives the factor (1 - beta r) + beta r w~
-        # of d_z, and the second one d_r below. Both carry the share that is in ``weighted``.
+        # of d_z, and the second one d_r. Both carry the share that is in ``weighted``.
+        r, d_r = self._responsibility(linear, weighted)
+        estimated = estimator.z_factor(w, r, beta)[..., None] * d_z - d_r
+        # The z-path goes on through z = loc_m + scale_m noise to the expert m of each particle.
+        if not estimator.is_adaptive:
+            (d_drawn,) = linear.pull_z(estimated)
+            return d_theta, jax.tree.map(jnp.add, d_direct, d_drawn), None
+        # adaptive_dreg: the direct path is whole, and the step to mixture_dreg is apart,
+        #   Delta = f d(log q_m)/d(phi) - df/dz dz/d(phi)
+        (d_drawn,) = linear.pull_z(d_z)
+        (d_change,) = linear.pull_z(estimated - d_z)
+        (d_score,) = linear.pull_own_log_q(beta * r * weighted)
+        variate = jax.tree.map(jnp.add, d_change, d_score)
+        return d_theta, jax.tree.map(jnp.add, d_direct, d_drawn), variate
+
+    def _responsibility(
+        self, linear: Linear, weighted: Float[Array, "g e"]
+    ) -> tuple[Float[Array, "g e"], Float[ArrayLike, "*g_e_d"]]:
+        """Returns r_m of each particle, and ``weighted beta d(r_m)/dz``; 1 and 0 if not used."""
+        if not self.objective.estimator.uses_responsibility:
+            return jnp.ones_like(weighted), 0.0
         experts = jax.tree.map(lambda a: a[:, None], linear.examples.experts)
         own = linear.draws.own(len(linear.examples.mask))
         mask = _mixture(linear.examples, own)
         responsibility = partial(own_responsibility, self.objective.family, experts, mask, own)
         r, pull_r = jax.vjp(responsibility, linear.z)
-        (d_r,) = pull_r(beta * weighted)
-        return estimator.z_factor(w, r, beta)[..., None] * d_z - d_r
+        (d_r,) = pull_r(self.inputs.beta * weighted)
+        return r, d_r
 
 
 def _mixture(examples: Examples, own: Bool[Array, "m g e"]) -> Bool[Array, "m g e"]:

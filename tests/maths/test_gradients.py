@@ -109,7 +109,7 @@ def exact_gradient(family, beta, step=0.02):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("beta", [1.0, 0.4])
-@pytest.mark.parametrize("estimator", ["reparam", "mixture_dreg"])
+@pytest.mark.parametrize("estimator", ["reparam", "mixture_dreg", "adaptive_dreg"])
 def test_unbiased_against_quadrature(x64, family, beta, estimator):
     """The Monte-Carlo mean of the two-particle gradient is the gradient of the integral."""
     exact = exact_gradient(family, beta)
