@@ -100,18 +100,11 @@ def draws_at(
 
 def draw(experts: Experts, draws: Draws) -> Float[Array, "g e d"]:
     """Returns ``z = loc_m + scale_m noise`` of the particles, with the expert m of each."""
-    loc, scale = _own_expert(experts, draws)
+    loc, scale = own_expert(experts, draws)
     return loc + scale * draws.noise
 
 
-def own_log_prob(
-    family: Family, draws: Draws, z: Float[Array, "g e d"], experts: Experts
-) -> Float[Array, "g e"]:
-    """Returns ``log q_m(z)`` of the expert m that each particle was drawn from."""
-    return family.log_prob(z, *_own_expert(experts, draws))
-
-
-def _own_expert(experts: Experts, draws: Draws) -> Experts:
+def own_expert(experts: Experts, draws: Draws) -> Experts:
     """Returns location and scale ``[g e d]`` of the expert that each particle is drawn from."""
     return Experts(*(a[draws.source, jnp.arange(a.shape[1])[None]] for a in experts))
 

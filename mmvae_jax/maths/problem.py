@@ -14,7 +14,7 @@ from mmvae_jax.maths.bounds import Bound
 from mmvae_jax.maths.collectives import ALONE, Shards
 from mmvae_jax.maths.distributions import Family
 from mmvae_jax.maths.estimators import Estimator
-from mmvae_jax.maths.particles import Draws, Examples, Inputs, draw, draws_at, own_log_prob
+from mmvae_jax.maths.particles import Draws, Examples, Inputs, draws_at, own_expert
 from mmvae_jax.maths.weights import (
     Experts,
     Terms,
@@ -58,17 +58,16 @@ class Linear(NamedTuple):
       draws: draws of the tile.
       z: particles of the tile.
       pull_log_w: maps a cotangent of log w to those of theta, of the experts' densities and of z.
-      pull_z: maps a cotangent of z to that of the experts that z was drawn from.
-      pull_own_log_q: maps a cotangent of ``log q_m(z)``, with z held constant, to that of the
-        expert m that each z was drawn from.
+      own: location and scale ``[g e d]`` of the expert that each z was drawn from.
+      pull_own: maps a cotangent of ``own`` to that of the experts.
     """
 
     examples: Examples
     draws: Draws
     z: Float[Array, "g e d"]
     pull_log_w: Callable
-    pull_z: Callable
-    pull_own_log_q: Callable
+    own: Experts
+    pull_own: Callable
 
 
 class Problem(NamedTuple):
@@ -135,12 +134,11 @@ class Problem(NamedTuple):
     ) -> tuple[Float[Array, "g e"], Terms, Linear]:
         """Returns log w of a tile, its terms, and the linear maps of its derivative."""
         experts = examples.experts
-        z, pull_z = jax.vjp(lambda experts: draw(experts, draws), experts)
+        own, pull_own = jax.vjp(partial(own_expert, draws=draws), experts)
+        z = own.loc + own.scale * draws.noise
         weights_of = partial(self.log_weights, examples, draws)
         log_w, pull_log_w, terms = jax.vjp(weights_of, self.theta, experts, z, has_aux=True)
-        own_log_q = partial(own_log_prob, self.objective.family, draws, z)
-        _, pull_own_log_q = jax.vjp(own_log_q, experts)
-        return log_w, terms, Linear(examples, draws, z, pull_log_w, pull_z, pull_own_log_q)
+        return log_w, terms, Linear(examples, draws, z, pull_log_w, own, pull_own)
 
     def gradient(
         self, linear: Linear, w: Float[Array, "g e"], weighted: Float[Array, "g e"]
@@ -169,15 +167,17 @@ class Problem(NamedTuple):
         r, d_r = self._responsibility(linear, weighted)
         estimated = estimator.z_factor(w, r, beta)[..., None] * d_z - d_r
         # The z-path goes on through z = loc_m + scale_m noise to the expert m of each particle.
+        noise = linear.draws.noise
         if not estimator.is_adaptive:
-            (d_drawn,) = linear.pull_z(estimated)
+            (d_drawn,) = linear.pull_own(Experts(estimated, estimated * noise))
             return d_theta, jax.tree.map(jnp.add, d_direct, d_drawn), None
         # adaptive_dreg: the direct path is whole, and the step to mixture_dreg is apart,
         #   Delta = f d(log q_m)/d(phi) - df/dz dz/d(phi)
-        (d_drawn,) = linear.pull_z(d_z)
-        (d_change,) = linear.pull_z(estimated - d_z)
-        (d_score,) = linear.pull_own_log_q(beta * r * weighted)
-        variate = jax.tree.map(jnp.add, d_change, d_score)
+        own_log_q = partial(self.objective.family.log_prob, linear.z)
+        _, pull_log_q = jax.vjp(own_log_q, *linear.own)
+        change, d_score = estimated - d_z, pull_log_q(beta * r * weighted)
+        delta = map(jnp.add, d_score, (change, change * noise))
+        (d_drawn,), (variate,) = map(linear.pull_own, (Experts(d_z, d_z * noise), Experts(*delta)))
         return d_theta, jax.tree.map(jnp.add, d_direct, d_drawn), variate
 
     def _responsibility(
