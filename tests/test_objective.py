@@ -36,7 +36,7 @@ def mask():
 value_and_grad = jax.jit(mm.value_and_grad)
 
 # Every bound and every estimator once; the other names combine them anew.
-FAST_LOSSES = ("iwae", "dreg_looser", "stl_looser", "mixture_dreg", "elbo")
+FAST_LOSSES = ("iwae", "dreg_looser", "stl_looser", "adaptive_dreg", "elbo")
 
 
 def rows(tree, index):
@@ -67,7 +67,7 @@ def test_missing_data_change_no_bit(loss, family, data, mask):
         chex.assert_trees_all_equal(filled(filler), expected)
 
 
-@pytest.mark.parametrize("loss", ["dreg_looser", "mixture_dreg", "elbo"])
+@pytest.mark.parametrize("loss", ["dreg_looser", "adaptive_dreg", "elbo"])
 def test_nothing_observed_contributes_nothing(loss, data, mask):
     """A batch without its empty example has the same loss and gradient: a mean over the others."""
     model = make_model(loss=loss)
@@ -91,7 +91,7 @@ def test_everything_missing(data):
     assert all(not leaf.any() for leaf in jax.tree.leaves(grads))
 
 
-@pytest.mark.parametrize("loss", ["dreg_looser", "mixture_dreg"])
+@pytest.mark.parametrize("loss", ["dreg_looser", "adaptive_dreg"])
 def test_a_full_mask_is_no_mask(loss, data):
     full = dict.fromkeys(DIMS, np.ones(NUM_EXAMPLES, bool))
     model = make_model(loss=loss)

@@ -21,7 +21,7 @@ from mmvae_jax.maths.collectives import ALONE, Shards
 #: are wide, because s^2 already follows the change of c within a bin, and few examples are noise.
 BIN_WIDTH = 4
 BINS = jnp.arange(-20, 5, BIN_WIDTH) / BIN_WIDTH
-#: Number of other examples below which c is 0, the reparameterised gradient.
+#: Number of other examples in the bins of an example, up to their weights, below which c is 0.
 MIN_OTHERS = 6
 
 
@@ -43,7 +43,8 @@ def coefficients_from_others(
       counts: False for examples without such an expert.
       shards: mesh axes that the examples are spread over.
     """
-    scale = jnp.maximum(scale, jnp.exp2(BINS[0] * BIN_WIDTH).astype(scale.dtype))
+    smallest = jnp.exp2(BINS[0] * BIN_WIDTH).astype(scale.dtype)
+    scale = jnp.maximum(jnp.where(counts[..., None], scale, 1), smallest)
     # Relative to the scale, g and Delta of different scales are comparable: noise of order s^2 and
     # of order 1. Weighted least squares of g on s^2 Delta, with weights 1 / s^2 and an intercept,
     # because the mean of g is much larger than its noise: d(log scale) has a mean near -1.
@@ -59,6 +60,6 @@ def coefficients_from_others(
     mean_x = sum_x / jnp.where(total > 0, total, 1)
     covariance = (near * (sum_xy - mean_x * sum_y)).sum(0)
     variance = (near * (sum_xx - mean_x * sum_x)).sum(0)
-    is_known = ((near * num).sum(0) >= MIN_OTHERS) & (variance > 0)
+    is_known = (jnp.where(near > 0, num, 0).sum(0) >= MIN_OTHERS) & (variance > 0)
     slope = -covariance / jnp.where(is_known, variance, 1)
     return jnp.where(is_known, jnp.clip(scale**2 * slope, 0, 1), 0)

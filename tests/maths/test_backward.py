@@ -44,7 +44,8 @@ USUAL = Backward("sparse")
     [
         pytest.param("iwae", dataclasses.replace(EXACT, chunk=10), marks=pytest.mark.slow),
         pytest.param("dreg_looser", EXACT, marks=pytest.mark.slow),
-        ("mixture_dreg", dataclasses.replace(EXACT, chunk=10)),
+        ("adaptive_dreg", dataclasses.replace(EXACT, chunk=10)),
+        pytest.param("mixture_dreg", dataclasses.replace(EXACT, chunk=10), marks=pytest.mark.slow),
         pytest.param("elbo", dataclasses.replace(EXACT, chunk=56), marks=pytest.mark.slow),
     ],
 )

@@ -58,7 +58,9 @@ def make_state(**options):
 @pytest.mark.parametrize(
     ("kind", "mesh", "fsdp", "loss"),
     [
-        ("sparse", "both", True, "mixture_dreg"),
+        ("sparse", "both", True, "adaptive_dreg"),
+        pytest.param("sparse", "both", True, "mixture_dreg", marks=pytest.mark.slow),
+        pytest.param("dense", "both", False, "adaptive_dreg_looser", marks=pytest.mark.slow),
         pytest.param("sampled", "both", True, "mixture_dreg", marks=pytest.mark.slow),
         pytest.param("dense", "both", True, "mixture_dreg", marks=pytest.mark.slow),
         pytest.param("residual", "both", True, "mixture_dreg", marks=pytest.mark.slow),

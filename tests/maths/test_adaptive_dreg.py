@@ -1,0 +1,148 @@
+"""The adaptive estimator: unbiased in batches of unlike examples, quiet at every scale."""
+
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.monte_carlo import NUM_SIGMA, mean_and_error, optimised_jit
+
+from mmvae_jax.maths.bounds import BOUNDS
+from mmvae_jax.maths.control_variate import MIN_OTHERS, coefficients_from_others
+from mmvae_jax.maths.distributions import FAMILIES
+from mmvae_jax.maths.estimators import ESTIMATORS
+from mmvae_jax.maths.gradients import bound
+from mmvae_jax.maths.particles import Inputs
+from mmvae_jax.maths.problem import Objective
+from mmvae_jax.maths.weights import Experts
+
+K = 5
+DIM = 2
+
+
+def standard_normal(z):
+    return -0.5 * jnp.square(z).sum(-1)
+
+
+@cache
+def objective(estimator, name="looser", num_particles=K):
+    """One likelihood of 0 per expert, so that the target of the particles is the prior N(0, 1)."""
+    return Objective(
+        log_likelihood=lambda theta, state, rows, z: jnp.zeros((2, *z.shape[:2]), z.dtype),
+        log_prior=lambda theta, z: standard_normal(z),
+        family=FAMILIES["laplace_with_softmax"],
+        bound=BOUNDS[name],
+        estimator=ESTIMATORS[estimator],
+        num_particles=num_particles,
+    )
+
+
+def gradients(objective, experts, mask, key):
+    """Gradients ``[2 m b d]`` of each example's bound for relative location and log scale."""
+    shape = (2, objective.num_particles, *experts.loc.shape[1:])
+    noise = objective.family.standard(key, shape, experts.loc.dtype)
+    inputs = Inputs((), mask, noise, jnp.ones(2), jnp.ones(()))
+
+    def total(experts):
+        return bound(objective, (), experts, inputs)[0].sum()
+
+    return jnp.stack([of_parameter * experts.scale for of_parameter in jax.grad(total)(experts)])
+
+
+def draws(objective, experts, mask, num, seed=0):
+    """Gradients of ``num`` independent batches."""
+    keys = jax.random.split(jax.random.key(seed), num)
+    return np.asarray(_draws(objective, experts, mask, keys))
+
+
+@partial(optimised_jit, static_argnums=0)
+def _draws(objective, experts, mask, keys):
+    return jax.lax.map(partial(gradients, objective, experts, mask), keys, batch_size=50)
+
+
+def same_experts(scale, num_examples, loc=0.5):
+    """Two experts on both sides of the target, the same for every example and axis."""
+    shape = (2, num_examples, DIM)
+    sides = jnp.array([loc, -loc]).reshape(2, 1, 1)
+    return Experts(jnp.broadcast_to(sides, shape), jnp.full(shape, scale))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 1.0])
+def test_as_quiet_as_the_quieter(x64, scale):
+    experts, mask = same_experts(scale, 64), jnp.ones((2, 64), bool)
+    noise = {
+        name: draws(objective(name), experts, mask, 200).std(0).mean((1, 2, 3))
+        for name in ("reparam", "mixture_dreg", "adaptive_dreg")
+    }
+    quieter = np.minimum(noise["reparam"], noise["mixture_dreg"])
+    assert (noise["adaptive_dreg"] < 1.05 * quieter).all(), noise
+
+
+@pytest.mark.parametrize("name", ["looser", pytest.param("tight", marks=pytest.mark.slow)])
+def test_unbiased_among_unlike_examples(x64, name):
+    """The coefficients come from examples of other scales, some of which lack an expert."""
+    keys = jax.random.split(jax.random.key(5), 2)
+    loc = 1 + jax.random.normal(keys[0], (2, 12, DIM))
+    experts = Experts(loc, jnp.exp2(jax.random.uniform(keys[1], (2, 12, DIM), minval=-3, maxval=1)))
+    mask = jnp.ones((2, 12), bool).at[0, :2].set(False).at[1, 2:4].set(False)
+    ours = mean_and_error(draws(objective("adaptive_dreg", name), experts, mask, 6000))
+    exact = mean_and_error(draws(objective("reparam", name), experts, mask, 6000, seed=1))
+    z_scores = np.abs(ours[0] - exact[0]) / np.maximum(np.hypot(ours[1], exact[1]), 1e-12)
+    # 88 entries are not zero: a few of these exceed three standard errors.
+    assert z_scores.max() < NUM_SIGMA, z_scores.max()
+    assert (ours[0][:, ~mask] == 0).all()
+
+
+def test_own_noise_does_not_enter(x64):
+    """c of an example does not change with its gradients, however large these are."""
+    g, delta = jax.random.normal(jax.random.key(0), (2, 1, 20, 1))
+    scale, counts = jnp.full((1, 20, 1), 0.3), jnp.ones((1, 20), bool)
+    c = coefficients_from_others(g, delta, scale, counts)
+    other = coefficients_from_others(g.at[0, 4].set(1e3), delta.at[0, 4].set(-1e3), scale, counts)
+    np.testing.assert_allclose(c[0, 4], other[0, 4], rtol=1e-6)
+    assert (jnp.abs(c - other)[0, :4] > 0.01).any()
+
+
+def test_the_regression_finds_the_coefficient(x64):
+    """Where g is a constant minus c Delta and small noise, c is found, among unlike scales too."""
+    keys = jax.random.split(jax.random.key(1), 3)
+    scale = jnp.exp2(jax.random.uniform(keys[0], (1, 400, 1), minval=-9, maxval=-1))
+    delta = jax.random.normal(keys[1], scale.shape) / scale
+    exact = jnp.minimum(2.5 * scale**2, 1)
+    g = -1 / scale - exact * delta + 0.1 * scale * jax.random.normal(keys[2], scale.shape)
+    c = coefficients_from_others(g, delta, scale, jnp.ones((1, 400), bool))
+    np.testing.assert_allclose(c, exact, rtol=0.05)
+
+
+def test_a_collapsed_example_stays_quiet(x64):
+    """Among examples at c near 1, one of scale 1e-5 keeps the small noise of reparam."""
+    experts, mask = same_experts(1.0, 32), jnp.ones((2, 32), bool)
+    experts = experts._replace(scale=experts.scale.at[:, 7].set(1e-5))
+    noise = {
+        name: draws(objective(name), experts, mask, 200).std(0)[:, :, 7].mean()
+        for name in ("reparam", "mixture_dreg", "adaptive_dreg")
+    }
+    assert noise["adaptive_dreg"] < 1.05 * noise["reparam"] < 1e-3 * noise["mixture_dreg"]
+
+
+@pytest.mark.parametrize("num_examples", [1, MIN_OTHERS])
+def test_few_examples_are_reparam(x64, num_examples):
+    experts, mask = same_experts(0.3, num_examples), jnp.ones((2, num_examples), bool)
+    ours, expected = (
+        gradients(objective(name), experts, mask, jax.random.key(0))
+        for name in ("adaptive_dreg", "reparam")
+    )
+    np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.slow
+def test_one_particle(x64):
+    """With K = 1, the step is from reparam towards stl; both ends have the same mean."""
+    experts, mask = same_experts(0.5, 32), jnp.ones((2, 32), bool)
+    ours, exact = (
+        mean_and_error(draws(objective(name, num_particles=1), experts, mask, 1000, seed=seed))
+        for seed, name in enumerate(("adaptive_dreg", "reparam"))
+    )
+    assert (np.abs(ours[0] - exact[0]) < NUM_SIGMA * np.hypot(ours[1], exact[1])).all()
+    assert ours[1].mean() < exact[1].mean()
