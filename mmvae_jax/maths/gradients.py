@@ -5,7 +5,6 @@ by tile without storing activations. The backward pass uses the linearisation, o
 particles that carry weight (``mmvae_jax.maths.backward``) and differentiates only those.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -95,12 +94,10 @@ def _bound_backward(objective: Objective, residuals, cotangents):
     cotangent, _ = cotangents  # the report has no gradient
     scale = objective.bound.share(inputs.mask).astype(w.dtype) * cotangent[None]
     if linear is None:
-        d_theta, d_experts, variate = _gradient_of_chosen(problem, experts, w, chosen, scale)
+        d_theta, of_experts = _gradient_of_chosen(problem, experts, w, chosen, scale)
     else:
-        d_theta, d_experts, variate = _gradient_of_all(problem, linear, experts, w, chosen, scale)
-    if objective.estimator.is_adaptive:
-        d_experts = _with_variate(problem, experts, d_experts, variate, scale)
-    return d_theta, d_experts, None
+        d_theta, of_experts = _gradient_of_all(problem, linear, experts, w, chosen, scale)
+    return d_theta, _with_variate(problem, experts, scale, *of_experts), None
 
 
 bound.defvjp(_bound_forward, _bound_backward)
@@ -109,24 +106,24 @@ bound.defvjp(_bound_forward, _bound_backward)
 def _with_variate(
     problem: Problem,
     experts: Experts,
-    gradient: Experts,
-    variate: Experts,
     scale: Float[Array, "m b"],
+    gradient: Experts,
+    variate: Experts | None = None,
 ) -> Experts:
-    """Returns the gradient of the experts plus c times its control variate."""
+    """Returns the gradient of the experts, plus c times its control variate if it has one."""
+    if variate is None:
+        return gradient
     shards = problem.objective.shards
     counts = problem.inputs.mask & (scale != 0)
-    # The moments are those of examples that all count alike, and of all of an example's particles.
+    # c is that of all of an example's particles, and of examples that all count alike.
     unit = jnp.where(counts, 1 / jnp.where(counts, scale, 1), 0)[..., None]
-    whole = shards.sum_over_particles((gradient, variate))
-    g, delta = jax.tree.map(lambda a: unit * a, whole)
-    return Experts(
-        *(
-            of_gradient
-            + of_variate * coefficients_from_others(*moments, experts.scale, counts, shards)
-            for of_gradient, of_variate, *moments in zip(gradient, variate, g, delta, strict=True)
-        )
-    )
+    whole, whole_variate = shards.sum_over_particles((gradient, variate))
+
+    def combined(own, own_variate, g, delta):
+        c = coefficients_from_others(unit * g, unit * delta, experts.scale, counts, shards)
+        return own + c * own_variate
+
+    return jax.tree.map(combined, gradient, variate, whole, whole_variate)
 
 
 def _whole(problem: Problem, experts: Experts) -> tuple[Float[Array, "m k b"], Terms, Linear]:
@@ -178,18 +175,14 @@ def _gradient_of_all(
     w: Float[Array, "m k b"],
     chosen: Float[Array, "m k b"],
     scale: Float[Array, "m b"],
-) -> tuple[PyTree, Experts, Experts | None]:
+) -> tuple[PyTree, tuple[Experts, ...]]:
     """Returns the sum of all particles' gradients, by the linearisation of the forward pass."""
     flat = (-1, w.shape[2])
     weighted = (scale[:, None] * chosen).reshape(flat)
-    d_theta, *of_experts = problem.gradient(linear, w.reshape(flat), weighted)
+    d_theta, of_experts = problem.gradient(linear, w.reshape(flat), weighted)
     # Missing experts were replaced by standard ones before the linearisation: no gradient there.
     _, pull = jax.vjp(lambda experts: examples_at(experts, problem.inputs, None).experts, experts)
-    return d_theta, *(_pulled(pull, a) for a in of_experts)
-
-
-def _pulled(pull: Callable, cotangent: Experts | None) -> Experts | None:
-    return None if cotangent is None else pull(cotangent)[0]
+    return d_theta, tuple(pull(of_parameters)[0] for of_parameters in of_experts)
 
 
 def _gradient_of_chosen(
@@ -198,7 +191,7 @@ def _gradient_of_chosen(
     w: Float[Array, "m k b"],
     chosen: Float[Array, "m k b"],
     scale: Float[Array, "m b"],
-) -> tuple[PyTree, Experts, Experts | None]:
+) -> tuple[PyTree, tuple[Experts, ...]]:
     """Returns the sum of the chosen particles' gradients.
 
     The chosen particles are listed in the order of their numbers and taken a tile at a time. The
@@ -234,11 +227,11 @@ def _gradient_of_chosen(
         weighted = scale[draws.source, example[None]] * chosen[index][None]
         weighted = jnp.where(place[None] < rank[-1], weighted, 0)
         *_, linear = problem.linearise(examples, draws)
-        d_theta, *of_experts = problem.gradient(linear, w[index][None], weighted)
-        gradient = (d_theta, *(_pulled(pull, a) for a in of_experts))
+        d_theta, of_experts = problem.gradient(linear, w[index][None], weighted)
+        gradient = (d_theta, tuple(pull(of_parameters)[0] for of_parameters in of_experts))
         return done + size, jax.tree.map(jnp.add, total, gradient)
 
-    variate = experts if problem.objective.estimator.is_adaptive else None
-    zero = jax.tree.map(jnp.zeros_like, (problem.theta, experts, variate))
+    num_gradients = 2 if problem.objective.estimator.is_adaptive else 1
+    zero = jax.tree.map(jnp.zeros_like, (problem.theta, (experts,) * num_gradients))
     _, total = jax.lax.while_loop(lambda carry: carry[0] < rank[-1], add, (0, zero))
     return total

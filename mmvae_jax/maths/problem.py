@@ -142,10 +142,10 @@ class Problem(NamedTuple):
 
     def gradient(
         self, linear: Linear, w: Float[Array, "g e"], weighted: Float[Array, "g e"]
-    ) -> tuple[PyTree, Experts, Experts | None]:
+    ) -> tuple[PyTree, tuple[Experts, ...]]:
         """Returns the gradient for theta and for the experts of a tile.
 
-        An adaptive estimator also has a control variate of the latter, else None.
+        For an adaptive estimator, the control variate of the experts' gradient comes after it.
 
         Args:
           linear: linearised log weights of the tile.
@@ -170,7 +170,7 @@ class Problem(NamedTuple):
         noise = linear.draws.noise
         if not estimator.is_adaptive:
             (d_drawn,) = linear.pull_own(Experts(estimated, estimated * noise))
-            return d_theta, jax.tree.map(jnp.add, d_direct, d_drawn), None
+            return d_theta, (jax.tree.map(jnp.add, d_direct, d_drawn),)
         # adaptive_dreg: the direct path is whole, and the step to mixture_dreg is apart,
         #   Delta = f d(log q_m)/d(phi) - df/dz dz/d(phi)
         own_log_q = partial(self.objective.family.log_prob, linear.z)
@@ -178,7 +178,7 @@ class Problem(NamedTuple):
         change, d_score = estimated - d_z, pull_log_q(beta * r * weighted)
         delta = map(jnp.add, d_score, (change, change * noise))
         (d_drawn,), (variate,) = map(linear.pull_own, (Experts(d_z, d_z * noise), Experts(*delta)))
-        return d_theta, jax.tree.map(jnp.add, d_direct, d_drawn), variate
+        return d_theta, (jax.tree.map(jnp.add, d_direct, d_drawn), variate)
 
     def _responsibility(
         self, linear: Linear, weighted: Float[Array, "g e"]
