@@ -28,6 +28,12 @@ from mmvae_jax import data, interop, networks
 from mmvae_jax.batch import Batch, MultimodalArrays
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.incomplete import incomplete_batch, missing_at_random, missing_by_label
+from mmvae_jax.evidence.annealed import (
+    AnnealedDiagnostics,
+    NllBounds,
+    bound_joint_nll_ais,
+    compute_joint_nll_ais,
+)
 from mmvae_jax.evidence.likelihood_estimates import (
     Diagnostics,
     compute_cond_nll,
@@ -73,6 +79,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "MMVAE",
+    "AnnealedDiagnostics",
     "Backward",
     "Batch",
     "Checkpointing",
@@ -85,13 +92,16 @@ __all__ = [
     "LostProcessError",
     "MMVAEConfig",
     "MultimodalArrays",
+    "NllBounds",
     "NonFiniteError",
     "Overrides",
     "Preempted",
     "TrainState",
+    "bound_joint_nll_ais",
     "compute_cond_nll",
     "compute_cond_nll_ratio",
     "compute_joint_nll",
+    "compute_joint_nll_ais",
     "compute_joint_nll_paper",
     "compute_marginal_nll",
     "create_train_state",

@@ -1,17 +1,18 @@
 """The MMVAE module: encoders, decoders and the prior's parameter."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from flax.typing import Dtype
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 
-from mmvae_jax.batch import encoder_input
+from mmvae_jax.batch import Observed, encoder_input
 from mmvae_jax.checks import check_modalities
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.maths.likelihoods import likelihood_of, log_likelihood
@@ -161,6 +162,27 @@ def log_likelihoods(
         of_examples = log_likelihood(likelihood_of(setting), params)
         found.append(jax.vmap(of_examples, in_axes=(0, None))(decoded, rows[name]))
     return jnp.stack(found)
+
+
+def likelihood_of_examples(
+    model: MMVAE, observed: Observed
+) -> Callable[[Int[Array, " e"], Float[Array, "g e d"]], Float[Array, "g e"]]:
+    """Returns the function ``(index, z) -> log p(X|z)`` of the examples with these numbers.
+
+    X is all that an example observes; nothing is rescaled.
+    """
+    config = model.config
+    graphdef, params, rest = nnx.split(model.decoders, nnx.Param, ...)
+    theta = Theta(params, model.prior_log_var[...], {})
+    given = np.array([name in observed.data for name in config.modalities])
+
+    def log_likelihood(index: Int[Array, " e"], z: Float[Array, "g e d"]) -> Float[Array, "g e"]:
+        rows = jax.tree.map(lambda x: x[index], observed.data)
+        each = log_likelihoods(config, graphdef, theta, (rest, None), rows, z)
+        mask = observed.mask[given][:, index]
+        return jnp.where(mask[:, None], each, 0).sum(0)
+
+    return log_likelihood
 
 
 def decode_modality(
