@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from sklearn.datasets import load_breast_cancer
@@ -182,16 +181,14 @@ def run(experiment: Experiment, num_steps: int | None, num_test: int) -> dict[st
     )
     seconds = time.perf_counter() - start
     test = take(found.test, np.arange(min(num_test, num_examples(found.test))))
-    bound = -evaluate(result.state.replace(key=test_key), test, batch_size=100)["loss"]
-    model = result.state.model()
-    scales = model.experts(take(test, np.arange(100)).data).scale
+    measured = evaluate(result.state.replace(key=test_key), test, batch_size=100)
     return {
         "num_steps": steps,
-        "test_bound": float(bound),
+        "test_bound": -measured["loss"],
         "first_loss": losses[0],
         "largest_loss": max(losses),
         "last_loss": losses[-1],
-        "min_scale": float(jnp.min(scales)),
+        "min_scale": measured["min_scale"],
         "seconds": round(seconds, 1),
     }
 

@@ -59,6 +59,7 @@ from mmvae_jax.overrides import Overrides
 from mmvae_jax.saving.export import export
 from mmvae_jax.saving.exported import Exported, load_exported
 from mmvae_jax.saving.pretrained import from_pretrained, push_to_hub, save_pretrained
+from mmvae_jax.training.divergence import DivergenceWarning
 from mmvae_jax.training.evaluation import evaluate
 from mmvae_jax.training.fit_options import Checkpointing, Evaluation
 from mmvae_jax.training.loading import load
@@ -84,6 +85,7 @@ __all__ = [
     "Batch",
     "Checkpointing",
     "Diagnostics",
+    "DivergenceWarning",
     "Evaluation",
     "Exported",
     "Family",

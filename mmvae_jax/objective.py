@@ -22,8 +22,10 @@ from mmvae_jax.maths.estimators import ESTIMATORS
 from mmvae_jax.maths.means import (
     Mean,
     Means,
+    Minimum,
     mean_over_examples,
     mean_over_experts_and_examples,
+    over_devices,
     weighted,
 )
 from mmvae_jax.maths.particles import Inputs
@@ -159,8 +161,11 @@ def reduced(means: Means, shards: Shards = ALONE) -> tuple[Float[Array, ""], Met
     The derivative of the loss is the device's part of the whole: its own total, over the weight of
     all examples.
     """
-    whole = shards.sum_over_examples(jax.lax.stop_gradient(means))
-    loss = means["loss"]._replace(weight=whole["loss"].weight).value
+    whole = over_devices(jax.lax.stop_gradient(means), shards)
+    own, of_all = means["loss"], whole["loss"]
+    assert isinstance(own, Mean)
+    assert isinstance(of_all, Mean)
+    loss = own._replace(weight=of_all.weight).value
     return loss, {name: mean.value for name, mean in whole.items()}
 
 
@@ -224,7 +229,7 @@ def bound_of_batch(
 def metric_names(config: MMVAEConfig) -> tuple[str, ...]:
     """Returns the names of the metrics of an evaluation."""
     of_modalities = (f"{kind}/{m}" for m in config.modalities for kind in MODALITY_METRICS)
-    return ("loss", "kl", *of_modalities, "ess", "max_weight")
+    return ("loss", "kl", *of_modalities, "ess", "max_weight", "min_scale")
 
 
 def _report_means(config: MMVAEConfig, report: gradients.Report, observed: Observed) -> Means:
@@ -234,13 +239,14 @@ def _report_means(config: MMVAEConfig, report: gradients.Report, observed: Obser
     mean_of_experts = partial(mean_over_experts_and_examples, weight=weight)
     w = normalised_per_expert(report.log_w, mask)
     bounds = expert_bounds(report.log_w)
-    means = {"kl": mean_of_experts(terms.log_posterior - terms.log_prior, mask)}
+    means: Means = {"kl": mean_of_experts(terms.log_posterior - terms.log_prior, mask)}
     for m, name in enumerate(config.modalities):
         means[f"bound/{name}"] = mean(bounds[m], mask[m])
         both = mask & mask[m][None]
         means[f"log_likelihood/{name}"] = mean_of_experts(terms.log_likelihood[m], both)
     means["ess"] = mean(effective_sample_size(w), mask)
     means["max_weight"] = mean(w.max(1), mask)
+    means["min_scale"] = Minimum(jnp.where(mask, report.min_scale, jnp.inf).min())
     means["backward_share"] = mean(report.backward_share, mask)
     dropped, mass = (weighted(x, weight).sum() for x in (report.dropped_mass, report.mass))
     means["dropped_mass"] = Mean(dropped, mass)

@@ -17,6 +17,7 @@ WITHOUT_EXAMPLE = {
     "Exported",
     "FitResult",
     "LostProcessError",
+    "DivergenceWarning",
     "NonFiniteError",
     "Preempted",
     "TrainState",

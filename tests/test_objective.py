@@ -117,7 +117,16 @@ def test_metrics(data):
     model = make_model()
     metrics, grads = value_and_grad(model, mm.Batch(data=data), jax.random.key(3))
     per_modality = [f"{name}/{m}" for name in ("bound", "log_likelihood") for m in DIMS]
-    scalars = {"loss", "kl", "ess", "max_weight", "grad_norm", "backward_share", "dropped_mass"}
+    scalars = {
+        "loss",
+        "kl",
+        "ess",
+        "max_weight",
+        "min_scale",
+        "grad_norm",
+        "backward_share",
+        "dropped_mass",
+    }
     assert set(metrics) == {*scalars, *per_modality}
     np.testing.assert_allclose(
         -metrics["loss"], np.mean([metrics[f"bound/{m}"] for m in DIMS]), rtol=1e-6

@@ -89,6 +89,10 @@ class Shards(NamedTuple):
         """Returns the sum of the devices' sums over their examples."""
         return sums if self.data is None else jax.lax.psum(sums, self.data)
 
+    def min_over_examples(self, values: PyTree) -> PyTree:
+        """Returns the smallest of the devices' values."""
+        return values if self.data is None else jax.lax.pmin(values, self.data)
+
     def sum_over_particles(self, parts: PyTree) -> PyTree:
         """Returns the sum of the devices' parts, each of its particles."""
         return parts if self.particle is None else jax.lax.psum(parts, self.particle)

@@ -29,6 +29,7 @@ class Report(NamedTuple):
       backward_share: share of the K particles that the gradient is computed from.
       dropped_mass: total weight of the other particles.
       mass: total weight of all K: 1, or the expert's share where all particles are one group.
+      min_scale: smallest scale of the posterior over the latent axes.
     """
 
     log_w: Float[Array, "m k b"]
@@ -36,6 +37,7 @@ class Report(NamedTuple):
     backward_share: Float[Array, "m b"]
     dropped_mass: Float[Array, "m b"]
     mass: Float[Array, "m b"]
+    min_scale: Float[Array, "m b"]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -75,7 +77,7 @@ def _bound_forward(objective: Objective, theta: PyTree, experts: Experts, inputs
     is_chosen = ((chosen > 0) | (linear is not None)) & inputs.mask[:, None]
     dropped = jnp.where(is_chosen, 0, w).sum(1)
     share = is_chosen.mean(1, dtype=w.dtype)
-    report = Report(log_w, means, share, dropped, w.sum(1))
+    report = Report(log_w, means, share, dropped, w.sum(1), experts.scale.min(-1))
     value = objective.bound.value(log_w, inputs.mask)
     w, chosen = shards.own_particles(w), shards.own_particles(chosen)
     if objective.backward.kind == "sparse":

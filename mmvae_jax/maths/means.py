@@ -1,9 +1,11 @@
-"""Means over examples, as totals and weights that add up over devices and batches."""
+"""Means and minima over examples, in parts that devices and batches put together."""
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from mmvae_jax.maths.collectives import Shards
 
 
 class Mean(NamedTuple):
@@ -20,10 +22,47 @@ class Mean(NamedTuple):
     @property
     def value(self) -> Float[Array, ""]:
         """The mean; 0 if nothing was counted."""
-        return self.total / jnp.where(self.weight > 0, self.weight, 1)
+        return self.total / (self.weight + (self.weight == 0))
+
+    def merge(self, other: "Mean") -> "Mean":
+        """Returns the mean over the examples of both."""
+        return Mean(self.total + other.total, self.weight + other.weight)
+
+    def over_devices(self, shards: Shards) -> "Mean":
+        """Returns the mean over the examples of all devices."""
+        return shards.sum_over_examples(self)
 
 
-Means = dict[str, Mean]
+class Minimum(NamedTuple):
+    """A minimum over examples.
+
+    Attributes:
+      smallest: smallest value; infinity if nothing was counted.
+    """
+
+    smallest: Float[Array, ""]
+
+    @property
+    def value(self) -> Float[Array, ""]:
+        """The minimum; 0 if nothing was counted."""
+        return jnp.where(jnp.isinf(self.smallest), 0, self.smallest)
+
+    def merge(self, other: "Minimum") -> "Minimum":
+        """Returns the minimum over the examples of both."""
+        return Minimum(min(self.smallest, other.smallest))
+
+    def over_devices(self, shards: Shards) -> "Minimum":
+        """Returns the minimum over the examples of all devices."""
+        return shards.min_over_examples(self)
+
+
+#: Statistics of examples by name.
+Means = dict[str, Mean | Minimum]
+
+
+def over_devices(means: Means, shards: Shards) -> Means:
+    """Returns the statistics over the examples of all devices."""
+    return {name: mean.over_devices(shards) for name, mean in means.items()}
 
 
 def mean_over_examples(

@@ -1,6 +1,7 @@
 """A training run, from its first state to its last checkpoint."""
 
 from mmvae_jax.training.checkpoint import Checkpoints
+from mmvae_jax.training.divergence import DivergenceWarning
 from mmvae_jax.training.evaluation import evaluate
 from mmvae_jax.training.fit_options import Checkpointing, Evaluation
 from mmvae_jax.training.loading import load
@@ -20,6 +21,7 @@ from mmvae_jax.training.steps import (
 __all__ = [
     "Checkpointing",
     "Checkpoints",
+    "DivergenceWarning",
     "Evaluation",
     "FitResult",
     "LostProcessError",

@@ -21,7 +21,7 @@ def evaluate(
     batch_size: int = 128,
     key: jax.Array | None = None,
 ) -> dict[str, float]:
-    """Returns the metrics of ``eval_step`` as means over the examples that they are defined for.
+    """Returns the metrics of ``eval_step`` over all examples that they are defined for.
 
     Args:
       state: train state from ``create_train_state``, on a mesh or not.
@@ -44,7 +44,6 @@ def evaluate(
     shard = Shard(jax.process_index(), jax.process_count())
     for number, arrays in enumerate(eval_batches(data, batch_size, shard=shard)):
         means = eval_means(state, place([arrays]), jax.random.fold_in(key, number))
-        for name, mean in jax.device_get(means).items():
-            total, count = totals.get(name, (0.0, 0.0))
-            totals[name] = (total + float(mean.total), count + float(mean.weight))
-    return {name: total / count if count else 0.0 for name, (total, count) in totals.items()}
+        for name, mean in jax.tree.map(float, jax.device_get(means)).items():
+            totals[name] = totals[name].merge(mean) if name in totals else mean
+    return {name: float(mean.value) for name, mean in totals.items()}

@@ -110,6 +110,10 @@ def fit(
       LostProcessError: if another process of the run has ended.
       Preempted: after SIGTERM.
 
+    Warns:
+      DivergenceWarning: once if the loss has got much worse than it was, and once if posteriors
+        are so narrow that the noise of the loss's gradient estimator rules.
+
     >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
     >>> result = mm.fit(state, arrays, num_steps=4, batch_size=5, progress=False,
     ...                 evaluation=mm.Evaluation(data=arrays))
@@ -177,7 +181,7 @@ class _Run:
         self.state, self.best, self.metrics = start.state, start.best, start.metrics
         self.step = int(start.state.step)
         saved = self.checkpoints.steps if self.checkpoints else ()
-        self.monitor = Monitor(self.directory, saved)
+        self.monitor = Monitor(self.directory, saved, start.state.view().config.loss)
         self.is_new = not saved
 
     @property

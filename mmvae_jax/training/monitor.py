@@ -1,4 +1,4 @@
-"""Metrics of training steps, checked for NaN and infinity before they are used."""
+"""Metrics of training steps, checked for NaN, infinity and divergence before they are used."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
+from mmvae_jax.training.divergence import Divergence
 from mmvae_jax.training.steps import TrainState
 
 #: With these finite, the parameters after the step are finite as well.
@@ -35,10 +36,12 @@ class Monitor:
     Args:
       directory: directory of the run's checkpoints, if it has any.
       steps: steps that are saved there.
+      loss: the config's loss.
     """
 
-    def __init__(self, directory: Path | None, steps: Sequence[int]):
+    def __init__(self, directory: Path | None, steps: Sequence[int], loss: str):
         self.directory = directory
+        self.divergence = Divergence(loss)
         self.saved = steps[-1] if steps else None
         self._pending: list[tuple[int, dict[str, Array]]] = []
         self._last: Mapping[str, Array] = {}
@@ -47,10 +50,10 @@ class Monitor:
         """Adds the metrics of the ``size`` steps up to this one, ``[size]`` each if several."""
         self._last = metrics
         first = step - size + 1
-        self._pending.append((first, {name: metrics[name] for name in CHECKED}))
+        self._pending.append((first, {name: metrics[name] for name in (*CHECKED, "min_scale")}))
 
     def check(self, state: TrainState) -> dict[str, float]:
-        """Returns the metrics of the last step; waits for the device.
+        """Returns the metrics of the last step; waits for the device, and warns of divergence.
 
         Raises:
           NonFiniteError: if a step since the last check had a loss or gradient that is not finite,
@@ -63,6 +66,13 @@ class Monitor:
                 for offset, value in enumerate(np.atleast_1d(metrics[name])):
                     if not math.isfinite(value) and not _was_skipped(state):
                         raise self._error(first + offset, name, float(value))
+        if pending and jax.process_index() == 0:
+            losses, scales = (
+                np.concatenate([np.atleast_1d(metrics[name]) for _, metrics in pending])
+                for name in ("loss", "min_scale")
+            )
+            last_step = pending[-1][0] + np.size(pending[-1][1]["loss"]) - 1
+            self.divergence.check(last_step, float(losses.mean()), float(scales.min()))
         return {name: float(np.atleast_1d(value)[-1]) for name, value in last.items()}
 
     def _error(self, step: int, metric: str, value: float) -> NonFiniteError:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from mmvae_jax.batch import AnyBatch
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.collectives import ALONE
-from mmvae_jax.maths.means import Means
+from mmvae_jax.maths.means import Means, over_devices
 from mmvae_jax.model import MMVAE
 from mmvae_jax.objective import (
     AUTO,
@@ -213,7 +213,7 @@ def eval_step(
       over particles of log p(x_m|z), not rescaled, in nats. ``kl``: mean over particles of
       log q_mix(z|X) - log p(z). ``ess``: effective number of the K particles of an expert.
       ``max_weight``: their largest normalised weight. Means are over the examples (and experts)
-      that are observed.
+      that are observed. ``min_scale``: smallest scale of any observed expert's posterior.
 
     >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
     >>> sorted(mm.eval_step(state, batch))[:4]
@@ -225,7 +225,7 @@ def eval_step(
 
 @jax.jit
 def eval_means(state: TrainState, batch: AnyBatch, key: PRNGKeyArray) -> Means:
-    """Returns the metrics of ``eval_step`` as totals and weights, which add up over batches."""
+    """Returns the metrics of ``eval_step`` as statistics that can be merged over batches."""
     return _eval_means(state, batch, key, None)
 
 
@@ -259,7 +259,7 @@ def _eval_means(
     def of_device(params, rest, batch, options, shards):
         model = nnx.merge(state.graphdef.value, params, rest, copy=True)
         model.eval()
-        return shards.sum_over_examples(batch_means(model, batch, options, shards))
+        return over_devices(batch_means(model, batch, options, shards), shards)
 
     given = (state.params, state.rest, batch, Options(key, overrides=overrides))
     layout = state.layout
