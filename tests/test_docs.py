@@ -13,6 +13,7 @@ from mmvae_jax import plots
 API = Path(__file__).parents[1] / "docs" / "api"
 #: Results and errors, which the functions that return or raise them explain, and rooms.
 WITHOUT_EXAMPLE = {
+    "AnnealedDiagnostics",
     "Diagnostics",
     "Exported",
     "FitResult",

@@ -1,6 +1,6 @@
 """Means and minima over examples, in parts that devices and batches put together."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -20,8 +20,8 @@ class Mean(NamedTuple):
     weight: Float[Array, ""]
 
     @property
-    def value(self) -> Float[Array, ""]:
-        """The mean; 0 if nothing was counted."""
+    def value(self) -> Any:
+        """The mean, of the type of the parts; 0 if nothing was counted."""
         return self.total / (self.weight + (self.weight == 0))
 
     def merge(self, other: "Mean") -> "Mean":
@@ -43,7 +43,7 @@ class Minimum(NamedTuple):
     smallest: Float[Array, ""]
 
     @property
-    def value(self) -> Float[Array, ""]:
+    def value(self) -> Any:
         """The minimum; 0 if nothing was counted."""
         return jnp.where(jnp.isinf(self.smallest), 0, self.smallest)
 

@@ -25,7 +25,8 @@ class Divergence:
 
     def __init__(self, loss: str):
         self.loss = loss
-        self._first = self._best = None
+        self._first: float | None = None
+        self._best = math.inf
         self._has_warned = {"scale": False, "loss": False}
 
     def check(self, step: int, mean_loss: float, min_scale: float) -> None:
@@ -49,7 +50,7 @@ class Divergence:
                 f"has noise of order 1 / scale, and such a run can diverge. {_remedy(bound)}",
             )
         if self._first is None:
-            self._first = self._best = mean_loss
+            self._first = mean_loss
         self._best = min(self._best, mean_loss)
         if mean_loss > self._first + max(self._first - self._best, abs(self._first) / 2):
             self._warn(

@@ -70,7 +70,13 @@ def test_narrow_posterior_that_no_expert_finds():
     sampled = mm.compute_joint_nll(model, mm.Batch(data), jax.random.key(0), K=1000)
     assert np.all(sampled - truth > 3)
     annealed, diagnostics = optimised_jit(
-        partial(mm.compute_joint_nll_ais, model, num_temperatures=400, num_leapfrog=5, return_diagnostics=True)
+        partial(
+            mm.compute_joint_nll_ais,
+            model,
+            num_temperatures=400,
+            num_leapfrog=5,
+            return_diagnostics=True,
+        )
     )(mm.Batch(data), jax.random.key(0))
     np.testing.assert_allclose(annealed, truth, atol=1)
     assert np.all(diagnostics.ess > 2)
