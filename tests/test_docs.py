@@ -19,6 +19,7 @@ WITHOUT_EXAMPLE = {
     "FitResult",
     "LostProcessError",
     "DivergenceWarning",
+    "NllBounds",
     "NonFiniteError",
     "Preempted",
     "TrainState",
