@@ -49,6 +49,8 @@ class DigitsConfig(Experiment):
     """Channels of convolutional encoders, reversed in decoders."""
     scale: float = 0.1
     """Scale of the images' Laplace likelihood; smaller scales give sharper images."""
+    learn_scale: bool = False
+    """Train the scale of every image from this value on."""
     pairings: int = 20
     """Number of times each training digit appears, with other digits of its class."""
     latent_dim: int = 12
@@ -95,11 +97,12 @@ class DigitsConfig(Experiment):
         """Returns a config with Laplace images and categorical words."""
         images = [f"m{m}" for m in range(self.modalities)]
         words = [TEXT] * self.text
+        scale = mm.Learned(self.scale) if self.learn_scale else self.scale
         return mm.MMVAEConfig(
             input_dims={name: (IMAGE_SIZE, IMAGE_SIZE, 3) for name in images}
             | {name: (WORD_LENGTH, len(ALPHABET)) for name in words},
             decoders_dist=dict.fromkeys(images, "laplace") | dict.fromkeys(words, "categorical"),
-            decoder_dist_params={name: {"scale": self.scale} for name in images},
+            decoder_dist_params={name: {"scale": scale} for name in images},
             **self.model_settings(),
         )
 

@@ -50,6 +50,7 @@ from mmvae_jax.inference import (
     predict,
     reconstruct,
 )
+from mmvae_jax.likelihood_params import Learned
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.distributions import Family
 from mmvae_jax.maths.likelihoods import Likelihood
@@ -90,6 +91,7 @@ __all__ = [
     "Exported",
     "Family",
     "FitResult",
+    "Learned",
     "Likelihood",
     "LostProcessError",
     "MMVAEConfig",

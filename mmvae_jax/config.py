@@ -18,6 +18,7 @@ from mmvae_jax.checks import (
     check_positive,
 )
 from mmvae_jax.frozen_dict import FrozenDict
+from mmvae_jax.likelihood_params import LIKELIHOOD_PARAMS, Learned, checked_params
 from mmvae_jax.maths.distributions import FAMILIES, FLOORED, MIN_SCALE, Family, family_of
 from mmvae_jax.maths.likelihoods import Likelihood
 
@@ -45,16 +46,6 @@ LOSSES: Mapping[str, LossName] = MappingProxyType(
     }
 )
 
-# The parameters that decoder_dist_params may set, and their defaults.
-LIKELIHOOD_PARAMS: Mapping[str, Mapping[str, float]] = MappingProxyType(
-    {
-        "normal": MappingProxyType({"scale": 1.0}),
-        "laplace": MappingProxyType({"scale": 1.0}),
-        "bernoulli": MappingProxyType({}),
-        "categorical": MappingProxyType({}),
-    }
-)
-
 CustomLikelihood = Likelihood | Callable[..., Any]
 
 
@@ -76,7 +67,8 @@ class MMVAEConfig:
         density ``(decoded [*input_dim], x [*input_dim], **params) -> log p []`` of one example;
         normal for modalities left out.
       decoder_dist_params: keyword parameters of the likelihoods: ``{"scale": s}`` for normal
-        and laplace (default 1), any keywords for custom ones.
+        and laplace (default 1), any keywords for custom ones. ``Learned(s)`` in place of a number
+        is trained with the model.
       K: number of particles drawn from each expert.
       prior_and_posterior_dist: ``laplace_with_softmax``, ``normal``, ``normal_with_softplus``,
         or a custom ``Family``.
@@ -133,8 +125,10 @@ class MMVAEConfig:
         check_not_negative("beta", self.beta)
         self._check_family()
         check_choice("loss", self.loss, tuple(LOSSES))
-        self._set("decoders_dist", _checked_likelihoods(self.decoders_dist, dims))
-        self._set("decoder_dist_params", self._checked_params())
+        likelihoods = _checked_likelihoods(self.decoders_dist, dims)
+        params = _named("decoder_dist_params", self.decoder_dist_params or {}, dims)
+        self._set("decoders_dist", likelihoods)
+        self._set("decoder_dist_params", checked_params(likelihoods, params))
         self._set("rescale_factors", self._checked_factors())
 
     def _set(self, field: str, value: Any) -> None:
@@ -157,30 +151,6 @@ class MMVAEConfig:
                 "every posterior the scale 1: use 'normal' or 'normal_with_softplus' to train it",
                 stacklevel=4,
             )
-
-    def _checked_params(self) -> FrozenDict:
-        """Returns the likelihood parameters of every modality, with defaults filled in."""
-        given = _named("decoder_dist_params", self.decoder_dist_params or {}, self.input_dims)
-        likelihoods = self.decoders_dist or {}
-        filled = {}
-        for name, likelihood in likelihoods.items():
-            params = given.get(name, {})
-            field = f"decoder_dist_params[{name!r}]"
-            if not isinstance(params, Mapping):
-                raise ValueError(f"{field} is {params!r}: give a dict such as {{'scale': 0.75}}")
-            if not isinstance(likelihood, str):
-                filled[name] = FrozenDict(params)
-                continue
-            known = LIKELIHOOD_PARAMS[likelihood]
-            for param, value in params.items():
-                if param not in known:
-                    raise ValueError(
-                        f"{field} sets {param!r}, which the {likelihood} likelihood does not have: "
-                        f"it takes {sorted(known) or 'no parameters'}"
-                    )
-                check_positive(f"{field}[{param!r}]", value)
-            filled[name] = FrozenDict({**known, **params})
-        return FrozenDict(filled)
 
     def _checked_factors(self) -> FrozenDict | None:
         if self.rescale_factors is None:
@@ -286,7 +256,7 @@ def _name(value: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
-    return value
+    return value.to_dict() if isinstance(value, Learned) else value
 
 
 def _checked_dims(input_dims: Any) -> FrozenDict:

@@ -248,7 +248,7 @@ def _decode(graphdef, state, z, names, sample_key):
         if sample_key is not None:
             # The draws of a modality do not depend on the others that are decoded.
             key = jax.random.fold_in(sample_key, model.config.modalities.index(name))
-            x = _sample(model.config, name, x, key)
+            x = _sample(model, name, x, key)
         decoded[name] = x.reshape(*z.shape[:-1], *x.shape[1:])
     return decoded
 
@@ -267,14 +267,13 @@ def _reconstruct(graphdef, state, observed: Observed, key, N, return_mean, sampl
 
 
 def _sample(
-    config: MMVAEConfig, name: str, decoded: Float[Array, "n *dim"], key: PRNGKeyArray
+    model: MMVAE, name: str, decoded: Float[Array, "n *dim"], key: PRNGKeyArray
 ) -> Float[Array, "n *dim"]:
-    setting, params = config.likelihood(name)
-    sample = likelihood_of(setting).sample
+    sample = likelihood_of(model.config.likelihood(name)[0]).sample
     assert sample is not None, "refused by _check_sampling"
     # DistraX itself promotes ranks when it samples, which a strict JAX refuses.
     with jax.numpy_rank_promotion("allow"):
-        return sample(key, decoded, **params)
+        return sample(key, decoded, **model.likelihood_params(name))
 
 
 def _check_sampling(

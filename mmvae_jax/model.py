@@ -1,40 +1,24 @@
-"""The MMVAE module: encoders, decoders and the prior's parameter."""
+"""The MMVAE module: encoders, decoders, the parameters of the prior and of likelihoods."""
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from flax.typing import Dtype
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
-from mmvae_jax.batch import Observed, encoder_input
+from mmvae_jax.batch import encoder_input
 from mmvae_jax.checks import check_modalities
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.maths.likelihoods import likelihood_of, log_likelihood
+from mmvae_jax.likelihood_params import Learned, LikelihoodParams
 from mmvae_jax.maths.weights import Experts
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 
 Modules = Mapping[str, Any]
-LikelihoodParams = dict[str, dict[str, Float[Array, "..."]]]
-
-
-class Theta(NamedTuple):
-    """Parameters of p(X, z): everything but the encoders.
-
-    Attributes:
-      decoders: ``nnx.Param`` values of the decoders.
-      prior_log_var: raw scale of the prior.
-      likelihood_params: parameters of likelihoods in place of the config's, by modality and name.
-    """
-
-    decoders: PyTree
-    prior_log_var: Float[Array, " d"]
-    likelihood_params: LikelihoodParams
 
 
 class MMVAE(nnx.Module):
@@ -54,6 +38,8 @@ class MMVAE(nnx.Module):
 
     Attributes:
       prior_log_var: raw scale of the prior ``[d]``; an ``nnx.Param`` only if ``learn_prior``.
+      raw_likelihood_params: ``{modality: {parameter: nnx.Param}}``, the raw value of every
+        ``Learned`` parameter; ``likelihood_params`` returns the values.
 
     Raises:
       ValueError: if a network is given for an unknown modality, or carries state from one call
@@ -88,6 +74,7 @@ class MMVAE(nnx.Module):
         self.decoders = nnx.Dict(decoders)
         variable = nnx.Param if config.learn_prior else nnx.Variable
         self.prior_log_var = variable(jnp.zeros(config.latent_dim))
+        self.raw_likelihood_params = _raw_likelihood_params(config)
 
     @property
     def pz_params(self) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
@@ -98,6 +85,26 @@ class MMVAE(nnx.Module):
     def log_var_to_std(self, log_var: Float[ArrayLike, "*n d"]) -> Float[Array, "*n d"]:
         """Returns the scale for a raw output: ``config.family.to_scale(raw)``."""
         return self.config.family.to_scale(jnp.asarray(log_var))
+
+    def likelihood_params(self, name: str) -> dict[str, Any]:
+        """Returns the current parameters of the modality's likelihood, by name.
+
+        Raises:
+          ValueError: if there is no such modality.
+        """
+        check_modalities("name", [name], self.config.modalities)
+        _, params = self.config.likelihood(name)
+        return {**params, **self.learned_params().get(name, {})}
+
+    def learned_params(self) -> LikelihoodParams:
+        """Returns the current values of the ``Learned`` parameters, by modality and name."""
+        return {
+            name: {
+                param: self.config.likelihood(name)[1][param].value(raw[...])
+                for param, raw in params.items()
+            }
+            for name, params in self.raw_likelihood_params.items()
+        }
 
     def experts(
         self,
@@ -125,64 +132,6 @@ class MMVAE(nnx.Module):
             locs.append(loc)
             log_vars.append(log_var)
         return Experts(jnp.stack(locs), self.log_var_to_std(jnp.stack(log_vars)))
-
-
-def log_likelihoods(
-    config: MMVAEConfig,
-    graphdef: nnx.GraphDef,
-    theta: Theta,
-    state: tuple[PyTree, PRNGKeyArray | None],
-    rows: Mapping[str, PyTree[Shaped[Array, "e ..."]]],
-    z: Float[Array, "g e d"],
-) -> Float[Array, "j g e"]:
-    """Returns log p(x_j|z) of g latents for each of e examples.
-
-    Args:
-      config: settings of the model.
-      graphdef: static part of the model's decoders.
-      theta: parameters.
-      state: variables of the decoders other than parameters, and the key of decoders whose call
-        takes ``rngs``.
-      rows: data of the examples; the likelihoods are those of its modalities, in the config's
-        order.
-      z: latents.
-    """
-    rest, key = state
-    decoders = nnx.merge(graphdef, theta.decoders, rest, copy=True)
-    num_draws, num_examples, dim = z.shape
-    found = []
-    for number, name in enumerate(config.modalities, start=len(config.modalities)):
-        if name not in rows:
-            continue
-        decoder = nnx.clone(decoders[name])
-        decoded = decode_modality(config, name, decoder, z.reshape(-1, dim), key, number)
-        decoded = decoded.reshape(num_draws, num_examples, *decoded.shape[1:])
-        setting, params = config.likelihood(name)
-        params = {**params, **theta.likelihood_params.get(name, {})}
-        of_examples = log_likelihood(likelihood_of(setting), params)
-        found.append(jax.vmap(of_examples, in_axes=(0, None))(decoded, rows[name]))
-    return jnp.stack(found)
-
-
-def likelihood_of_examples(
-    model: MMVAE, observed: Observed
-) -> Callable[[Int[Array, " e"], Float[Array, "g e d"]], Float[Array, "g e"]]:
-    """Returns the function ``(index, z) -> log p(X|z)`` of the examples with these numbers.
-
-    X is all that an example observes; nothing is rescaled.
-    """
-    config = model.config
-    graphdef, params, rest = nnx.split(model.decoders, nnx.Param, ...)
-    theta = Theta(params, model.prior_log_var[...], {})
-    given = np.array([name in observed.data for name in config.modalities])
-
-    def log_likelihood(index: Int[Array, " e"], z: Float[Array, "g e d"]) -> Float[Array, "g e"]:
-        rows = jax.tree.map(lambda x: x[index], observed.data)
-        each = log_likelihoods(config, graphdef, theta, (rest, None), rows, z)
-        mask = observed.mask[given][:, index]
-        return jnp.where(mask[:, None], each, 0).sum(0)
-
-    return log_likelihood
 
 
 def decode_modality(
@@ -247,6 +196,17 @@ def reseeded(model: nnx.Module, key: PRNGKeyArray | None) -> Any:
             stream.key.set_value(jax.random.fold_in(key, index))
             stream.count.set_value(jnp.zeros((), jnp.uint32))
     return copy
+
+
+def _raw_likelihood_params(config: MMVAEConfig) -> nnx.Dict:
+    """Returns the raw values of the ``Learned`` parameters; empty if there are none."""
+    raw = {}
+    for name, dim in config.input_dims.items():
+        _, params = config.likelihood(name)
+        learned = {p: nnx.Param(x.raw(dim)) for p, x in params.items() if isinstance(x, Learned)}
+        if learned:
+            raw[name] = nnx.Dict(learned)
+    return nnx.Dict(raw)
 
 
 def _default_decoder(

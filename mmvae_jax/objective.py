@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.config import LOSSES, MMVAEConfig
+from mmvae_jax.generative import log_likelihoods, split_theta
 from mmvae_jax.maths import gradients
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.bounds import BOUNDS, expert_bounds, normalised_per_expert
@@ -31,7 +32,7 @@ from mmvae_jax.maths.means import (
 from mmvae_jax.maths.particles import Inputs
 from mmvae_jax.maths.problem import Objective
 from mmvae_jax.maths.weights import effective_sample_size
-from mmvae_jax.model import MMVAE, Theta, draws_numbers, log_likelihoods, reseeded
+from mmvae_jax.model import MMVAE, draws_numbers, reseeded
 from mmvae_jax.overrides import Overrides, numbers
 
 #: The default of every function that differentiates a bound (``loss``, ``value_and_grad``,
@@ -196,7 +197,7 @@ def bound_of_batch(
     if draws is None:
         raise ValueError("key and noise are both None: give key=jax.random.key(...), or noise")
     given = numbers(config, options.overrides, experts.loc.dtype)
-    graphdef, params, rest = nnx.split(model.decoders, nnx.Param, ...)
+    graphdef, theta, rest = split_theta(model, given.likelihood_params)
     family, names = config.family, LOSSES[config.loss]
     objective = Objective(
         log_likelihood=partial(log_likelihoods, config, graphdef),
@@ -213,7 +214,6 @@ def bound_of_batch(
         ),
         shards=shards,
     )
-    theta = Theta(params, model.prior_log_var[...], given.likelihood_params)
     inputs = Inputs(
         observed.data,
         observed.mask,

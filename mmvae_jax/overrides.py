@@ -8,15 +8,16 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from mmvae_jax.checks import check_modalities
-from mmvae_jax.config import LIKELIHOOD_PARAMS, MMVAEConfig
-from mmvae_jax.model import LikelihoodParams
+from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.likelihood_params import LikelihoodParams, check_known
 
 
 class Overrides(NamedTuple):
     """Values in place of fields of the config; a pytree, whose numbers may be traced.
 
-    Fields that are left out keep the config's values. Gradients flow into ``decoder_dist_params``,
-    so that a likelihood's scale can be trained; beta and the factors are constants.
+    Fields that are left out keep the config's values. Gradients flow into ``decoder_dist_params``;
+    beta and the factors are constants. A number in place of a ``Learned`` parameter replaces its
+    current value, which then is not trained.
 
     Attributes:
       beta: weight of log p(z) - log q(z|X) in the log importance weights.
@@ -79,12 +80,7 @@ def _checked_params(
         raise ValueError(f"overrides.{field} is {params!r}: give a dict such as {{'scale': 0.75}}")
     if not isinstance(likelihood, str):
         return {param: jnp.asarray(x, dtype) for param, x in params.items()}
-    known = sorted(LIKELIHOOD_PARAMS[likelihood])
-    if unknown := [param for param in params if param not in known]:
-        raise ValueError(
-            f"overrides.{field} sets {unknown[0]!r}, which the {likelihood} likelihood does not "
-            f"have: it takes {known or 'no parameters'}"
-        )
+    check_known(f"overrides.{field}", likelihood, params)
     return {param: _number(f"{field}[{param!r}]", x, dtype) for param, x in params.items()}
 
 

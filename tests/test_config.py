@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 import mmvae_jax as mm
-from mmvae_jax.config import LIKELIHOOD_PARAMS, LOSSES
+from mmvae_jax.config import LOSSES
+from mmvae_jax.likelihood_params import LIKELIHOOD_PARAMS
 from mmvae_jax.maths.bounds import BOUNDS
 from mmvae_jax.maths.estimators import ESTIMATORS
 from mmvae_jax.maths.likelihoods import LIKELIHOODS

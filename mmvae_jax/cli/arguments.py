@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from mmvae_jax.config import LIKELIHOOD_PARAMS
+from mmvae_jax.likelihood_params import LIKELIHOOD_PARAMS
 
 T = TypeVar("T")
 

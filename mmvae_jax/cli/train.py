@@ -70,6 +70,8 @@ class Train:
         ),
     ] = dataclasses.field(default_factory=dict)
     """Scales of normal and laplace likelihoods. A smaller scale asks for more detail."""
+    learn_scale: bool = False
+    """Train these scales from their values on: one for each column, one for all of an image."""
     latent_dim: int = 10
     """Size of the latent variable."""
     K: int = 10
@@ -172,18 +174,24 @@ class Train:
             for name, view in views.items()
             if view.has_density
         }
+        params = {
+            name: {"scale": self._scale(views[name], scale)}
+            for name, scale in {**scales, **self.scale}.items()
+        }
         return mm.MMVAEConfig(
             input_dims={name: view.dim for name, view in views.items()},
             decoders_dist={name: view.likelihood for name, view in views.items()},
-            decoder_dist_params={
-                name: {"scale": scale} for name, scale in {**scales, **self.scale}.items()
-            },
+            decoder_dist_params=params,
             uses_likelihood_rescaling=self.rescale,
             latent_dim=self.latent_dim,
             K=self.K,
             beta=self.beta,
             loss=self.loss,
         )
+
+    def _scale(self, view: View, scale: float) -> float | mm.Learned:
+        """Returns the entry of the config for the scale of a view's likelihood."""
+        return mm.Learned(scale, per_feature=not view.is_image) if self.learn_scale else scale
 
     def _settings(self, data: TrainingData, networks: NetworkSettings) -> dict[str, Any]:
         """Settings besides the config that a resumed run must share."""

@@ -19,12 +19,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from mmvae_jax.batch import Observed
+from mmvae_jax.generative import log_likelihoods, split_theta
 from mmvae_jax.inference import evaluation
 from mmvae_jax.maths.distributions import mixture_log_prob, prior_log_prob
 from mmvae_jax.maths.particles import Draws, draw, standard_draws
 from mmvae_jax.maths.tiles import TileRows, over_tiles
 from mmvae_jax.maths.weights import Experts, expert_log_probs, mask_of_mixture, observed_experts
-from mmvae_jax.model import MMVAE, Theta, log_likelihoods
+from mmvae_jax.model import MMVAE
 
 BLOCK = 128
 NARROWEST = 16  # examples of a tile on CPU: what the last block is rounded up to
@@ -174,8 +175,7 @@ def _weigher(
     names = [name for name in config.modalities if name in wanted]
     if not names:  # no target is observed, and the caller discards the answer
         return lambda index: lambda z: jnp.zeros((len(task.targets), *z.shape[:2]), z.dtype)
-    graphdef, params, rest = nnx.split(model.decoders, nnx.Param, ...)
-    theta = Theta(params, model.prior_log_var[...], {})
+    graphdef, theta, rest = split_theta(model)
     factors = config.likelihood_factors if task.rescaled else dict.fromkeys(names, 1.0)
     counted = np.array([[factors[n] * (n in target) for n in names] for target in task.targets])
     places = np.array([config.modalities.index(name) for name in names])

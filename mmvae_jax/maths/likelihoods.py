@@ -39,18 +39,22 @@ class Likelihood(NamedTuple):
     sample: Callable[..., Array] | None = None
 
 
+#: One scale for all entries of an example, or one for each entry of its last axis.
+Scale = Float[Array, ""] | Float[Array, " features"] | float
+
+
 def normal(
-    decoded: Float[Array, "*dim"], x: Float[Array, "*dim"], *, scale: Float[Array, ""] | float
+    decoded: Float[Array, "*dim"], x: Float[Array, "*dim"], *, scale: Scale
 ) -> Float[Array, ""]:
-    """Returns log p(x) of a normal with the decoded mean and one scale for all axes."""
-    return distrax.Normal(decoded.ravel(), scale).log_prob(x.ravel()).sum()
+    """Returns log p(x) of a normal with the decoded mean."""
+    return distrax.Normal(decoded.ravel(), _flat(scale, decoded)).log_prob(x.ravel()).sum()
 
 
 def laplace(
-    decoded: Float[Array, "*dim"], x: Float[Array, "*dim"], *, scale: Float[Array, ""] | float
+    decoded: Float[Array, "*dim"], x: Float[Array, "*dim"], *, scale: Scale
 ) -> Float[Array, ""]:
-    """Returns log p(x) of a Laplace with the decoded location and one scale for all axes."""
-    return distrax.Laplace(decoded.ravel(), scale).log_prob(x.ravel()).sum()
+    """Returns log p(x) of a Laplace with the decoded location."""
+    return distrax.Laplace(decoded.ravel(), _flat(scale, decoded)).log_prob(x.ravel()).sum()
 
 
 def bernoulli(decoded: Float[Array, "*dim"], x: Float[Array, "*dim"]) -> Float[Array, ""]:
@@ -70,11 +74,16 @@ def categorical(
     return distrax.OneHotCategorical(logits=decoded).log_prob(x).sum()
 
 
-def _sample_normal(key: Array, decoded: Array, *, scale: Float[Array, ""] | float) -> Array:
+def _flat(scale: Scale, decoded: Array) -> Any:
+    """Returns the scale of every entry of a flattened array; one scale for all as it is."""
+    return scale if jnp.ndim(scale) == 0 else jnp.broadcast_to(scale, decoded.shape).ravel()
+
+
+def _sample_normal(key: Array, decoded: Array, *, scale: Scale) -> Array:
     return distrax.Normal(decoded, scale).sample(seed=key)
 
 
-def _sample_laplace(key: Array, decoded: Array, *, scale: Float[Array, ""] | float) -> Array:
+def _sample_laplace(key: Array, decoded: Array, *, scale: Scale) -> Array:
     return distrax.Laplace(decoded, scale).sample(seed=key)
 
 

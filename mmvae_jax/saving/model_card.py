@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from mmvae_jax.likelihood_params import Learned
 from mmvae_jax.model import MMVAE
 
 CARD = """\
@@ -97,10 +98,20 @@ def class_path(x: Any) -> str:
 def _rows_of(model: MMVAE) -> Table:
     """Yields a row for each modality."""
     for name, dim in model.config.input_dims.items():
-        likelihood, params = model.config.likelihood(name)
-        described = [str(likelihood), *(f"{param} {value:g}" for param, value in params.items())]
+        likelihood, settings = model.config.likelihood(name)
+        params = model.likelihood_params(name).items()
+        described = [str(likelihood), *(_describe(*param, settings) for param in params)]
         networks = (class_path(model.encoders[name]), class_path(model.decoders[name]))
         yield name, " x ".join(map(str, dim)), ", ".join(described), *networks
+
+
+def _describe(param: str, value: Any, settings: Mapping[str, Any]) -> str:
+    """Returns the value of a likelihood's parameter, or the range of the values, in words."""
+    values = np.asarray(value)
+    text = f"{values.min():.6g}"
+    if values.size > 1:
+        text += f" to {values.max():.6g}"
+    return f"{param} {text}{' (trained)' * isinstance(settings[param], Learned)}"
 
 
 def _arguments(networks: Mapping[str, Mapping[str, str]]) -> Iterator[str]:

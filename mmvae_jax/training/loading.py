@@ -11,7 +11,7 @@ from flax.typing import Dtype
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.model import MMVAE, Modules
 from mmvae_jax.training.checkpoint import Checkpoints
-from mmvae_jax.training.run_settings import SETTINGS_FILE, read_settings
+from mmvae_jax.training.run_settings import SETTINGS_FILE, read_settings, with_new_fields
 
 
 def load(
@@ -74,6 +74,7 @@ def _known_config(config: MMVAEConfig | None, saved: Mapping[str, Any]) -> MMVAE
     if config is None:
         return MMVAEConfig.from_dict(saved)
     given = config.describe()
+    saved = with_new_fields(saved, given)
     names = [name for name in given if given[name] != saved.get(name)]
     if names:
         raise ValueError(

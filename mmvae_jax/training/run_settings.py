@@ -38,7 +38,9 @@ def check_settings(directory: Path, settings: Mapping[str, Any]) -> None:
     """
     if not (directory / SETTINGS_FILE).exists():
         return
-    there = _with_new_fields(read_settings(directory), settings)
+    there = read_settings(directory)
+    if isinstance(model := there.get("model"), Mapping):
+        there = {**there, "model": with_new_fields(model, settings.get("model", {}))}
     saved = {name: json.dumps(value) for name, value in _flat(there)}
     given = {name: json.dumps(value) for name, value in _flat(settings)}
     if lines := differences(saved, given):
@@ -57,14 +59,11 @@ def write_settings(directory: Path, settings: Mapping[str, Any]) -> None:
         write_text(file, json.dumps(settings, indent=2) + "\n")
 
 
-def _with_new_fields(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns saved settings with the defaults of config fields that were added since."""
-    model = saved.get("model")
-    if not isinstance(model, Mapping):
-        return saved
+def with_new_fields(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a saved config with the defaults of those given fields that were added since."""
     defaults = {field.name: field.default for field in dataclasses.fields(MMVAEConfig)}
-    added = defaults.keys() & given.get("model", {}).keys() - model.keys()
-    return {**saved, "model": {**model, **{name: defaults[name] for name in added}}}
+    added = defaults.keys() & given.keys() - saved.keys()
+    return {**saved, **{name: defaults[name] for name in added}}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from helpers.cli_data import NUM_TEST, SIZE, arrays_in, config_of, every_kind, m
 import mmvae_jax as mm
 from mmvae_jax.cli import figures
 from mmvae_jax.cli.networks import NetworkSettings
+from mmvae_jax.cli.train import Train
 from mmvae_jax.cli.views import View
 from mmvae_jax.networks import ConvDecoder, ConvEncoder, MLPEncoder
 
@@ -157,6 +158,17 @@ def with_holes() -> np.ndarray:
 
 
 #: Changes to the held-out file (None removes an array), options, and the start of the error.
+def test_scales_to_train(kinds):
+    """One for each column of a table and one for an image; classes and bits have none."""
+    views = split(kinds).views
+    train = Train(data=kinds, out=kinds.parent, scale={"grey": 0.2}, learn_scale=True)
+    config = train._config(views)
+    scales = {n: p["scale"] for n, p in config.decoder_dist_params.items() if p}
+    assert set(scales) == {name for name, view in views.items() if view.has_density}
+    assert scales["table"] == mm.Learned(0.5, per_feature=True)
+    assert scales["grey"] == mm.Learned(0.2)
+
+
 MISTAKES = {
     "NaN in part": ({"mean": with_holes()}, "", "mean in {data}: row 8 is NaN in 2 of its 10"),
     "lengths": ({"mean": np.ones((3, 2))}, "", "{data}: data['mean'] has 3 rows"),

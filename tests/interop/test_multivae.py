@@ -98,6 +98,14 @@ def test_the_prior(small, learn_prior):
     np.testing.assert_array_equal(model.prior_log_var[...], small.state["prior_log_var"][0])
 
 
+def test_a_scale_to_train(small):
+    params = {"image": {"scale": mm.Learned(0.5)}}
+    model = small.load(config={**small.config, "decoder_dist_params": params})
+    assert model.likelihood_params("image")["scale"] == 0.5
+    assert isinstance(model.raw_likelihood_params["image"]["scale"], nnx.Param)
+    chex.assert_trees_all_equal(nnx.state(model.decoders), nnx.state(small.load().decoders))
+
+
 def test_settings_that_multivae_ignores(small):
     """MultiVae's forward knows no beta, and factors only with uses_likelihood_rescaling."""
     with pytest.warns(UserWarning, match="accepts beta and ignores it"):

@@ -1,0 +1,106 @@
+"""The generative model p(X, z) of an MMVAE: its parameters, and log p(x|z) as functions of them."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
+
+from mmvae_jax.batch import Observed
+from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.likelihood_params import LikelihoodParams
+from mmvae_jax.maths.likelihoods import likelihood_of, log_likelihood
+from mmvae_jax.model import MMVAE, decode_modality
+
+
+class Theta(NamedTuple):
+    """Parameters of p(X, z): everything but the encoders.
+
+    Attributes:
+      decoders: ``nnx.Param`` values of the decoders.
+      prior_log_var: raw scale of the prior.
+      likelihood_params: parameters of likelihoods that are trained or replaced, by modality and
+        name; the config has the others.
+    """
+
+    decoders: PyTree
+    prior_log_var: Float[Array, " d"]
+    likelihood_params: LikelihoodParams
+
+
+def split_theta(
+    model: MMVAE, replaced: LikelihoodParams | None = None
+) -> tuple[nnx.GraphDef, Theta, PyTree]:
+    """Returns the static part of the decoders, theta, and the decoders' other variables.
+
+    Args:
+      model: an MMVAE.
+      replaced: parameters of likelihoods in place of the config's and of the trained ones.
+    """
+    graphdef, params, rest = nnx.split(model.decoders, nnx.Param, ...)
+    learned, replaced = model.learned_params(), replaced or {}
+    likelihood_params = {
+        name: {**learned.get(name, {}), **replaced.get(name, {})}
+        for name in {**learned, **replaced}
+    }
+    return graphdef, Theta(params, model.prior_log_var[...], likelihood_params), rest
+
+
+def log_likelihoods(
+    config: MMVAEConfig,
+    graphdef: nnx.GraphDef,
+    theta: Theta,
+    state: tuple[PyTree, PRNGKeyArray | None],
+    rows: Mapping[str, PyTree[Shaped[Array, "e ..."]]],
+    z: Float[Array, "g e d"],
+) -> Float[Array, "j g e"]:
+    """Returns log p(x_j|z) of g latents for each of e examples.
+
+    Args:
+      config: settings of the model.
+      graphdef: static part of the model's decoders.
+      theta: parameters.
+      state: variables of the decoders other than parameters, and the key of decoders whose call
+        takes ``rngs``.
+      rows: data of the examples; the likelihoods are those of its modalities, in the config's
+        order.
+      z: latents.
+    """
+    rest, key = state
+    decoders = nnx.merge(graphdef, theta.decoders, rest, copy=True)
+    num_draws, num_examples, dim = z.shape
+    found = []
+    for number, name in enumerate(config.modalities, start=len(config.modalities)):
+        if name not in rows:
+            continue
+        decoder = nnx.clone(decoders[name])
+        decoded = decode_modality(config, name, decoder, z.reshape(-1, dim), key, number)
+        decoded = decoded.reshape(num_draws, num_examples, *decoded.shape[1:])
+        setting, params = config.likelihood(name)
+        params = {**params, **theta.likelihood_params.get(name, {})}
+        of_examples = log_likelihood(likelihood_of(setting), params)
+        found.append(jax.vmap(of_examples, in_axes=(0, None))(decoded, rows[name]))
+    return jnp.stack(found)
+
+
+def likelihood_of_examples(
+    model: MMVAE, observed: Observed
+) -> Callable[[Int[Array, " e"], Float[Array, "g e d"]], Float[Array, "g e"]]:
+    """Returns the function ``(index, z) -> log p(X|z)`` of the examples with these numbers.
+
+    X is all that an example observes; nothing is rescaled.
+    """
+    config = model.config
+    graphdef, theta, rest = split_theta(model)
+    given = np.array([name in observed.data for name in config.modalities])
+
+    def log_likelihood(index: Int[Array, " e"], z: Float[Array, "g e d"]) -> Float[Array, "g e"]:
+        rows = jax.tree.map(lambda x: x[index], observed.data)
+        each = log_likelihoods(config, graphdef, theta, (rest, None), rows, z)
+        mask = observed.mask[given][:, index]
+        return jnp.where(mask[:, None], each, 0).sum(0)
+
+    return log_likelihood
