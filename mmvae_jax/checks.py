@@ -32,6 +32,13 @@ def check_not_negative(field: str, value: Any) -> None:
         raise ValueError(f"{field} is {value!r}: give a finite number of at least 0")
 
 
+def check_share(field: str, value: Any) -> None:
+    """Raises ValueError unless the value is a number from 0 to below 1."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < 1:
+        raise ValueError(f"{field} is {value!r}: give a number of at least 0 and below 1")
+
+
 def check_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless the value is one of the choices."""
     if value not in choices:

@@ -113,6 +113,10 @@ WRONG = {
         lambda model, batch: mm.compute_joint_nll_paper(model, batch, key(), batch_size_K=0),
         "batch_size_K is 0: give an integer of at least 1",
     ),
+    "prior_share": (
+        lambda model, batch: mm.compute_joint_nll(model, batch, key(), prior_share=1.0),
+        "prior_share is 1.0: give a number of at least 0 and below 1",
+    ),
     "modality": (
         lambda model, batch: mm.compute_marginal_nll(model, batch, key(), modality="e"),
         r"modality is 'e': give one name among \['a', 'b', 'c', 'd'\]",

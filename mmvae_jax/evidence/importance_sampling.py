@@ -1,8 +1,9 @@
-"""Likelihoods by importance sampling from a mixture of experts.
+"""Likelihoods by importance sampling from a mixture of experts and the prior.
 
 Particles are stratified over the mixture's components and their weights averaged in log space,
 tile by tile with a running logsumexp: memory depends on the tile and not on the number of particles
-(under ``jax.grad``, which stores every tile, it does).
+(under ``jax.grad``, which stores every tile, it does). The largest weights are kept for Pareto
+k-hat, about ``3 sqrt(K)`` of them.
 
 One program, compiled for ``BLOCK`` examples, serves batches of any size. They are cut into blocks,
 the last one padded, and tiles of padding are skipped.
@@ -19,12 +20,14 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from mmvae_jax.batch import Observed
+from mmvae_jax.evidence.proposal import Proposal, components_of, particle_ends, with_prior
 from mmvae_jax.generative import log_likelihoods, split_theta
 from mmvae_jax.inference import evaluation
-from mmvae_jax.maths.distributions import mixture_log_prob, prior_log_prob
+from mmvae_jax.maths.distributions import prior_log_prob
+from mmvae_jax.maths.pareto import keep_largest, pareto_k, tail_size
 from mmvae_jax.maths.particles import Draws, draw, standard_draws
 from mmvae_jax.maths.tiles import TileRows, over_tiles
-from mmvae_jax.maths.weights import Experts, expert_log_probs, mask_of_mixture, observed_experts
+from mmvae_jax.maths.weights import observed_experts
 from mmvae_jax.model import MMVAE
 
 BLOCK = 128
@@ -37,10 +40,15 @@ class Diagnostics(NamedTuple):
     Attributes:
       ess: effective number of particles, ``(sum w)^2 / sum w^2``, between 1 and their number.
       max_weight: share of the largest weight. Near 1, one particle decides the estimate.
+      pareto_k: shape k of a generalised Pareto distribution fitted to the largest weights (Vehtari
+        et al. 2024). Below 0.5, the weights have a finite variance, and errors fall as
+        ``1/sqrt(K)``. Up to 0.7, the estimate is usable. Above ``min(1 - 1/log10(K), 0.7)``, do
+        not trust it. NaN for K below 25, too few for a fit; -inf if all weights are equal.
     """
 
-    ess: Float[Array, " b"]
-    max_weight: Float[Array, " b"]
+    ess: Float[Array, "*t b"]
+    max_weight: Float[Array, "*t b"]
+    pareto_k: Float[Array, "*t b"]
 
 
 class Task(NamedTuple):
@@ -52,7 +60,8 @@ class Task(NamedTuple):
       size: number of particles per decoder call.
       every_expert: K particles of every observed expert, instead of K spread over them.
       rescaled: multiply log-likelihoods by the config's factors.
-      plain: average p(x|z) itself, without the weight p(z) / q_mix(z).
+      plain: average p(x|z) itself, without the weight p(z) / q(z).
+      prior_share: share of particles from the prior.
     """
 
     targets: tuple[tuple[str, ...], ...]
@@ -61,29 +70,43 @@ class Task(NamedTuple):
     every_expert: bool = False
     rescaled: bool = False
     plain: bool = False
+    prior_share: float = 0.0
+
+    @property
+    def num_largest(self) -> int:
+        """Number of the largest weights to keep: the tail for Pareto k-hat, and its threshold."""
+        return 1 if self.every_expert or self.plain else tail_size(self.K) + 1
 
 
 class _Running(NamedTuple):
-    """Sums of weights, relative to the largest so far, for every set of targets ``[t b]``."""
+    """The largest log weights, descending, and sums of weights relative to the largest one."""
 
-    largest: Float[Array, "t b"]
+    largest: Float[Array, "t n b"]
     total: Float[Array, "t b"]
     squares: Float[Array, "t b"]
 
 
 def estimate(
-    model: MMVAE, observed: Observed, proposal: Bool[Array, "m b"], key: PRNGKeyArray, task: Task
+    model: MMVAE, observed: Observed, available: Bool[Array, "m b"], key: PRNGKeyArray, task: Task
 ) -> tuple[Float[Array, "t b"], Diagnostics]:
-    """Returns the log mean weight of every set of targets, and diagnostics of the first set."""
+    """Returns the log mean weight and diagnostics ``[t b]`` of every set of targets.
+
+    Args:
+      model: an MMVAE.
+      observed: checked examples.
+      available: True for the experts to sample from.
+      key: randomness.
+      task: the likelihoods to estimate.
+    """
     graphdef, state = evaluation(model)
-    num_examples = proposal.shape[1]
+    num_examples = available.shape[1]
     blocks = []
     for first in range(0, num_examples, BLOCK):
         count = min(BLOCK, num_examples - first)
         cut = partial(_cut, first=first, count=count)
         data = jax.tree.map(partial(cut, axis=0), observed.data)
         part = Observed(data, cut(observed.mask, axis=1))
-        blocks.append(_of_block(graphdef, state, part, cut(proposal, axis=1), count, key, task))
+        blocks.append(_of_block(graphdef, state, part, cut(available, axis=1), count, key, task))
     joined = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=-1), *blocks)
     return jax.tree.map(lambda a: a[..., :num_examples], joined)
 
@@ -101,73 +124,56 @@ def _of_block(
     graphdef,
     state,
     observed: Observed,
-    proposal: Bool[Array, "m b"],
+    available: Bool[Array, "m b"],
     num_examples: Int[ArrayLike, ""],
     key: PRNGKeyArray,
     task: Task,
 ) -> tuple[Float[Array, "t b"], Diagnostics]:
     """Returns the result of ``estimate`` for one block, whose first ``num_examples`` count."""
     model = nnx.merge(graphdef, state, copy=True)
-    experts = observed_experts(model.experts(observed.data), proposal)
-    offset_key, noise_key = jax.random.split(key)
-    num_particles = task.K * len(proposal) if task.every_expert else task.K
-    offset = jax.random.uniform(offset_key, dtype=experts.loc.dtype)
     family = model.config.family
+    experts = observed_experts(model.experts(observed.data), available)
+    proposal = with_prior(experts, model.pz_params[1], available, task.prior_share)
+    offset_key, noise_key = jax.random.split(key)
     dim, dtype = experts.loc.shape[-1], experts.loc.dtype
-    weigher = _weigher(model, observed, experts, proposal, task)
+    offset = jax.random.uniform(offset_key, dtype=dtype)
+    ends = particle_ends(available, task.K, task.prior_share, offset)
+    weigher = _weigher(model, observed, proposal, task)
 
     def of_examples(index: Int[Array, " e"]):
-        at, log_weights = proposal[:, index], weigher(index)
-        experts_at = Experts(*(a[:, index] for a in experts))
+        at, ends_at, log_weights = proposal.at(index), ends[:, index], weigher(index)
 
         def add(running: _Running, rows: TileRows) -> tuple[_Running, None]:
+            shape = (len(rows.number), len(index))
             if task.every_expert:
-                source = jnp.broadcast_to(
-                    (rows.number // task.K)[:, None], (len(rows.number), len(index))
-                )
-                counts = jnp.take_along_axis(at, source, axis=0)
+                source = jnp.broadcast_to((rows.number // task.K)[:, None], shape)
+                counts = jnp.take_along_axis(at.available, source, axis=0)
             else:
-                source = _stratified(at, rows.number, task.K, offset)
-                counts = jnp.ones(source.shape, bool)
+                source = components_of(rows.number, ends_at, at.available)
+                counts = jnp.ones(shape, bool)
             # One draw for all examples of a number.
             noise = standard_draws(family, noise_key, rows.number[:, None], dim, dtype)
-            log_w = log_weights(draw(experts_at, Draws(source, noise)))
+            log_w = log_weights(draw(at.components, Draws(source, noise)))
             counts &= rows.counts[:, None]
             return _accumulate(running, jnp.where(counts[None], log_w, -jnp.inf)), None
 
-        start = jnp.full((len(task.targets), len(index)), -jnp.inf, dtype)
-        return _Running(start, jnp.zeros_like(start), jnp.zeros_like(start)), add
+        shape = (len(task.targets), task.num_largest, len(index))
+        zeros = jnp.zeros(shape[::2], dtype)
+        return _Running(jnp.full(shape, -jnp.inf, dtype), zeros, zeros), add
 
+    num_particles = task.K * len(available) if task.every_expert else task.K
     width = max(NARROWEST, task.size // 32)
     running, _ = over_tiles(
         of_examples, num_particles, BLOCK, task.size, width=width, num_active=num_examples
     )
-    num_sources = jnp.maximum(proposal.sum(0), 1) if task.every_expert else jnp.ones(BLOCK)
-    log_count = jnp.log(task.K * num_sources.astype(running.total.dtype))
-    log_p = running.largest + jnp.log(running.total) - log_count[None]
-    total, squares = running.total[0], running.squares[0]
-    return log_p, Diagnostics(total**2 / squares, 1 / total)
+    num_sources = jnp.maximum(available.sum(0), 1) if task.every_expert else jnp.ones(BLOCK)
+    log_count = jnp.log(task.K * num_sources.astype(dtype))
+    log_p = running.largest[:, 0] + jnp.log(running.total) - log_count[None]
+    k = pareto_k(jnp.moveaxis(running.largest, 1, 0))
+    return log_p, Diagnostics(running.total**2 / running.squares, 1 / running.total, k)
 
 
-def _stratified(
-    proposal: Bool[Array, "m b"], index: Int[Array, " c"], K: int, offset: Float[Array, ""]
-) -> Int[Array, "c b"]:
-    """Returns the expert of each particle, by systematic sampling from those of the proposal.
-
-    Particle k has the quantile ``(k + offset) / K`` with one random offset in [0, 1), so every
-    expert gets K / |S| particles, or that rounded up or down, and K / |S| on average over the
-    offset. Its rank ``floor(quantile |S|)`` is computed in integers: nothing is lost to rounding.
-    """
-    observed_first = jnp.argsort(~proposal, axis=0, stable=True)
-    num_observed = jnp.maximum(proposal.sum(0), 1)
-    shift = jnp.floor(offset * num_observed).astype(num_observed.dtype)
-    rank = (index[:, None] * num_observed[None] + shift[None]) // K
-    return jnp.take_along_axis(observed_first, jnp.minimum(rank, num_observed[None] - 1), axis=0)
-
-
-def _weigher(
-    model: MMVAE, observed: Observed, experts: Experts, proposal: Bool[Array, "m b"], task: Task
-):
+def _weigher(model: MMVAE, observed: Observed, proposal: Proposal, task: Task):
     """Returns ``examples [e] -> (z [g e d] -> log weights [t g e])`` of every set of targets."""
     config = model.config
     family = config.family
@@ -183,8 +189,7 @@ def _weigher(
     def of_examples(index: Int[Array, " e"]):
         rows = jax.tree.map(lambda x: x[index], {name: observed.data[name] for name in names})
         mask = observed.mask[places][:, index][:, None]
-        at = Experts(*(a[:, None, index] for a in experts))
-        mixture = mask_of_mixture(proposal[:, index])[:, None]
+        at = proposal.at(index)
 
         def log_weights(z: Float[Array, "g e d"]) -> Float[Array, "t g e"]:
             each = log_likelihoods(config, graphdef, theta, (rest, None), rows, z)
@@ -192,9 +197,8 @@ def _weigher(
             log_p = jnp.tensordot(jnp.asarray(counted, each.dtype), each, 1)
             if task.plain:
                 return log_p
-            log_q = expert_log_probs(family, at, z)
-            log_posterior = mixture_log_prob(log_q, jnp.broadcast_to(mixture, log_q.shape))
-            log_ratio = prior_log_prob(family, theta.prior_log_var, z) - log_posterior
+            log_prior = prior_log_prob(family, theta.prior_log_var, z)
+            log_ratio = log_prior - at.log_prob(family, z, log_prior)
             return log_p + log_ratio[None]
 
         return log_weights
@@ -203,9 +207,10 @@ def _weigher(
 
 
 def _accumulate(running: _Running, log_w: Float[Array, "t c b"]) -> _Running:
-    largest = jnp.maximum(running.largest, log_w.max(1))
-    finite = jnp.where(jnp.isfinite(largest), largest, 0)
-    shrink = jnp.exp(running.largest - finite)
+    # The sums' gradient does not depend on what they are relative to.
+    largest = keep_largest(running.largest, jax.lax.stop_gradient(log_w))
+    finite = jnp.where(jnp.isfinite(largest[:, 0]), largest[:, 0], 0)
+    shrink = jnp.exp(running.largest[:, 0] - finite)
     w = jnp.exp(log_w - finite[:, None])
     return _Running(
         largest,

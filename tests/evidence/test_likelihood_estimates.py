@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from arviz_stats.base import array_stats
 from helpers.linear_gaussian import linear_gaussian, make_problem, masks
 from helpers.monte_carlo import assert_within, mean_and_error, on_keys, relative_error, rms
 from scipy.special import logsumexp
 from scipy.stats import norm
 
 import mmvae_jax as mm
-from mmvae_jax.evidence.importance_sampling import _stratified
+from mmvae_jax.evidence.proposal import components_of, particle_ends
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -157,14 +158,14 @@ def test_paper_converges_to_the_same_without_rescaling():
 # Estimates recomputed from their own draws: particle k has the noise of fold_in(key, k).
 
 
-def weights_by_hand(case, row, seen, sources, noise, factors):
-    """Log weights in 64-bit numpy of particles of the given experts, ``[k]``."""
-    loc = {name: case.expert_loc(row, name)[0] for name in seen}
-    scale = {name: case.expert_scale(name) for name in seen}
+def weights_by_hand(case, row, seen, sources, noise, factors, prior_share=0):
+    """Log weights in 64-bit numpy of particles of the given experts or the prior, ``[k]``."""
+    loc = {name: case.expert_loc(row, name)[0] for name in seen} | {"prior": 0}
+    scale = {name: case.expert_scale(name) for name in seen} | {"prior": case.prior_scale}
     z = np.stack([loc[m] + scale[m] * n for m, n in zip(sources, noise, strict=True)])
-    log_w = norm.logpdf(z, 0, case.prior_scale).sum(-1)
-    log_w -= logsumexp([norm.logpdf(z, loc[m], scale[m]).sum(-1) for m in seen], axis=0)
-    log_w += np.log(len(seen))
+    density = {m: np.exp(norm.logpdf(z, loc[m], scale[m]).sum(-1)) for m in loc}
+    q = (1 - prior_share) * np.mean([density[m] for m in seen], axis=0)
+    log_w = np.log(density["prior"]) - np.log(q + prior_share * density["prior"])
     for m in seen:
         mean = z @ case.weight[m].T + case.bias[m]
         log_w += factors[m] * norm.logpdf(row[m].reshape(-1), mean, case.sigma[m]).sum(-1)
@@ -177,23 +178,31 @@ def noise_of(seed, num_particles, dim=2):
     return np.asarray(jax.vmap(lambda key: jax.random.normal(key, (dim,)))(keys))
 
 
-def test_joint_and_diagnostics_equal_the_formula_on_their_own_draws():
-    """The first K/|S| particles come from the first expert observed, and so on."""
+@pytest.mark.parametrize("prior_share", [0.0, 0.25])
+def test_joint_and_diagnostics_equal_the_formula_on_their_own_draws(prior_share):
+    """The first particles come from the first expert observed, and so on, the last from the prior.
+
+    Without a share of the prior, the estimate is the one of release 0.1.0.
+    """
     case, model, data, mask, batch = make_problem(3, beta=0.3, uses_likelihood_rescaling=True)
-    K = 12
+    K = 48
+    num_prior = int(prior_share * K)
     noise = noise_of(5, K)
-    nll, diagnostics = mm.compute_joint_nll(
-        model, batch, jax.random.key(5), K=K, batch_size_K=5, return_diagnostics=True
-    )
+    options = {"K": K, "batch_size_K": 70, "prior_share": prior_share, "return_diagnostics": True}
+    nll, diagnostics = mm.compute_joint_nll(model, batch, jax.random.key(5), **options)
     for b in range(len(nll)):
         row = {name: x[b : b + 1] for name, x in data.items()}
         seen = [name for name in case.names if mask[name][b]]
-        sources = np.repeat(seen, K // len(seen))
-        log_w = weights_by_hand(case, row, seen, sources, noise, dict.fromkeys(seen, 1))
+        sources = [*np.repeat(seen, (K - num_prior) // len(seen)), *["prior"] * num_prior]
+        log_w = weights_by_hand(
+            case, row, seen, sources, noise, dict.fromkeys(seen, 1), prior_share
+        )
         w = np.exp(log_w - logsumexp(log_w))
         np.testing.assert_allclose(nll[b], np.log(K) - logsumexp(log_w), rtol=1e-10)
         np.testing.assert_allclose(diagnostics.ess[b], 1 / np.sum(w**2), rtol=1e-10)
         np.testing.assert_allclose(diagnostics.max_weight[b], w.max(), rtol=1e-10)
+        _, k = array_stats.psislw(-log_w)
+        np.testing.assert_allclose(diagnostics.pareto_k[b], k, rtol=1e-8)
 
 
 @pytest.mark.parametrize("factors", [None, {"a": 2.0, "b": 0.5, "c": 1.0}])
@@ -219,8 +228,9 @@ def test_one_of_everything():
     case = linear_gaussian(1, latent_dim=1)
     model, data = case.model(), case.sample(1)
     log_w = weights_by_hand(case, data, ["a"], ["a"], noise_of(7, 1, dim=1), {"a": 1})
-    marginal = partial(mm.compute_marginal_nll, modality="a")
-    for estimate in (mm.compute_joint_nll, mm.compute_joint_nll_paper, marginal):
+    joint = partial(mm.compute_joint_nll, prior_share=0.0)
+    marginal = partial(mm.compute_marginal_nll, modality="a", prior_share=0.0)
+    for estimate in (joint, mm.compute_joint_nll_paper, marginal):
         nll = estimate(model, mm.Batch(data), jax.random.key(7), K=1, batch_size_K=1)
         np.testing.assert_allclose(nll, -log_w, rtol=1e-12)
 
@@ -229,7 +239,7 @@ def test_one_of_everything():
 def test_diagnostics_are_within_their_bounds(K):
     """1 <= ess <= K, and ``1/ess <= max_weight <= 1/sqrt(ess)``; two weights are known from ess."""
     _, model, _, _, batch = make_problem(3)
-    _, (ess, largest) = mm.compute_joint_nll(
+    _, (ess, largest, _) = mm.compute_joint_nll(
         model, batch, jax.random.key(0), K=K, return_diagnostics=True
     )
     chex.assert_equal_shape([ess, largest, batch.mask["a"]])
@@ -252,11 +262,12 @@ def test_equal_weights_have_the_whole_sample_as_effective_size():
         )
         model.encoders[name].kernel.set_value(jnp.zeros_like(model.encoders[name].kernel[...]))
         model.encoders[name].log_var.set_value(model.prior_log_var[...])
-    nll, (ess, largest) = mm.compute_joint_nll(
-        model, mm.Batch(data), jax.random.key(0), K=7, return_diagnostics=True
+    nll, (ess, largest, k) = mm.compute_joint_nll(
+        model, mm.Batch(data), jax.random.key(0), K=30, return_diagnostics=True
     )
-    np.testing.assert_allclose(ess, 7)
-    np.testing.assert_allclose(largest, 1 / 7)
+    np.testing.assert_allclose(ess, 30)
+    np.testing.assert_allclose(largest, 1 / 30)
+    np.testing.assert_array_equal(k, -np.inf)
     squares = [
         norm.logpdf(data[m].reshape(3, -1), case.bias[m], case.sigma[m]).sum(-1) for m in case.names
     ]
@@ -282,28 +293,41 @@ def test_gradient_converges_to_that_of_the_likelihood():
     np.testing.assert_allclose(found, exact, atol=0.03 * np.abs(exact).max())
 
 
-# The particles' experts.
+# The particles' components.
+
+
+def counts_of(mask, K, prior_share, offset):
+    """Number of particles of every expert, then of the prior, ``[m+1 b]``."""
+    available = jnp.asarray(mask)
+    ends = particle_ends(available, K, prior_share, offset)
+    component = components_of(jnp.arange(K), ends, available)
+    return (component[None] == jnp.arange(len(mask) + 1)[:, None, None]).sum(1)
+
+
+def shares_of(mask, prior_share):
+    """Share of every expert, then of the prior, ``[m+1 b]``."""
+    return np.concatenate([(1 - prior_share) * mask / mask.sum(0), [[prior_share] * mask.shape[1]]])
 
 
 @pytest.mark.parametrize("K", [1, 2, 12, 60, 10_000, 100_002])
+@pytest.mark.parametrize("prior_share", [0.0, 0.1, 0.3])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_particles_are_spread_evenly_over_the_experts(K, dtype):
-    """K/|S| particles each, or that rounded up or down; none from what is not observed."""
+def test_particles_are_spread_by_the_shares_of_components(K, prior_share, dtype):
+    """K times the share each, or that rounded up or down; none from what is not observed."""
     mask = np.stack(list(masks(("a", "b", "c", "d", "e"), 12).values()))
-    index = jnp.arange(K)
+    expected = K * shares_of(mask, prior_share)
     for offset in (0, 0.3, 0.5, np.nextafter(dtype(1), dtype(0))):
-        source = np.asarray(_stratified(jnp.asarray(mask), index, K, jnp.asarray(offset, dtype)))
-        counts = (source[None] == np.arange(5)[:, None, None]).sum(1)
-        share = mask * K / mask.sum(0)
-        assert np.all((counts == np.floor(share)) | (counts == np.ceil(share)))
+        counts = np.asarray(counts_of(mask, K, prior_share, jnp.asarray(offset, dtype)))
+        np.testing.assert_array_equal(counts.sum(0), K)
+        assert np.all(np.abs(counts - expected) < 1)
+        assert np.all(counts[:-1][~mask] == 0)
 
 
-@pytest.mark.parametrize("K", [1, 2, 3, 4])
-def test_every_expert_gets_its_share_over_the_offset(K):
-    """The mean count over all offsets is K/|S| where that is no integer, and for K < |S| too."""
+@pytest.mark.parametrize("K", [1, 2, 3, 4, 10])
+@pytest.mark.parametrize("prior_share", [0.0, 0.125, 0.3])
+def test_every_component_gets_its_share_over_the_offset(K, prior_share):
+    """The mean count over all offsets is K times the share, also where that is below 1."""
     mask = np.stack(list(masks(("a", "b", "c"), None).values()))
-    offsets = (np.arange(600) + 0.5) / 600
-    spread = jax.vmap(partial(_stratified, jnp.asarray(mask), jnp.arange(K), K))
-    source = np.asarray(spread(jnp.asarray(offsets)))
-    counts = (source[None] == np.arange(3)[:, None, None, None]).sum(2).mean(1)
-    np.testing.assert_allclose(counts, mask * K / mask.sum(0), atol=1e-12)
+    offsets = (jnp.arange(2400) + 0.5) / 2400
+    counts = jax.vmap(partial(counts_of, mask, K, prior_share))(offsets).mean(0)
+    np.testing.assert_allclose(counts, K * shares_of(mask, prior_share), atol=1e-9)

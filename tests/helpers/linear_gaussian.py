@@ -72,12 +72,14 @@ class LinearGaussian:
       bias: b_m, ``[size]``.
       sigma: standard deviation of the likelihoods.
       prior_scale: standard deviations of z, ``[d]``.
+      inflation: variance of an expert over that of its exact posterior.
     """
 
     weight: Data
     bias: Data
     sigma: Mapping[str, float]
     prior_scale: np.ndarray
+    inflation: float = INFLATION
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -143,8 +145,8 @@ class LinearGaussian:
         return (_flat(data[name]) - self.bias[name]) @ self._gain(name)
 
     def expert_scale(self, name: str) -> np.ndarray:
-        """Scale of the expert, ``[d]``: a little wider than the axes of p(z|x_name)."""
-        return np.sqrt(INFLATION * np.diag(self._covariance(name)))
+        """Scale of the expert, ``[d]``: by default a little wider than the axes of p(z|x_name)."""
+        return np.sqrt(self.inflation * np.diag(self._covariance(name)))
 
     def _covariance(self, name: str) -> np.ndarray:
         """Covariance of p(z|x_name)."""
