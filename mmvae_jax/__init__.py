@@ -76,6 +76,7 @@ from mmvae_jax.training.steps import (
     train_step,
     train_steps,
 )
+from mmvae_jax.weighting import ImportanceWeighting, WeightDiagnostics
 
 __version__ = "0.1.0"
 
@@ -91,6 +92,7 @@ __all__ = [
     "Exported",
     "Family",
     "FitResult",
+    "ImportanceWeighting",
     "Learned",
     "Likelihood",
     "LostProcessError",
@@ -101,6 +103,7 @@ __all__ = [
     "Overrides",
     "Preempted",
     "TrainState",
+    "WeightDiagnostics",
     "bound_joint_nll_ais",
     "compute_cond_nll",
     "compute_cond_nll_ratio",

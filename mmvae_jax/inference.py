@@ -6,6 +6,7 @@ off. Under ``jax.jit``, strings, counts and flags are static arguments.
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +18,16 @@ from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.maths.likelihoods import likelihood_of
 from mmvae_jax.maths.mixture import draw_mixture, mixture_mean
-from mmvae_jax.model import MMVAE, decode_modality
+from mmvae_jax.model import MMVAE, decode_modality, evaluation
 from mmvae_jax.selection import Selection, check_available, modality_mask, modality_names
+from mmvae_jax.weighting import (
+    WeightDiagnostics,
+    Weighting,
+    importance_weighting,
+    weighted_latents,
+)
+
+Latents = Float[Array, "b N d"] | Float[Array, "bN d"]
 
 
 def encode(
@@ -30,40 +39,54 @@ def encode(
     N: int = 1,
     return_mean: bool = False,
     flatten: bool = False,
-) -> Float[Array, "b N d"] | Float[Array, "bN d"]:
-    """Draws latents from the mixture of the experts that are both named and observed.
+    weighting: Weighting = "mixture",
+    return_diagnostics: bool = False,
+) -> Latents | tuple[Latents, WeightDiagnostics]:
+    """Draws latents given the modalities that are both named and observed.
 
-    Every draw of every example picks an expert, uniformly among those available.
+    With ``weighting="mixture"``, every draw picks one of these modalities' experts, uniformly. With
+    ``"importance"``, particles of all these experts are weighed by ``p(x_given|z) p(z) / q(z)`` and
+    resampled: with many particles, draws of the model's posterior ``p(z|x_given)``.
 
     Args:
       model: an MMVAE.
       batch: examples; modalities that it leaves out count as missing.
-      key: randomness; may be None with ``return_mean``.
+      key: randomness; may be None with ``return_mean`` under ``"mixture"``.
       cond_mod: ``"all"``, the name of a modality, or several names.
       N: number of draws per example.
-      return_mean: return the mean of the mixture (the average of the available experts'
-        locations), N times, instead of draws.
+      return_mean: return the mean, N times, instead of draws: the average of the available experts'
+        locations, or the weighted mean of the particles.
       flatten: return ``[b * N, d]``, the draws of an example next to each other.
+      weighting: ``"mixture"``, ``"importance"``, or an ``ImportanceWeighting``.
+      return_diagnostics: also return the ``WeightDiagnostics`` of importance weighting.
 
     Returns:
       Latents ``[b, N, d]``.
 
     Raises:
-      ValueError: for unknown names, a batch that does not fit, or, outside jit, an example with
-        no modality to condition on; inside jit its latents are NaN.
+      ValueError: for unknown names, a batch that does not fit, diagnostics of a mixture, or,
+        outside jit, an example with no modality to condition on; inside jit its latents are NaN.
 
     >>> mm.encode(model, batch, jax.random.key(0), cond_mod="sound", N=4).shape
     (5, 4, 2)
     """
-    config = model.config
+    config, setting = model.config, importance_weighting(weighting)
     check_count("N", N)
+    if return_diagnostics and setting is None:
+        raise ValueError("return_diagnostics is True: only importance weighting has diagnostics")
     observed = observe(config, batch, allow_absent=True)
     available = observed.mask & modality_mask("cond_mod", cond_mod, config)
     check_available(available, cond_mod)
-    if key is None and not return_mean:
-        raise ValueError("key is None: give jax.random.key(...), or return_mean=True")
-    z = _encode(*evaluation(model), observed, available, key, N, return_mean)
-    return z.reshape(-1, config.latent_dim) if flatten else z
+    if key is None and not (return_mean and setting is None):
+        raise ValueError("key is None: give jax.random.key(...), or return_mean=True of a mixture")
+    parts = (*evaluation(model), observed, available, key, N, return_mean)
+    if setting is None:
+        z, diagnostics = _encode(*parts), None
+    else:
+        names = modality_names("cond_mod", cond_mod, config)
+        z, diagnostics = weighted_latents(*parts, names, setting)
+    z = z.reshape(-1, config.latent_dim) if flatten else z
+    return (z, diagnostics) if return_diagnostics and diagnostics is not None else z
 
 
 def decode(
@@ -107,28 +130,24 @@ def predict(
     batch: AnyBatch,
     key: PRNGKeyArray | None,
     *,
-    cond_mod: Selection = "all",
     gen_mod: Selection = "all",
-    N: int = 1,
-    return_mean: bool = False,
-    flatten: bool = False,
     sample: bool = False,
-) -> dict[str, Float[Array, "..."]]:
-    """Generates modalities from others: ``encode`` with ``cond_mod``, ``decode`` into ``gen_mod``.
+    **encoding: Any,
+) -> Any:
+    """Generates modalities from others: ``encode``, then ``decode`` into ``gen_mod``.
 
     Args:
       model: an MMVAE.
       batch: examples; modalities that it leaves out count as missing.
-      key: randomness; may be None with ``return_mean`` and without ``sample``.
-      cond_mod: modalities to condition on: ``"all"``, a name, or several names.
+      key: randomness; may be None where ``encode`` allows it, and without ``sample``.
       gen_mod: modalities to generate: ``"all"``, a name, or several names.
-      N: number of draws per example.
-      return_mean: decode the mean of the mixture, N times, instead of draws.
-      flatten: return ``[b * N, *input_dim]``, the draws of an example next to each other.
       sample: draw from the likelihoods instead of returning the decoded arrays.
+      **encoding: keyword arguments of ``encode``: ``cond_mod``, ``N``, ``return_mean``,
+        ``flatten``, ``weighting`` and ``return_diagnostics``.
 
     Returns:
-      ``{modality: [b, N, *input_dim]}``, or ``[b * N, *input_dim]`` with ``flatten``.
+      ``{modality: [b, N, *input_dim]}``, or ``[b * N, *input_dim]`` with ``flatten``; with
+      ``return_diagnostics``, a pair of this and the diagnostics of ``encode``.
 
     Raises:
       ValueError: as ``encode`` and ``decode``.
@@ -138,16 +157,11 @@ def predict(
     (5, 4, 2, 3)
     """
     encode_key, sample_key = (None, None) if key is None else jax.random.split(key)
-    z = encode(
-        model, batch, encode_key, cond_mod=cond_mod, N=N, return_mean=return_mean, flatten=flatten
-    )
-    return decode(
-        model,
-        z,
-        modalities=modality_names("gen_mod", gen_mod, model.config),
-        key=sample_key,
-        sample=sample,
-    )
+    found = encode(model, batch, encode_key, **encoding)
+    z, *diagnostics = found if isinstance(found, tuple) else (found,)
+    names = modality_names("gen_mod", gen_mod, model.config)
+    decoded = decode(model, z, modalities=names, key=sample_key, sample=sample)
+    return (decoded, *diagnostics) if diagnostics else decoded
 
 
 def reconstruct(
@@ -221,11 +235,6 @@ def generate(
     prior_key, sample_key = jax.random.split(key)
     z = generate_from_prior(model, prior_key, n_samples)
     return decode(model, z, key=sample_key, sample=sample)
-
-
-def evaluation(model: MMVAE) -> tuple[nnx.GraphDef, nnx.State]:
-    """Returns the static and the dynamic part of the model, with random layers off."""
-    return nnx.split(nnx.view(model, deterministic=True, raise_if_not_found=False))
 
 
 @partial(jax.jit, static_argnames=("graphdef", "N", "return_mean"))

@@ -134,6 +134,11 @@ class MMVAE(nnx.Module):
         return Experts(jnp.stack(locs), self.log_var_to_std(jnp.stack(log_vars)))
 
 
+def evaluation(model: MMVAE) -> tuple[nnx.GraphDef, nnx.State]:
+    """Returns the static and the dynamic part of the model, with random layers off."""
+    return nnx.split(nnx.view(model, deterministic=True, raise_if_not_found=False))
+
+
 def decode_modality(
     config: MMVAEConfig,
     name: str,

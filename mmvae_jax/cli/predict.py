@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from mmvae_jax.cli.views import View
 from mmvae_jax.data import take
 from mmvae_jax.saving.files import whole_file
 from mmvae_jax.selection import modality_names
+from mmvae_jax.weighting import Weighting
 
 #: Rows in one call on the device.
 BATCH_SIZE = 256
@@ -48,6 +49,8 @@ class Predict:
     """One value per row, decoded from the mean latent; of classes the most probable one."""
     num_samples: Annotated[int | None, _MEAN_OR_DRAWS, arg(help_behavior_hint="")] = None
     """Draws per row, [rows, draws, ...] in the file. Images have no pixelwise noise."""
+    weighting: Literal["mixture", "importance"] = "mixture"
+    """Use of several given modalities: one at random per draw, or all at once (slower)."""
     step: Step = None
     seed: int = 0
     """Seed of the draws."""
@@ -73,6 +76,7 @@ class Predict:
             given=given,
             generate=generate,
             num_samples=self.num_samples,
+            weighting=self.weighting,
             seed=self.seed,
         )
         if not available.all():
@@ -96,13 +100,14 @@ def predict_rows(
     given: Sequence[str],
     generate: Sequence[str],
     num_samples: int | None = None,
+    weighting: Weighting = "mixture",
     seed: int = 0,
 ) -> tuple[dict[str, Shaped[np.ndarray, "n ..."]], Bool[np.ndarray, " n"]]:
     """Predicts modalities of every row from the others that it observes.
 
-    A draw is a latent from one of the experts, then a value from the likelihood. The likelihood of
-    an image is noise on every pixel, so its draw is the decoded latent itself. Without
-    ``num_samples`` the mean latent is decoded.
+    A draw is a latent from ``encode`` with this weighting, then a value from the likelihood. The
+    likelihood of an image is noise on every pixel, so its draw is the decoded latent itself.
+    Without ``num_samples`` the mean latent is decoded.
 
     Returns:
       Rows ``[n, *shape]`` by modality, or ``[n, num_samples, *shape]`` for draws, and a mask
@@ -132,6 +137,7 @@ def predict_rows(
                 gen_mod=names,
                 N=num,
                 return_mean=is_mean,
+                weighting=weighting,
                 sample=sample,
             )
             for name, x in decoded.items():

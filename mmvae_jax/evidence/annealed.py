@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from mmvae_jax.batch import AnyBatch, Batch, Observed, observe
 from mmvae_jax.checks import check_count, check_positive
 from mmvae_jax.generative import likelihood_of_examples
-from mmvae_jax.inference import decode, evaluation, generate_from_prior
+from mmvae_jax.inference import decode, generate_from_prior
 from mmvae_jax.maths.annealing import (
     NUM_PILOTS,
     Annealed,
@@ -30,7 +30,7 @@ from mmvae_jax.maths.annealing import (
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.distributions import prior_log_prob
 from mmvae_jax.maths.weights import effective_sample_size
-from mmvae_jax.model import MMVAE
+from mmvae_jax.model import MMVAE, evaluation
 
 
 class AnnealedDiagnostics(NamedTuple):

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 NUM_PILOTS = 4
@@ -74,7 +75,7 @@ class Annealed(NamedTuple):
     step_size: Float[Array, "t e"]
 
 
-def sigmoid_schedule(num_temperatures: int, dtype: jnp.dtype) -> Float[Array, " t_plus_1"]:
+def sigmoid_schedule(num_temperatures: int, dtype: DTypeLike) -> Float[Array, " t_plus_1"]:
     """Returns inverse temperatures from 0 to 1, closest at both ends (Grosse et al. 2015).
 
     ``beta_t`` is the logistic function at even distances from -4 to 4, shifted and scaled.

@@ -10,9 +10,8 @@ from jaxtyping import Array, Bool
 
 from mmvae_jax.batch import AnyBatch, MultimodalArrays, Observed, observe
 from mmvae_jax.data.batching import eval_batches
-from mmvae_jax.inference import evaluation
 from mmvae_jax.maths.weights import Experts
-from mmvae_jax.model import MMVAE
+from mmvae_jax.model import MMVAE, evaluation
 
 
 class Posteriors(NamedTuple):

@@ -9,10 +9,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
-from mmvae_jax.inference import evaluation
 from mmvae_jax.maths.distributions import responsibilities
 from mmvae_jax.maths.weights import Experts, expert_log_probs, mask_of_mixture, observed_experts
-from mmvae_jax.model import MMVAE
+from mmvae_jax.model import MMVAE, evaluation
 from mmvae_jax.objective import Options, bound_of_batch
 
 

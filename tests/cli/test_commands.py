@@ -150,6 +150,21 @@ def test_draws_have_the_noise_of_the_likelihood(trained):
     assert ((ratio > 0.95) & (ratio < 2)).all(), ratio  # the latents vary, too
 
 
+def test_weighting_of_all_that_is_given(run, trained, files, tmp_path):
+    """``--weighting importance`` predicts as the function does, and not as the mixture."""
+    opened, model, _, data = trained
+    args = "--given error worst --generate mean --weighting importance --out"
+    assert mmvae("predict", run, files[1], args, tmp_path / "found.npz") == 0
+    found = arrays_in(tmp_path / "found.npz")["mean"]
+    one = {"given": ["error", "worst"], "generate": ["mean"]}
+    expected, mixture = (
+        predict_rows(model, opened.views, data, **one, weighting=weighting)[0]["mean"]
+        for weighting in ("importance", "mixture")
+    )
+    np.testing.assert_array_equal(found, expected)
+    assert np.abs(found - mixture).max() > 0
+
+
 # Measurements
 
 
