@@ -76,7 +76,7 @@ from mmvae_jax.training.steps import (
     train_step,
     train_steps,
 )
-from mmvae_jax.weighting import ImportanceWeighting, WeightDiagnostics
+from mmvae_jax.weighting import ImportanceWeighting
 
 __version__ = "0.1.0"
 
@@ -103,7 +103,6 @@ __all__ = [
     "Overrides",
     "Preempted",
     "TrainState",
-    "WeightDiagnostics",
     "bound_joint_nll_ais",
     "compute_cond_nll",
     "compute_cond_nll_ratio",

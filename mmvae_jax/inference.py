@@ -18,14 +18,10 @@ from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.maths.likelihoods import likelihood_of
 from mmvae_jax.maths.mixture import draw_mixture, mixture_mean
+from mmvae_jax.maths.pareto import Diagnostics
 from mmvae_jax.model import MMVAE, decode_modality, evaluation
 from mmvae_jax.selection import Selection, check_available, modality_mask, modality_names
-from mmvae_jax.weighting import (
-    WeightDiagnostics,
-    Weighting,
-    importance_weighting,
-    weighted_latents,
-)
+from mmvae_jax.weighting import Weighting, importance_weighting, weighted_latents
 
 Latents = Float[Array, "b N d"] | Float[Array, "bN d"]
 
@@ -41,7 +37,7 @@ def encode(
     flatten: bool = False,
     weighting: Weighting = "mixture",
     return_diagnostics: bool = False,
-) -> Latents | tuple[Latents, WeightDiagnostics]:
+) -> Latents | tuple[Latents, Diagnostics]:
     """Draws latents given the modalities that are both named and observed.
 
     With ``weighting="mixture"``, every draw picks one of these modalities' experts, uniformly. With
@@ -58,7 +54,7 @@ def encode(
         locations, or the weighted mean of the particles.
       flatten: return ``[b * N, d]``, the draws of an example next to each other.
       weighting: ``"mixture"``, ``"importance"``, or an ``ImportanceWeighting``.
-      return_diagnostics: also return the ``WeightDiagnostics`` of importance weighting.
+      return_diagnostics: also return the ``Diagnostics`` of importance weighting.
 
     Returns:
       Latents ``[b, N, d]``.

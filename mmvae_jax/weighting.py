@@ -8,7 +8,6 @@ close where the modalities complement each other.
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +19,7 @@ from mmvae_jax.checks import check_choice, check_count, check_share
 from mmvae_jax.generative import likelihood_of_examples
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.distributions import prior_log_prob
+from mmvae_jax.maths.pareto import Diagnostics, pareto_k, tail_size
 from mmvae_jax.maths.particles import Draws, draw, standard_draws
 from mmvae_jax.maths.proposal import components_of, particle_ends, with_prior
 from mmvae_jax.maths.tiles import TileRows, over_tiles
@@ -65,18 +65,6 @@ Particles = Callable[
 ]
 
 
-class WeightDiagnostics(NamedTuple):
-    """Diagnostics of the weights of an example's particles.
-
-    Attributes:
-      ess: effective number of particles, ``(sum w)^2 / sum w^2``, between 1 and their number.
-      max_weight: share of the largest weight. Near 1, all draws are one particle.
-    """
-
-    ess: Float[Array, " b"]
-    max_weight: Float[Array, " b"]
-
-
 def importance_weighting(weighting: Weighting) -> ImportanceWeighting | None:
     """Returns the checked setting, None for ``"mixture"``."""
     if isinstance(weighting, ImportanceWeighting):
@@ -96,7 +84,7 @@ def weighted_latents(
     return_mean: bool,
     names: tuple[str, ...],
     setting: ImportanceWeighting,
-) -> tuple[Float[Array, "b N d"], WeightDiagnostics]:
+) -> tuple[Float[Array, "b N d"], Diagnostics]:
     """Draws latents from p(z|x_given), or returns their mean; NaN where nothing is available.
 
     Gradients of draws pass through the particles, and not through their choice.
@@ -106,7 +94,8 @@ def weighted_latents(
     particles = _particles(model, observed, available, particle_key, setting)
     given = {n: x for n, x in observed.data.items() if n in names}
     log_likelihood = likelihood_of_examples(model, Observed(given, available))
-    w = jax.nn.softmax(_log_weights(particles, log_likelihood, available.shape[1], setting), axis=0)
+    log_w = _log_weights(particles, log_likelihood, available.shape[1], setting)
+    w = jax.nn.softmax(log_w, axis=0)
     every_example = jnp.arange(available.shape[1])
     if return_mean:
         z = _mean(particles, w, setting)[:, None]
@@ -115,9 +104,13 @@ def weighted_latents(
         z, _ = particles(_choose(choice_key, w, N), every_example)
         z = jnp.moveaxis(z, 0, 1)
     is_given = available.any(0)
-    diagnostics = WeightDiagnostics(effective_sample_size(w[None])[0], w.max(0))
-    diagnostics = jax.tree.map(lambda a: jnp.where(is_given, a, jnp.nan), diagnostics)
+    diagnostics = jax.tree.map(lambda a: jnp.where(is_given, a, jnp.nan), _diagnostics(log_w, w))
     return jnp.where(is_given[:, None, None], z, jnp.nan), diagnostics
+
+
+def _diagnostics(log_w: Float[Array, "k b"], w: Float[Array, "k b"]) -> Diagnostics:
+    largest = jax.lax.top_k(log_w.T, tail_size(len(w)) + 1)[0].T
+    return Diagnostics(effective_sample_size(w[None])[0], w.max(0), pareto_k(largest))
 
 
 def _particles(

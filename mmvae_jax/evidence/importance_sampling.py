@@ -20,35 +20,17 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from mmvae_jax.batch import Observed
-from mmvae_jax.evidence.proposal import Proposal, components_of, particle_ends, with_prior
 from mmvae_jax.generative import log_likelihoods, split_theta
-from mmvae_jax.inference import evaluation
 from mmvae_jax.maths.distributions import prior_log_prob
-from mmvae_jax.maths.pareto import keep_largest, pareto_k, tail_size
+from mmvae_jax.maths.pareto import Diagnostics, keep_largest, pareto_k, tail_size
 from mmvae_jax.maths.particles import Draws, draw, standard_draws
+from mmvae_jax.maths.proposal import Proposal, components_of, particle_ends, with_prior
 from mmvae_jax.maths.tiles import TileRows, over_tiles
 from mmvae_jax.maths.weights import observed_experts
-from mmvae_jax.model import MMVAE
+from mmvae_jax.model import MMVAE, evaluation
 
 BLOCK = 128
 NARROWEST = 16  # examples of a tile on CPU: what the last block is rounded up to
-
-
-class Diagnostics(NamedTuple):
-    """Diagnostics of an importance-sampled estimate.
-
-    Attributes:
-      ess: effective number of particles, ``(sum w)^2 / sum w^2``, between 1 and their number.
-      max_weight: share of the largest weight. Near 1, one particle decides the estimate.
-      pareto_k: shape k of a generalised Pareto distribution fitted to the largest weights (Vehtari
-        et al. 2024). Below 0.5, the weights have a finite variance, and errors fall as
-        ``1/sqrt(K)``. Up to 0.7, the estimate is usable. Above ``min(1 - 1/log10(K), 0.7)``, do
-        not trust it. NaN for K below 25, too few for a fit; -inf if all weights are equal.
-    """
-
-    ess: Float[Array, "*t b"]
-    max_weight: Float[Array, "*t b"]
-    pareto_k: Float[Array, "*t b"]
 
 
 class Task(NamedTuple):

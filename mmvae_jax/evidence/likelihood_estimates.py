@@ -1,7 +1,7 @@
 """Importance-sampled likelihoods, in nats, of each example.
 
 Estimators of log p draw z from a defensive mixture of experts and the prior
-(``mmvae_jax.evidence.proposal``), MultiVae's and the paper's definitions from experts only. The
+(``mmvae_jax.maths.proposal``), MultiVae's and the paper's definitions from experts only. The
 standard draws are the same for every example of a batch (common random numbers): an example's
 answer depends on the key and on the example only, neither on its neighbours nor on
 ``batch_size_K``. Use another key for another batch, so that errors average out.

@@ -7,6 +7,7 @@ et al. (2024, appendix G): ten weights with a shape of 0.5.
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,23 @@ LOG_FLOOR = -60.0
 PRIOR_SHAPE, PRIOR_COUNT = 0.5, 10
 #: Number of new weights up to which insertion one by one is faster than ``top_k``.
 FEW = 16
+
+
+class Diagnostics(NamedTuple):
+    """Diagnostics of the importance weights of an estimate.
+
+    Attributes:
+      ess: effective number of particles, ``(sum w)^2 / sum w^2``, between 1 and their number.
+      max_weight: share of the largest weight. Near 1, one particle decides the estimate.
+      pareto_k: shape k of a generalised Pareto distribution fitted to the largest weights (Vehtari
+        et al. 2024). Below 0.5, the weights have a finite variance, and errors fall as
+        ``1/sqrt(K)``. Up to 0.7, the estimate is usable. Above ``min(1 - 1/log10(K), 0.7)``, do
+        not trust it. NaN for K below 25, too few for a fit; -inf if all weights are equal.
+    """
+
+    ess: Float[Array, "*t b"]
+    max_weight: Float[Array, "*t b"]
+    pareto_k: Float[Array, "*t b"]
 
 
 def tail_size(num_weights: int) -> int:

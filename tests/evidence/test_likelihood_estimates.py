@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 import mmvae_jax as mm
-from mmvae_jax.evidence.proposal import components_of, particle_ends
+from mmvae_jax.maths.proposal import components_of, particle_ends
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -10,7 +10,6 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mmvae_jax.maths.distributions import Family, mixture_log_prob
@@ -80,13 +79,13 @@ def particle_ends(
       offset: random offset, the same for all examples.
     """
     num_experts, of_experts = len(available), K * (1 - Fraction(str(prior_share)))
-    whole = np.full((num_experts, num_experts), K, np.int32)
-    part = np.zeros((num_experts, num_experts))
+    whole = [[K] * num_experts for _ in range(num_experts)]
+    part = [[0.0] * num_experts for _ in range(num_experts)]
     for count in range(1, num_experts + 1):
         for rank in range(count):
             end = of_experts * Fraction(rank + 1, count)
-            whole[rank, count - 1] = math.floor(end)
-            part[rank, count - 1] = end % 1
+            whole[rank][count - 1] = math.floor(end)
+            part[rank][count - 1] = float(end % 1)
     ends = jnp.asarray(whole) + (offset < jnp.asarray(part, offset.dtype))
     return ends[:, jnp.maximum(available.sum(0), 1) - 1]
 
