@@ -1,0 +1,140 @@
+"""Noise of the gradient estimators at posterior scales far below and up to the target's width.
+
+    python -m experiments.estimator_noise --out estimator_noise.png
+
+The target is N(0, 1) on one latent axis. The posterior is a mixture of two Laplace experts of one
+scale, the same for all examples of a batch. Gradients are those of the looser bound.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from matplotlib.figure import Figure
+
+from experiments.benchmark.report import align
+from experiments.command_line import run_command
+from experiments.figure_style import INK, style_axes
+from mmvae_jax.checks import check_count
+from mmvae_jax.maths.bounds import BOUNDS
+from mmvae_jax.maths.distributions import family_of
+from mmvae_jax.maths.estimators import ESTIMATORS
+from mmvae_jax.maths.gradients import bound
+from mmvae_jax.maths.particles import Inputs
+from mmvae_jax.maths.problem import Objective
+from mmvae_jax.maths.weights import Experts
+
+PARAMETERS = ("location", "log scale")
+#: Standard deviations by estimator, ``[scales, parameters]``.
+Noise = dict[str, Float[np.ndarray, "s 2"]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EstimatorNoiseConfig:
+    """Print and draw the standard deviation of each estimator's gradient by posterior scale."""
+
+    scales: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+    """Scales of the posterior, relative to the target's width."""
+    offset: float = 0.5
+    """Location of the experts, to both sides of the target's mean."""
+    K: int = 5
+    """Number of particles per expert."""
+    batch: int = 64
+    """Number of examples per gradient."""
+    num_gradients: int = 1000
+    """Number of batches to take the standard deviation over."""
+    out: Path | None = None
+    """File of the figure; None draws none."""
+
+    def __post_init__(self) -> None:
+        for field in ("K", "batch", "num_gradients"):
+            check_count(field, getattr(self, field))
+        if not self.scales or min(self.scales) <= 0:
+            raise ValueError(f"scales is {self.scales}: give positive numbers")
+
+
+def main(config: EstimatorNoiseConfig) -> Noise:
+    """Prints a row per scale and parameter, draws the figure, and returns the numbers."""
+    noise = {
+        name: np.array([deviation(config, name, scale) for scale in config.scales])
+        for name in ESTIMATORS
+    }
+    ratio = noise["adaptive_dreg"] / np.minimum(noise["reparam"], noise["mixture_dreg"])
+    rows = [("scale", "parameter", *noise, "adaptive / quieter")]
+    for i, scale in enumerate(config.scales):
+        for p, parameter in enumerate(PARAMETERS):
+            cells = (f"{x[i, p]:.2g}" for x in noise.values())
+            rows.append((f"{scale:g}", parameter, *cells, f"{ratio[i, p]:.2f}"))
+    print(align(rows))
+    if config.out is not None:
+        draw(config.scales, noise).savefig(config.out, dpi=150)
+    return noise
+
+
+def deviation(config: EstimatorNoiseConfig, estimator: str, scale: float) -> np.ndarray:
+    """Returns the standard deviation of an example's gradient, ``[2]``: location, log scale."""
+    sides = jnp.array([config.offset, -config.offset]).reshape(2, 1, 1)
+    loc = jnp.broadcast_to(sides, (2, config.batch, 1))
+    experts = Experts(loc, jnp.full_like(loc, scale))
+    keys = jax.random.split(jax.random.key(0), config.num_gradients)
+    found = _gradients(objective(estimator, config.K), experts, keys)
+    return np.asarray(found.std(0).mean((1, 2, 3)))
+
+
+def objective(estimator: str, K: int) -> Objective:
+    """Returns an objective without data, whose target is the prior N(0, 1)."""
+    return Objective(
+        log_likelihood=_no_data,
+        log_prior=_standard_normal,
+        family=family_of("laplace_with_softmax"),
+        bound=BOUNDS["looser"],
+        estimator=ESTIMATORS[estimator],
+        num_particles=K,
+    )
+
+
+def _no_data(theta: Any, state: Any, rows: Any, z: Float[Array, "g e d"]) -> Array:
+    return jnp.zeros((2, *z.shape[:2]), z.dtype)
+
+
+def _standard_normal(theta: Any, z: Float[Array, "g e d"]) -> Array:
+    return jax.scipy.stats.norm.logpdf(z).sum(-1)
+
+
+@partial(jax.jit, static_argnums=0)
+def _gradients(
+    objective: Objective, experts: Experts, keys: PRNGKeyArray
+) -> Float[Array, "n 2 m b d"]:
+    mask, ones = jnp.ones(experts.loc.shape[:2], bool), jnp.ones(len(experts.loc))
+
+    def of_key(key: PRNGKeyArray) -> Float[Array, "2 m b d"]:
+        inputs = Inputs((), mask, key, ones, jnp.ones(()))
+        loc, scale = jax.grad(lambda e: bound(objective, (), e, inputs)[0].sum())(experts)
+        return jnp.stack([loc, scale * experts.scale])
+
+    return jax.lax.map(of_key, keys, batch_size=50)
+
+
+def draw(scales: tuple[float, ...], noise: Mapping[str, np.ndarray]) -> Figure:
+    """Draws a panel per parameter, and a line per estimator."""
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    panels = figure.subplots(1, 2, sharex=True)
+    for p, (parameter, axes) in enumerate(zip(PARAMETERS, panels, strict=True)):
+        for number, (name, values) in enumerate(noise.items()):
+            is_ours = name == "adaptive_dreg"
+            style = {"color": INK, "linewidth": 2.5} if is_ours else {"color": f"C{number}"}
+            axes.loglog(scales, values[:, p], label=name, marker=".", **style)
+        style_axes(axes, f"gradient of the {parameter}", "posterior scale / target width")
+    panels[0].set_ylabel("standard deviation")
+    panels[1].legend(frameon=False, fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    run_command(main, EstimatorNoiseConfig, "experiments.estimator_noise")
