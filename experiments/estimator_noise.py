@@ -124,12 +124,12 @@ def _gradients(
 def draw(scales: tuple[float, ...], noise: Mapping[str, np.ndarray]) -> Figure:
     """Draws a panel per parameter, and a line per estimator."""
     figure = Figure(figsize=(8, 3.4), layout="constrained")
-    panels = figure.subplots(1, 2, sharex=True)
+    panels: Any = figure.subplots(1, 2, sharex=True)
     for p, (parameter, axes) in enumerate(zip(PARAMETERS, panels, strict=True)):
         for number, (name, values) in enumerate(noise.items()):
             is_ours = name == "adaptive_dreg"
-            style = {"color": INK, "linewidth": 2.5} if is_ours else {"color": f"C{number}"}
-            axes.loglog(scales, values[:, p], label=name, marker=".", **style)
+            colour, width = (INK, 2.5) if is_ours else (f"C{number}", 1.2)
+            axes.loglog(scales, values[:, p], ".-", label=name, color=colour, linewidth=width)
         style_axes(axes, f"gradient of the {parameter}", "posterior scale / target width")
     panels[0].set_ylabel("standard deviation")
     panels[1].legend(frameon=False, fontsize=8)

@@ -50,7 +50,7 @@ class ExactnessConfig:
     K: int = 5
     """Number of particles drawn from each modality's posterior."""
     loss: str = "dreg_looser"
-    """Bound and gradient estimator, such as iwae_looser; mmvae_jax.config.LOSSES has them all."""
+    """Bound and gradient estimator, such as iwae_looser; docs/losses.md lists them all."""
     learning_rate: float = 2e-3
     """Peak learning rate, with the schedule of experiments.digits."""
     num_steps: int = 1500

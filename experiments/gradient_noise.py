@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
 import mmvae_jax as mm
-from mmvae_jax.config import LOSSES
+from mmvae_jax.maths.losses import LOSSES
 
 
 class GradientMoments(NamedTuple):

@@ -23,7 +23,7 @@ from experiments.measurements import classifiers_of
 from experiments.mnist_pairs import MNISTPairsConfig
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_count
-from mmvae_jax.config import LOSSES
+from mmvae_jax.maths.losses import LOSSES
 from mmvae_jax.saving.files import whole_folder
 
 EXPERIMENTS = {"digits": DigitsConfig, "mnist_pairs": MNISTPairsConfig}
@@ -44,7 +44,7 @@ class LossesConfig:
     """Train with several losses and compare bounds, likelihoods, coherences and gradient noise."""
 
     losses: tuple[str, ...] = ("dreg_looser", "stl_looser", "iwae_looser", "mixture_dreg_looser")
-    """Losses to compare; mmvae_jax.config.LOSSES has them all."""
+    """Losses to compare; docs/losses.md lists them all."""
     experiments: tuple[str, ...] = tuple(EXPERIMENTS)
     """Experiments to run with each loss: digits, mnist_pairs."""
     seeds: tuple[int, ...] = (0, 1, 2)

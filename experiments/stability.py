@@ -26,8 +26,8 @@ from experiments.experiment import Experiment, ExperimentData, Modules
 from experiments.mnist_pairs import MNISTPairsConfig
 from experiments.polymnist import PolyMNISTConfig
 from mmvae_jax.batch import MultimodalArrays
-from mmvae_jax.config import LOSSES
 from mmvae_jax.data import num_examples, take
+from mmvae_jax.maths.losses import LOSSES
 from mmvae_jax.training.evaluation import evaluate
 
 LOSSES_COMPARED = (

@@ -7,8 +7,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple, no_type_check
+from typing import Any, no_type_check
 
 from mmvae_jax.checks import (
     check_choice,
@@ -21,30 +20,7 @@ from mmvae_jax.frozen_dict import FrozenDict
 from mmvae_jax.likelihood_params import LIKELIHOOD_PARAMS, Learned, checked_params
 from mmvae_jax.maths.distributions import FAMILIES, FLOORED, MIN_SCALE, Family, family_of
 from mmvae_jax.maths.likelihoods import Likelihood
-
-
-class LossName(NamedTuple):
-    """The bound and the gradient estimator that the name of a loss stands for."""
-
-    bound: str
-    estimator: str
-
-
-LOSSES: Mapping[str, LossName] = MappingProxyType(
-    {
-        "iwae_looser": LossName("looser", "reparam"),
-        "dreg_looser": LossName("looser", "dreg"),
-        "stl_looser": LossName("looser", "stl"),
-        "mixture_dreg_looser": LossName("looser", "mixture_dreg"),
-        "adaptive_dreg_looser": LossName("looser", "adaptive_dreg"),
-        "iwae": LossName("tight", "reparam"),
-        "dreg": LossName("tight", "dreg"),
-        "stl": LossName("tight", "stl"),
-        "mixture_dreg": LossName("tight", "mixture_dreg"),
-        "adaptive_dreg": LossName("tight", "adaptive_dreg"),
-        "elbo": LossName("elbo", "reparam"),
-    }
-)
+from mmvae_jax.maths.losses import LOSSES
 
 CustomLikelihood = Likelihood | Callable[..., Any]
 
@@ -78,7 +54,10 @@ class MMVAEConfig:
       learn_prior: train the prior's scale.
       beta: weight of log p(z) - log q(z|X) in the log importance weights; 0 leaves only the
         likelihoods.
-      loss: a key of ``LOSSES``: bound and gradient estimator in one name.
+      loss: a key of ``mmvae_jax.maths.losses.LOSSES``: bound and gradient estimator in one name.
+      experts_per_step: number of experts that a training step draws particles from, chosen anew
+        for each example among its observed ones; None for all (Hotti et al. 2024). Unbiased for
+        the looser bounds and the elbo, and refused for tight ones. Evaluations use all experts.
 
     Raises:
       ValueError: naming the field, its value and the fix.
@@ -106,6 +85,7 @@ class MMVAEConfig:
     beta: float = 1.0
     loss: str = "dreg_looser"
     min_scale: float = MIN_SCALE
+    experts_per_step: int | None = None
 
     def __post_init__(self) -> None:
         dims = _checked_dims(self.input_dims)
@@ -125,6 +105,7 @@ class MMVAEConfig:
         check_not_negative("beta", self.beta)
         self._check_family()
         check_choice("loss", self.loss, tuple(LOSSES))
+        self._check_experts_per_step()
         likelihoods = _checked_likelihoods(self.decoders_dist, dims)
         params = _named("decoder_dist_params", self.decoder_dist_params or {}, dims)
         self._set("decoders_dist", likelihoods)
@@ -150,6 +131,19 @@ class MMVAEConfig:
                 "latent_dim is 1 under 'laplace_with_softmax', whose softmax over one axis gives "
                 "every posterior the scale 1: use 'normal' or 'normal_with_softplus' to train it",
                 stacklevel=4,
+            )
+
+    def _check_experts_per_step(self) -> None:
+        num, most = self.experts_per_step, len(self.input_dims)
+        if num is None:
+            return
+        check_count("experts_per_step", num)
+        if num > most:
+            raise ValueError(f"experts_per_step is {num}: give at most {most}, one per modality")
+        if LOSSES[self.loss].bound == "tight":
+            raise ValueError(
+                f"experts_per_step is {num}, but the bound of loss={self.loss!r} needs all: "
+                f"choose '{self.loss}_looser', or leave experts_per_step out"
             )
 
     def _checked_factors(self) -> FrozenDict | None:

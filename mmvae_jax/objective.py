@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from mmvae_jax.batch import AnyBatch, Observed, observe
-from mmvae_jax.config import LOSSES, MMVAEConfig
+from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.generative import log_likelihoods, split_theta
 from mmvae_jax.maths import gradients
 from mmvae_jax.maths.backward import Backward
@@ -20,6 +20,7 @@ from mmvae_jax.maths.bounds import BOUNDS, expert_bounds, normalised_per_expert
 from mmvae_jax.maths.collectives import ALONE, Shards
 from mmvae_jax.maths.distributions import prior_log_prob
 from mmvae_jax.maths.estimators import ESTIMATORS
+from mmvae_jax.maths.losses import LOSSES
 from mmvae_jax.maths.means import (
     Mean,
     Means,
@@ -29,7 +30,7 @@ from mmvae_jax.maths.means import (
     over_devices,
     weighted,
 )
-from mmvae_jax.maths.particles import Inputs
+from mmvae_jax.maths.particles import Inputs, draw_experts
 from mmvae_jax.maths.problem import Objective
 from mmvae_jax.maths.weights import effective_sample_size
 from mmvae_jax.model import MMVAE, draws_numbers, reseeded
@@ -185,6 +186,7 @@ def bound_of_batch(
 ) -> tuple[Float[Array, " b"], gradients.Report]:
     """Returns the bound of each example, differentiable, and its diagnostics."""
     config, key = model.config, options.key
+    sources, key = _drawn_experts(config, observed.mask, key, shards)
     keys = (None,) * 4 if key is None else jax.random.split(key, 4)
     noise_key, stream_key, call_key, draw_key = keys
     stream_key, call_key = shards.own_key(stream_key), shards.own_key(call_key)
@@ -207,7 +209,7 @@ def bound_of_batch(
         estimator=ESTIMATORS[names.estimator],
         num_particles=num_particles,
         backward=options.backward.resolve(
-            len(config.modalities),
+            config.experts_per_step or len(config.modalities),
             config.K,
             shards.num_all_examples(experts.loc.shape[1]),
             is_random=is_random,
@@ -222,8 +224,22 @@ def bound_of_batch(
         given.beta,
         state=(rest, call_key),
         key=draw_key,
+        sources=sources,
     )
     return gradients.bound(objective, theta, experts, inputs)
+
+
+def _drawn_experts(
+    config: MMVAEConfig, mask: Bool[Array, "m b"], key: PRNGKeyArray | None, shards: Shards
+) -> tuple[Int[Array, "s b"] | None, PRNGKeyArray | None]:
+    """Returns the experts to draw from, None for all, and a key for everything else."""
+    num = config.experts_per_step
+    if num is None or num == len(config.modalities):
+        return None, key
+    if key is None:
+        raise ValueError(f"key is None, but experts_per_step is {num}: give jax.random.key(...)")
+    key, choice_key = jax.random.split(key)
+    return draw_experts(choice_key, mask, num, shards.example_numbers(mask.shape[1])), key
 
 
 def metric_names(config: MMVAEConfig) -> tuple[str, ...]:
@@ -234,7 +250,7 @@ def metric_names(config: MMVAEConfig) -> tuple[str, ...]:
 
 def _report_means(config: MMVAEConfig, report: gradients.Report, observed: Observed) -> Means:
     """Returns the metrics other than the loss, as means over examples."""
-    mask, weight, terms = observed.mask, observed.weight, report.means
+    mask, weight, terms = report.drawn, observed.weight, report.means
     mean = partial(mean_over_examples, weight=weight)
     mean_of_experts = partial(mean_over_experts_and_examples, weight=weight)
     w = normalised_per_expert(report.log_w, mask)
@@ -242,11 +258,11 @@ def _report_means(config: MMVAEConfig, report: gradients.Report, observed: Obser
     means: Means = {"kl": mean_of_experts(terms.log_posterior - terms.log_prior, mask)}
     for m, name in enumerate(config.modalities):
         means[f"bound/{name}"] = mean(bounds[m], mask[m])
-        both = mask & mask[m][None]
+        both = mask & observed.mask[m][None]
         means[f"log_likelihood/{name}"] = mean_of_experts(terms.log_likelihood[m], both)
     means["ess"] = mean(effective_sample_size(w), mask)
     means["max_weight"] = mean(w.max(1), mask)
-    means["min_scale"] = Minimum(jnp.where(mask, report.min_scale, jnp.inf).min())
+    means["min_scale"] = Minimum(jnp.where(observed.mask, report.min_scale, jnp.inf).min())
     means["backward_share"] = mean(report.backward_share, mask)
     dropped, mass = (weighted(x, weight).sum() for x in (report.dropped_mass, report.mass))
     means["dropped_mass"] = Mean(dropped, mass)

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import pytest
 
 import mmvae_jax as mm
-from mmvae_jax.config import LOSSES
 from mmvae_jax.likelihood_params import LIKELIHOOD_PARAMS
 from mmvae_jax.maths.bounds import BOUNDS
 from mmvae_jax.maths.estimators import ESTIMATORS
 from mmvae_jax.maths.likelihoods import LIKELIHOODS
+from mmvae_jax.maths.losses import LOSSES
 
 DIMS = {"image": (28, 28, 1), "word": (8, 71)}
 

@@ -19,8 +19,8 @@ from helpers.small_model import (
 )
 
 import mmvae_jax as mm
-from mmvae_jax.config import LOSSES
 from mmvae_jax.maths.distributions import FAMILIES
+from mmvae_jax.maths.losses import LOSSES
 
 
 @pytest.fixture

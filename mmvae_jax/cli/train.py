@@ -21,8 +21,8 @@ from mmvae_jax.cli.figures import draw
 from mmvae_jax.cli.networks import NetworkSettings
 from mmvae_jax.cli.tables import read_table
 from mmvae_jax.cli.views import View
-from mmvae_jax.config import LOSSES
 from mmvae_jax.data import num_examples
+from mmvae_jax.maths.losses import LOSSES
 from mmvae_jax.saving.files import write_text
 from mmvae_jax.training.loop import FitResult
 from mmvae_jax.training.optimizer import make_optimizer

@@ -9,7 +9,7 @@ from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.interop.layers import Shape
 
 #: Fields of the config here that MultiVae's has not.
-OWN_FIELDS = ("min_scale",)
+OWN_FIELDS = ("min_scale", "experts_per_step")
 
 
 class Settings(NamedTuple):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from mmvae_jax.maths.backward import coefficients
 from mmvae_jax.maths.control_variate import coefficients_from_others
@@ -24,6 +24,7 @@ class Report(NamedTuple):
     """Diagnostics of a bound (no gradient flows through them).
 
     Attributes:
+      drawn: True for the experts that particles were drawn from; other entries are 0 throughout.
       log_w: log weights of all particles.
       means: means of their terms over the K particles of each expert: ``[j m b]``, ``[m b]``.
       backward_share: share of the K particles that the gradient is computed from.
@@ -32,6 +33,7 @@ class Report(NamedTuple):
       min_scale: smallest scale of the posterior over the latent axes.
     """
 
+    drawn: Bool[Array, "m b"]
     log_w: Float[Array, "m k b"]
     means: Terms
     backward_share: Float[Array, "m b"]
@@ -69,16 +71,24 @@ def _bound_forward(objective: Objective, theta: PyTree, experts: Experts, inputs
     else:
         (log_w, means), linear = _in_tiles(problem, experts), None
     # Weights are normalised over the particles of all devices that share the examples.
-    shards, joint = objective.shards, objective.bound.joint
+    shards, joint, drawn = objective.shards, objective.bound.joint, inputs.drawn()
     log_w, means = shards.all_particles(log_w), shards.mean_over_particles(means)
-    w = objective.bound.normalise(log_w, inputs.mask)
+    w = objective.bound.normalise(log_w, drawn)
     numbers = shards.example_numbers(w.shape[2])
     chosen = coefficients(objective.backward, w, inputs.key, numbers, joint=joint)
-    is_chosen = ((chosen > 0) | (linear is not None)) & inputs.mask[:, None]
+    is_chosen = ((chosen > 0) | (linear is not None)) & drawn[:, None]
     dropped = jnp.where(is_chosen, 0, w).sum(1)
     share = is_chosen.mean(1, dtype=w.dtype)
-    report = Report(log_w, means, share, dropped, w.sum(1), experts.scale.min(-1))
-    value = objective.bound.value(log_w, inputs.mask)
+    report = Report(
+        drawn=inputs.by_expert(drawn.astype(w.dtype)) > 0,
+        log_w=jnp.swapaxes(inputs.by_expert(jnp.swapaxes(log_w, 0, 1)), 0, 1),
+        means=means,
+        backward_share=inputs.by_expert(share),
+        dropped_mass=inputs.by_expert(dropped),
+        mass=inputs.by_expert(w.sum(1)),
+        min_scale=experts.scale.min(-1),
+    )
+    value = objective.bound.value(log_w, drawn)
     w, chosen = shards.own_particles(w), shards.own_particles(chosen)
     if objective.backward.kind == "sparse":
         w = chosen  # equal where a particle is chosen; one array of all particles less to keep
@@ -94,7 +104,7 @@ def _bound_backward(objective: Objective, residuals, cotangents):
     linear, w, chosen, theta, experts, inputs = residuals
     problem = Problem(objective, theta, inputs)
     cotangent, _ = cotangents  # the report has no gradient
-    scale = objective.bound.share(inputs.mask).astype(w.dtype) * cotangent[None]
+    scale = objective.bound.share(inputs.drawn()).astype(w.dtype) * cotangent[None]
     if linear is None:
         d_theta, of_experts = _gradient_of_chosen(problem, experts, w, chosen, scale)
     else:
@@ -115,8 +125,9 @@ def _with_variate(
     """Returns the gradient of the experts, plus c times its control variate if it has one."""
     if variate is None:
         return gradient
-    shards = problem.objective.shards
-    counts = problem.inputs.mask & (scale != 0)
+    shards, inputs = problem.objective.shards, problem.inputs
+    scale = inputs.by_expert(scale)
+    counts = inputs.mask & (scale != 0)
     # c is that of all of an example's particles, and of examples that all count alike.
     unit = jnp.where(counts, 1 / jnp.where(counts, scale, 1), 0)[..., None]
     whole, whole_variate = shards.sum_over_particles((gradient, variate))
@@ -130,23 +141,23 @@ def _with_variate(
 
 def _whole(problem: Problem, experts: Experts) -> tuple[Float[Array, "m k b"], Terms, Linear]:
     """Returns log w of all particles, the means of its terms, and its linearisation."""
-    num_experts, num_examples = problem.inputs.mask.shape
-    num_particles = problem.objective.num_particles
-    num_draws = num_experts * num_particles
+    inputs, num_particles = problem.inputs, problem.objective.num_particles
+    num_sources, num_examples = inputs.drawn().shape
+    num_draws = num_sources * num_particles
     every = jnp.arange(num_draws * num_examples).reshape(num_draws, num_examples)
     draws = problem.draws(experts, every)
-    examples = examples_at(experts, problem.inputs, None)
+    examples = examples_at(experts, inputs, None)
     log_w, terms, linear = problem.linearise(examples, draws)
-    by_expert = (num_experts, num_particles, num_examples)
-    means = (term.reshape(*term.shape[:-2], *by_expert).mean(-2) for term in terms)
-    return log_w.reshape(by_expert), Terms(*means), linear
+    shape = (num_sources, num_particles, num_examples)
+    means = (term.reshape(*term.shape[:-2], *shape).mean(-2) for term in terms)
+    return log_w.reshape(shape), Terms(*map(inputs.by_expert, means)), linear
 
 
 def _in_tiles(problem: Problem, experts: Experts) -> tuple[Float[Array, "m k b"], Terms]:
     """Returns log w of all particles and the means of its terms, computed tile by tile."""
     objective, inputs = problem.objective, problem.inputs
     num_experts, num_examples = inputs.mask.shape
-    by_expert = (num_experts, objective.num_particles, num_examples)
+    shape = (len(inputs.drawn()), objective.num_particles, num_examples)
 
     def of_examples(index):
         examples = examples_at(experts, inputs, index)
@@ -165,9 +176,9 @@ def _in_tiles(problem: Problem, experts: Experts) -> tuple[Float[Array, "m k b"]
         of_both = jnp.zeros((len(inputs.factors), *of_expert.shape), of_expert.dtype)
         return Terms(of_both, of_expert, of_expert), step
 
-    num_draws = num_experts * objective.num_particles
+    num_draws = shape[0] * shape[1]
     means, log_w = over_tiles(of_examples, num_draws, num_examples, objective.backward.tile_size)
-    return log_w.reshape(by_expert), means
+    return log_w.reshape(shape), means
 
 
 def _gradient_of_all(
@@ -202,11 +213,11 @@ def _gradient_of_chosen(
     Args:
       problem: objective, parameters and inputs.
       experts: posterior parameters ``[m b d]``.
-      w: normalised weights.
+      w: normalised weights, by the experts that are drawn from.
       chosen: coefficients in place of the weights, 0 for particles that are left out.
       scale: factor of all particles of an expert and example in ``d(bound)/d(log w)``.
     """
-    num_examples = w.shape[2]
+    _, num_particles, num_examples = w.shape
     size = min(problem.objective.backward.tile_size, w.size)
     w, chosen = w.reshape(-1), chosen.reshape(-1)
     rank = jnp.cumsum(chosen > 0)  # the n-th chosen particle is the first one of rank n
@@ -226,7 +237,7 @@ def _gradient_of_chosen(
 
         _, pull, examples = jax.vjp(at_example, experts, has_aux=True)
         draws = problem.draws(experts, index[None])
-        weighted = scale[draws.source, example[None]] * chosen[index][None]
+        weighted = (scale[index // (num_particles * num_examples), example] * chosen[index])[None]
         weighted = jnp.where(place[None] < rank[-1], weighted, 0)
         *_, linear = problem.linearise(examples, draws)
         d_theta, of_experts = problem.gradient(linear, w[index][None], weighted)

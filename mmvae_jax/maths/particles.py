@@ -1,6 +1,7 @@
 """Particles in tiles: some draws for each of some examples.
 
-Particle ``n = (m K + k) B + b`` is the k-th draw from expert m for example b. A tile is a block of
+Particle ``n = (s K + k) B + b`` is the k-th draw from the s-th expert that is drawn from for
+example b: expert s itself, or one of a random choice of experts. A tile is a block of
 g draws by e examples, so that what belongs to an example (data, mask, experts) is held once for
 all of its draws. A list of any particles is a tile of one draw, whose examples may repeat.
 """
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from mmvae_jax.maths.collectives import ALONE, Shards
 from mmvae_jax.maths.distributions import Family
@@ -27,6 +28,7 @@ class Inputs(NamedTuple):
       beta: weight of log p(z) - log q_mix(z|X).
       state: constants of the log-likelihood (random keys, variables of the networks).
       key: randomness of a backward pass that draws particles.
+      sources: numbers of the experts that are drawn from, for every example; None for all.
     """
 
     data: PyTree
@@ -36,6 +38,20 @@ class Inputs(NamedTuple):
     beta: Float[Array, ""]
     state: Any = None
     key: PRNGKeyArray | None = None
+    sources: Int[Array, "s b"] | None = None
+
+    def drawn(self) -> Bool[Array, "s b"]:
+        """Returns True for the experts among ``sources`` that are observed."""
+        if self.sources is None:
+            return self.mask
+        return jnp.take_along_axis(self.mask, self.sources, axis=0)
+
+    def by_expert(self, x: Shaped[Array, "*n s b"]) -> Shaped[Array, "*n m b"]:
+        """Returns values of ``sources`` as values of all experts, 0 for those not drawn from."""
+        if self.sources is None:
+            return x
+        is_own = self.sources[None] == jnp.arange(len(self.mask)).reshape(-1, 1, 1)
+        return jnp.einsum("...sb,msb->...mb", x, is_own.astype(x.dtype))
 
 
 class Examples(NamedTuple):
@@ -92,6 +108,10 @@ def draws_at(
     """Returns the draws of the particles with these numbers: the same ones on any mesh."""
     num_examples = inputs.mask.shape[1]
     source = index // (K * num_examples)
+    if inputs.sources is not None:
+        # A particle's noise depends on its expert, not on the place of the expert in the choice.
+        source, place = inputs.sources[source, index % num_examples], source
+        index = index + (source - place) * (K * num_examples)
     if jnp.issubdtype(inputs.noise.dtype, jax.dtypes.prng_key):
         number = shards.particle_numbers(index, K, num_examples)
         return Draws(source, standard_draws(family, inputs.noise, number, dim, dtype))
@@ -107,6 +127,25 @@ def draw(experts: Experts, draws: Draws) -> Float[Array, "g e d"]:
 def own_expert(experts: Experts, draws: Draws) -> Experts:
     """Returns location and scale ``[g e d]`` of the expert that each particle is drawn from."""
     return Experts(*(a[draws.source, jnp.arange(a.shape[1])[None]] for a in experts))
+
+
+def draw_experts(
+    key: PRNGKeyArray, mask: Bool[Array, "m b"], num: int, numbers: Int[Array, " b"]
+) -> Int[Array, "s b"]:
+    """Draws ``num`` experts of each example without replacement, observed ones first.
+
+    Args:
+      key: randomness.
+      mask: True for observed experts.
+      num: number of experts.
+      numbers: numbers of the examples; a draw depends on key and number only.
+    """
+
+    def of_example(number: Int[Array, ""], mask: Bool[Array, " m"]) -> Int[Array, " s"]:
+        order = jax.random.uniform(jax.random.fold_in(key, number), mask.shape)
+        return jnp.argsort(jnp.where(mask, order, 2))[:num]
+
+    return jax.vmap(of_example, in_axes=(0, 1), out_axes=1)(numbers, mask)
 
 
 def standard_draws(

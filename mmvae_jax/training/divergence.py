@@ -3,7 +3,7 @@
 import math
 import warnings
 
-from mmvae_jax.config import LOSSES
+from mmvae_jax.maths.losses import LOSSES
 
 #: Estimators whose gradient contains d(log q)/dz, which is of order 1 / scale.
 NOISY = ("stl", "dreg", "mixture_dreg")

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import mmvae_jax as mm
-from mmvae_jax.config import LOSSES
+from mmvae_jax.maths.losses import LOSSES
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 
 CONFIG = mm.MMVAEConfig(
