@@ -125,7 +125,8 @@ def draw(scales: tuple[float, ...], noise: Mapping[str, np.ndarray]) -> Figure:
     """Draws a panel per parameter, and a line per estimator."""
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     panels: Any = figure.subplots(1, 2, sharex=True)
-    for p, (parameter, axes) in enumerate(zip(PARAMETERS, panels, strict=True)):
+    for p, parameter in enumerate(PARAMETERS):
+        axes = panels[p]
         for number, (name, values) in enumerate(noise.items()):
             is_ours = name == "adaptive_dreg"
             colour, width = (INK, 2.5) if is_ours else (f"C{number}", 1.2)
