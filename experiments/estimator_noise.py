@@ -115,7 +115,12 @@ def _gradients(
 
     def of_key(key: PRNGKeyArray) -> Float[Array, "2 m b d"]:
         inputs = Inputs((), mask, key, ones, jnp.ones(()))
-        loc, scale = jax.grad(lambda e: bound(objective, (), e, inputs)[0].sum())(experts)
+
+        def total(experts: Experts) -> Float[Array, ""]:
+            result: Any = bound(objective, (), experts, inputs)
+            return result[0].sum()
+
+        loc, scale = jax.grad(total)(experts)
         return jnp.stack([loc, scale * experts.scale])
 
     return jax.lax.map(of_key, keys, batch_size=50)
