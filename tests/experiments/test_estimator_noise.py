@@ -7,6 +7,7 @@ from experiments.estimator_noise import EstimatorNoiseConfig, main
 from mmvae_jax.maths.estimators import ESTIMATORS
 
 
+@pytest.mark.slow
 def test_a_row_per_scale_and_a_figure(tmp_path, capsys):
     scales, file = (0.01, 1.0), tmp_path / "noise.png"
     noise = main(EstimatorNoiseConfig(scales=scales, batch=32, num_gradients=100, out=file))

@@ -7,6 +7,7 @@ import pytest
 from experiments.stability import StabilityConfig, main
 
 
+@pytest.mark.slow
 def test_rows_are_kept_and_completed(tmp_path, capsys):
     losses = ("dreg_looser", "adaptive_dreg_looser")
     settings = {"data": ("tumours",), "seeds": (0,), "num_steps": 3, "out": tmp_path}
