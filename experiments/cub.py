@@ -26,7 +26,7 @@ from sklearn.pipeline import make_pipeline
 import mmvae_jax as mm
 from experiments.cca import fit_cca
 from experiments.experiment import Experiment, ExperimentData, Modules, some_rows
-from experiments.measurements import CHUNK, Features, intensities
+from experiments.image_measurements import CHUNK, Features, intensities
 from experiments.run_experiment import run_from_command_line
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_positive

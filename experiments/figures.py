@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 import mmvae_jax as mm
 from experiments.experiment import ExperimentData, some_rows
-from experiments.measurements import CHUNK, intensities, labels_of
+from experiments.image_measurements import CHUNK, intensities
+from experiments.measurements import labels_of
 from mmvae_jax import plots
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data import take
@@ -139,8 +140,10 @@ def summary(metrics: Mapping[str, Any], *, num_classes: int) -> str:
         f"{'test bound, nats':30}{metrics['test_bound']:9.1f}",
     ]
     if "log_likelihood" in metrics:
-        joint = metrics["log_likelihood"]["joint"]["mean"]
-        lines.append(f"{'joint log-likelihood, nats':30}{joint:9.1f}")
+        joint = metrics["log_likelihood"]["joint"]
+        lines.append(f"{'joint log-likelihood, nats':30}{joint['mean']:9.1f}")
+        if "unreliable" in joint:
+            lines.append(f"{'unreliable by Pareto k-hat':30}{joint['unreliable']:9.0%}")
     for pair, value in metrics.get("correlation", {}).items():
         lines.append(f"{'correlation, ' + pair:30}{value:9.3f}")
     if num_classes:

@@ -4,57 +4,48 @@ All functions take complete test examples and return JSON values. Accuracies and
 to 1; bounds, log-likelihoods and divergences are in nats per example.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Int, PRNGKeyArray
 
 import mmvae_jax as mm
 from experiments.experiment import Experiment, ExperimentData, some_rows
 from experiments.gradient_noise import measure_gradient_noise
-from mmvae_jax.batch import Batch, MultimodalArrays, observe
-from mmvae_jax.data import eval_batches, take
+from experiments.image_measurements import (
+    CHUNK,
+    Json,
+    image_modalities,
+    measure_frechet,
+    measure_reconstructions,
+)
+from mmvae_jax.batch import MultimodalArrays
+from mmvae_jax.data import take
 from mmvae_jax.metrics import (
     Classifier,
-    MeanCovariance,
-    MeanVariance,
     active_units,
     averages,
     closed_form,
     cluster_latents,
     coherence_by_size,
     cross_coherence_mean,
-    frechet_distance,
-    generations,
     kl_between_experts,
     latent_probe,
     latents_of_experts,
     load_classifiers,
     load_inception,
-    mean_covariance,
     mean_variance,
     measure_coherence,
     measure_joint_coherence,
     measure_log_likelihoods,
     measure_posterior_means,
-    mse,
     posteriors_of,
-    ssim,
     train_classifier,
 )
-from mmvae_jax.metrics.images import WINDOW
-
-#: Number of examples per call of the networks.
-CHUNK = 512
 
 Classifiers = Mapping[str, Classifier]
-Features = Callable[..., Float[Array | np.ndarray, "n f"]]
-#: Images by modality, and a mask of the rows that are examples.
-MaskedImages = tuple[Mapping[str, Array | np.ndarray], np.ndarray]
-Json = dict[str, Any]
 
 
 def measure(
@@ -207,80 +198,18 @@ def measure_mean_divergences(model: mm.MMVAE, test: MultimodalArrays) -> Json:
     }
 
 
-def measure_reconstructions(model: mm.MMVAE, test: MultimodalArrays, key: PRNGKeyArray) -> Json:
-    """Returns mean MSE and SSIM of images reconstructed from their own modality."""
-    found: dict[str, Json] = {}
-    for name in image_modalities(model.config):
-        measures = {"mse": mse}
-        if min(model.config.input_dims[name][:2]) >= WINDOW:
-            measures["ssim"] = ssim
-        totals = dict.fromkeys(measures, mean_variance(np.zeros(0)))
-        for generated in generations(model, test, key, givens=[(name,)], batch_size=CHUNK):
-            real = intensities(model.config, name, generated.batch)
-            for measure, compute in measures.items():
-                values = np.asarray(compute(real, jnp.asarray(generated.data[name])))
-                part = mean_variance(values, generated.is_given)
-                totals[measure] = totals[measure].merge(part)
-        found[name] = {measure: float(total.mean) for measure, total in totals.items()}
-    return {"reconstruction": found}
-
-
-def measure_frechet(
-    model: mm.MMVAE, test: MultimodalArrays, features: Mapping[str, Features], key: PRNGKeyArray
-) -> Json:
-    """Returns Frechet distances between real images and images generated from each source.
-
-    The sources are the prior and each modality.
-
-    Args:
-      model: an MMVAE.
-      test: real examples.
-      features: feature extractor of each image modality.
-      key: PRNG key.
-    """
-    config = model.config
-    batches = list(eval_batches(test, CHUNK))
-    rows = [np.asarray(batch.weight) > 0 for batch in batches]
-    originals = ({name: intensities(config, name, batch) for name in features} for batch in batches)
-    real = _moments(zip(originals, rows, strict=True), features)
-    prior_key, given_key = jax.random.split(key)
-    keys = jax.random.split(prior_key, len(batches))
-    samples = (mm.generate(model, key, CHUNK) for key in keys)
-    sources: dict[str, Iterable[MaskedImages]] = {"prior": zip(samples, rows, strict=True)}
-    for given in config.modalities:
-        some = generations(model, test, given_key, givens=[(given,)], batch_size=CHUNK)
-        sources[given] = ((generated.data, generated.is_given) for generated in some)
-    distances: Json = {}
-    for source, images in sources.items():
-        found = _moments(images, features)
-        distances[source] = {name: frechet_distance(real[name], found[name]) for name in features}
-    return distances
-
-
-def _moments(
-    batches: Iterable[MaskedImages], features: Mapping[str, Features]
-) -> dict[str, MeanCovariance]:
-    """Returns mean and covariance of each modality's features over the selected rows."""
-    found: dict[str, MeanCovariance] = {}
-    for data, rows in batches:
-        for name, extract in features.items():
-            part = mean_covariance(extract(data[name]), rows)
-            found[name] = found[name].merge(part) if name in found else part
-    return found
-
-
 def measure_likelihoods(
     model: mm.MMVAE, test: MultimodalArrays, key: PRNGKeyArray, *, K: int
 ) -> Json:
-    """Returns mean joint and marginal log-likelihoods with their standard errors."""
+    """Returns mean joint and marginal log-likelihoods, their standard errors and Pareto k-hats.
+
+    ``pareto_k`` is the median over examples, and ``unreliable`` the share of examples whose
+    estimate is not to be trusted.
+    """
     found = measure_log_likelihoods(model, test, key, K=K)
-
-    def summary(values: MeanVariance) -> Json:
-        return {"mean": float(values.mean), "standard_error": float(values.standard_error)}
-
     return {
-        "joint": summary(found.joint),
-        "marginal": {name: summary(values) for name, values in found.marginal.items()},
+        "joint": found.joint.as_json(),
+        "marginal": {name: values.as_json() for name, values in found.marginal.items()},
         "num_examples": found.joint.num_rows,
         "K": K,
     }
@@ -303,13 +232,3 @@ def labels_of(dataset: MultimodalArrays) -> Int[np.ndarray, " n"]:
     if dataset.labels is None:
         raise ValueError("labels is None: give the class of every example")
     return dataset.labels
-
-
-def image_modalities(config: mm.MMVAEConfig) -> list[str]:
-    """Returns the modalities with three axes, the images."""
-    return [name for name, dim in config.input_dims.items() if len(dim) == 3]
-
-
-def intensities(config: mm.MMVAEConfig, name: str, data: MultimodalArrays) -> Array:
-    """Returns a modality's examples as the model sees them: bytes become intensities in 0 to 1."""
-    return observe(config, Batch({name: data.data[name]}), allow_absent=True).data[name]

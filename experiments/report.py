@@ -30,6 +30,7 @@ FIX = "delete it and start its run again with --resume, which measures the model
 COLUMNS = {
     "test_bound": "bound, nats",
     "log_likelihood/joint/mean": "log p(X), nats",
+    "log_likelihood/joint/unreliable": "unreliable log p(X)",
     "conditional_coherence": "conditional coherence",
     "joint_coherence": "joint coherence",
     "latent_probe": "latent probe",
@@ -42,7 +43,7 @@ COLUMNS = {
     "encoder_gradient/cosine": "encoder gradient, cosine with the unbiased",
 }
 #: Metrics in nats, printed to one decimal; all others are printed to three.
-NATS = ("test_bound", "log_likelihood")
+NATS = ("test_bound", "log_likelihood/joint/mean")
 
 
 class FinishedRun(NamedTuple):
@@ -249,7 +250,7 @@ def _title(path: str) -> str:
 
 
 def _decimals(path: str) -> int:
-    return 1 if path.split("/")[0] in NATS else 3
+    return 1 if path in NATS else 3
 
 
 def _cell(values: Sequence[float | None], decimals: int) -> str:

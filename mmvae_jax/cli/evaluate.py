@@ -19,7 +19,7 @@ from mmvae_jax.cli.run_folder import open_run
 from mmvae_jax.cli.tables import Table, read_table
 from mmvae_jax.cli.views import View
 from mmvae_jax.data import num_examples
-from mmvae_jax.metrics import MeanVariance, measure_log_likelihoods
+from mmvae_jax.metrics import LogLikelihood, measure_log_likelihoods
 
 BATCH_SIZE = 128
 #: A single object, because every new optimizer compiles ``mm.evaluate`` again.
@@ -32,7 +32,9 @@ class Evaluate:
 
     Likelihoods are in nats per row, of the data in their own units. For a standardised row that is
     log p of (row - mean) / scale, minus the sum of log(scale); bytes have scale 255. Likelihoods
-    are estimated by importance sampling, which is below the exact value on average.
+    are estimated by importance sampling, which is below the exact value on average. A row whose
+    estimate is unreliable (its Pareto k-hat is above 0.7, or less for few particles) may be far
+    below: use more particles.
     """
 
     run_dir: RunFolder
@@ -84,8 +86,8 @@ def likelihoods(
     found = measure_log_likelihoods(model, data, key, K=num_particles, batch_size=size)
     shifts = _unit_shifts(views, data, model.config.likelihood_factors)
     log_p = {"joint": _summary(found.joint, _unit_shifts(views, data, dict.fromkeys(views, 1.0)))}
-    for name, moments in found.marginal.items():
-        log_p[name] = _summary(moments, np.array([views[name].log_det]))
+    for name, estimate in found.marginal.items():
+        log_p[name] = _summary(estimate, np.array([views[name].log_det]))
     return {
         "bound": float(bound + shifts.mean()) if shifts.size else None,
         "log_likelihood": {name: row for name, row in log_p.items() if row["num_rows"]},
@@ -124,17 +126,14 @@ def _unit_shifts(
     return shifts[np.any(list(data.mask.values()), axis=0)]
 
 
-def _summary(moments: MeanVariance, shifts: Float[np.ndarray, " n"]) -> dict[str, Any]:
-    """Mean, standard error and number of rows, after the change of units."""
-    if not moments.num_rows:
+def _summary(estimate: LogLikelihood, shifts: Float[np.ndarray, " n"]) -> dict[str, Any]:
+    """Returns the estimate after the change of units, without an error if that differs by row."""
+    if not estimate.num_rows:
         return {"num_rows": 0}
-    # The variance of sums with differing shifts is unknown: only their means are.
-    error = float(moments.standard_error) if np.ptp(shifts) == 0 else np.nan
-    return {
-        "mean": float(moments.mean + shifts.mean()),
-        "standard_error": error if np.isfinite(error) else None,
-        "num_rows": moments.num_rows,
-    }
+    row = estimate.as_json() | {"mean": estimate.mean + float(shifts.mean())}
+    if np.ptp(shifts) != 0:
+        row["standard_error"] = None
+    return {**row, "num_rows": estimate.num_rows}
 
 
 def _error(view: View, found: np.ndarray, truth: np.ndarray) -> tuple[np.floating, str]:
@@ -152,12 +151,12 @@ def _error(view: View, found: np.ndarray, truth: np.ndarray) -> tuple[np.floatin
 def format_evaluation(found: Mapping[str, Any]) -> Iterator[str]:
     """Yields the lines of a table of the measurements."""
     yield f"{found['num_rows']} rows of {found['data']}, step {found['step']} of {found['run']}"
-    yield f"\n{'nats per row':28}{'mean':>12}{'std. error':>12}{'rows':>8}"
+    yield f"\n{'nats per row':28}{'mean':>12}{'std. error':>12}{'rows':>8}{'unreliable':>12}"
     yield f"{'bound':28}{_cell(found['bound'])}"
     for name, row in found["log_likelihood"].items():
         title = "log p(all observed)" if name == "joint" else f"log p({name})"
         cells = _cell(row["mean"]) + _cell(row["standard_error"], ".2g")
-        yield f"{title:28}{cells}{row['num_rows']:8}"
+        yield f"{title:28}{cells}{row['num_rows']:8}{row['unreliable']:12.0%}"
     yield f"\n{'reconstruction error':28}{'from itself':>12}{'from others':>12}"
     for name, row in found["reconstruction_error"].items():
         cells = _cell(row["from_itself"], ".3g") + _cell(row["from_others"], ".3g")

@@ -36,7 +36,12 @@ from mmvae_jax.metrics.generation import (
 )
 from mmvae_jax.metrics.images import mse, ssim
 from mmvae_jax.metrics.inception import load_inception
-from mmvae_jax.metrics.likelihood import LogLikelihoods, bits_per_dim, measure_log_likelihoods
+from mmvae_jax.metrics.likelihood import (
+    LogLikelihood,
+    LogLikelihoods,
+    bits_per_dim,
+    measure_log_likelihoods,
+)
 from mmvae_jax.metrics.moments import MeanCovariance, MeanVariance, mean_covariance, mean_variance
 from mmvae_jax.metrics.particles import measure_log_weights, measure_responsibilities
 from mmvae_jax.metrics.probe import latent_probe, latents_of_experts
@@ -45,6 +50,7 @@ __all__ = [
     "Classifier",
     "Clustering",
     "Generation",
+    "LogLikelihood",
     "LogLikelihoods",
     "MeanCovariance",
     "MeanVariance",

@@ -1,4 +1,4 @@
-"""Log-likelihoods of a whole data set: joint, marginal and conditional, with standard errors.
+"""Log-likelihoods of a whole data set: joint, marginal and conditional, and their reliability.
 
 Each example's estimate is from ``mmvae_jax.evidence.likelihood_estimates``. Every batch has its own
 key, so that errors of the estimates are independent between batches.
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Bool, PRNGKeyArray
+from jaxtyping import Bool, Float, PRNGKeyArray
 
 from mmvae_jax.batch import AnyBatch, MultimodalArrays
 from mmvae_jax.data.batching import eval_batches
@@ -20,6 +20,7 @@ from mmvae_jax.evidence.likelihood_estimates import (
     compute_joint_nll,
     compute_marginal_nll,
 )
+from mmvae_jax.maths.pareto import largest_reliable_k
 from mmvae_jax.metrics.coherence import Given, given_names
 from mmvae_jax.metrics.moments import Entries, MeanVariance, mean_variance
 from mmvae_jax.model import MMVAE
@@ -29,8 +30,33 @@ Condition = tuple[Given, Given]
 Estimator = Callable[..., Any]
 
 
+class LogLikelihood(NamedTuple):
+    """A log-likelihood in nats per example, over the examples that define it.
+
+    Attributes:
+      num_rows: number of these examples.
+      mean: mean over examples.
+      standard_error: standard error of the mean over examples, which does not know the errors of
+        the estimates.
+      pareto_k: median of the examples' Pareto k-hats (``Diagnostics``).
+      unreliable: share of examples whose Pareto k-hat exceeds ``min(1 - 1/log10(K), 0.7)``, or is
+        unknown for too few particles. Their estimates are not to be trusted.
+    """
+
+    num_rows: int
+    mean: float
+    standard_error: float
+    pareto_k: float
+    unreliable: float
+
+    def as_json(self) -> dict[str, float | None]:
+        """Returns the numbers by name, without ``num_rows``; None for those that are not finite."""
+        values = {name: float(x) for name, x in self._asdict().items() if name != "num_rows"}
+        return {name: x if math.isfinite(x) else None for name, x in values.items()}
+
+
 class LogLikelihoods(NamedTuple):
-    """Log-likelihoods in nats per example, with moments over the examples that define each.
+    """Log-likelihoods of a data set.
 
     Attributes:
       joint: log p(X) of all observed modalities.
@@ -38,9 +64,9 @@ class LogLikelihoods(NamedTuple):
       conditional: log p(x_T|x_S) by ``(S, T)``.
     """
 
-    joint: MeanVariance
-    marginal: dict[str, MeanVariance]
-    conditional: dict[Condition, MeanVariance]
+    joint: LogLikelihood
+    marginal: dict[str, LogLikelihood]
+    conditional: dict[Condition, LogLikelihood]
 
 
 def measure_log_likelihoods(
@@ -57,9 +83,9 @@ def measure_log_likelihoods(
 
     Protocol: importance sampling with K particles for each example and quantity, without rescaling
     of likelihoods. The proposal of the joint is the mixture of the observed experts; of a marginal,
-    the modality's own expert; of a conditional, the given experts (``compute_cond_nll_ratio``). For
-    finite K the joint and the marginals are below the exact values on average; a conditional is the
-    difference of two such estimates.
+    the modality's own expert; of a conditional, the given experts (``compute_cond_nll_ratio``);
+    each with a share of the prior. For finite K the joint and the marginals are below the exact
+    values on average; a conditional is the difference of two such estimates.
 
     Args:
       model: an MMVAE.
@@ -76,6 +102,8 @@ def measure_log_likelihoods(
     >>> found = measure_log_likelihoods(model, arrays, jax.random.key(0), K=20)
     >>> found.joint.num_rows, sorted(found.marginal)
     (5, ['sound', 'text'])
+    >>> measure_log_likelihoods(model, arrays, jax.random.key(0), K=100).joint.unreliable
+    0.0
     """
     everything = tuple(data.data)
     quantities: list[tuple[Estimator, tuple[Given, ...]]] = [(compute_joint_nll, (everything,))]
@@ -86,16 +114,37 @@ def measure_log_likelihoods(
         estimator = partial(compute_cond_nll_ratio, cond_mod=given, pred_mods=predicted)
         quantities.append((estimator, (given, predicted)))
     totals = [mean_variance(np.zeros(0))] * len(quantities)
+    pareto_k: list[list[np.ndarray]] = [[] for _ in quantities]
     for number, arrays in enumerate(eval_batches(data, batch_size)):
         keys = jax.random.split(jax.random.fold_in(key, number), len(quantities))
         for i, (estimator, needed) in enumerate(quantities):
-            nll = estimator(model, arrays, keys[i], K=K, batch_size_K=batch_size_K)
+            nll, diagnostics = estimator(
+                model, arrays, keys[i], K=K, batch_size_K=batch_size_K, return_diagnostics=True
+            )
             defined = np.all([_any_observed(arrays, given) for given in needed], axis=0)
             totals[i] = totals[i].merge(mean_variance(-nll, defined))
-    joint, *rest = totals
+            pareto_k[i].append(np.asarray(diagnostics.pareto_k)[defined])
+    found = [
+        _log_likelihood(moments, np.concatenate(k), K)
+        for moments, k in zip(totals, pareto_k, strict=True)
+    ]
+    joint, *rest = found
     marginal = dict(zip(everything, rest, strict=False))
     return LogLikelihoods(
         joint, marginal, dict(zip(conditional, rest[len(marginal) :], strict=True))
+    )
+
+
+def _log_likelihood(
+    moments: MeanVariance, pareto_k: Float[np.ndarray, " n"], K: int
+) -> LogLikelihood:
+    known = len(pareto_k) > 0
+    return LogLikelihood(
+        moments.num_rows,
+        float(moments.mean),
+        float(moments.standard_error),
+        float(np.median(pareto_k)) if known else math.nan,
+        float(np.mean(~(pareto_k <= largest_reliable_k(K)))) if known else math.nan,
     )
 
 

@@ -212,6 +212,7 @@ def test_evaluation_counts_observed_rows(run, trained, files, tmp_path, capsys):
     assert likelihood["joint"]["standard_error"] is None  # rows observe different modalities
     assert likelihood["mean"]["num_rows"] == NUM_TEST // 2
     assert likelihood["mean"]["standard_error"] > 0
+    assert 0 <= likelihood["mean"]["unreliable"] <= 1
     assert "worst" not in likelihood
     assert found["bound"] <= likelihood["joint"]["mean"]
     errors = found["reconstruction_error"]

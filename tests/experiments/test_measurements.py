@@ -13,7 +13,7 @@ from helpers.small_model import make_data, make_model
 from scipy.stats import norm
 
 import mmvae_jax as mm
-from experiments import measurements
+from experiments import image_measurements, measurements
 from experiments.experiment import some_rows
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data import num_examples
@@ -150,7 +150,7 @@ def test_a_constant_latent_is_not_active():
 def test_reconstructions_are_compared_with_intensities():
     dataset = byte_pictures(8, "a", "b")
     model = picture_model(a=(Mean(), Constant()), b=(Mean(), Blank()))
-    found = measurements.measure_reconstructions(model, dataset, jax.random.key(0))[
+    found = image_measurements.measure_reconstructions(model, dataset, jax.random.key(0))[
         "reconstruction"
     ]
     x = {name: pictures / np.float32(255) for name, pictures in dataset.data.items()}
@@ -165,7 +165,7 @@ def test_reconstructions_are_compared_with_intensities():
 
 def test_small_images_have_no_ssim():
     dataset = MultimodalArrays({name: np.asarray(x) for name, x in make_data().items()})
-    found = measurements.measure_reconstructions(make_model(), dataset, jax.random.key(0))
+    found = image_measurements.measure_reconstructions(make_model(), dataset, jax.random.key(0))
     assert {name: [*row] for name, row in found["reconstruction"].items()} == {"b": ["mse"]}
 
 
@@ -185,7 +185,7 @@ def test_frechet_distances_leave_out_padding(monkeypatch):
     num = 200  # 22 batches of nine, and two more
     dataset = byte_pictures(num, "a", "b")
     model = picture_model(a=(Mean(), Constant()), b=(Mean(), Blank()))
-    found = measurements.measure_frechet(
+    found = image_measurements.measure_frechet(
         model, dataset, dict.fromkeys("ab", features), jax.random.key(0)
     )
     assert [*found] == ["prior", "a", "b"]

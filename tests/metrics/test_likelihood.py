@@ -10,19 +10,22 @@ from mmvae_jax.data import MultimodalArrays
 from mmvae_jax.metrics import bits_per_dim, measure_log_likelihoods
 
 PAIRS = [("a", "b"), (("a", "b"), "c")]
+K = 30
 
 
 def make_dataset(mask=None):
     return MultimodalArrays({name: np.asarray(x) for name, x in make_data().items()}, mask=mask)
 
 
-def assert_is(found, nll, defined):
-    """Checks mean and standard error against the estimates of the examples that define it."""
-    values = -np.asarray(nll)[defined]
+def assert_is(found, estimate, defined):
+    """Checks all numbers against the estimates of the examples that define the likelihood."""
+    values, k = -np.asarray(estimate[0])[defined], np.asarray(estimate[1].pareto_k)[defined]
     assert np.isfinite(values).all()
     assert found.num_rows == len(values)
     np.testing.assert_allclose(found.mean, values.mean(), rtol=1e-6)
     np.testing.assert_allclose(found.standard_error, values.std(ddof=1) / len(values) ** 0.5)
+    np.testing.assert_allclose(found.pareto_k, np.median(k))
+    np.testing.assert_allclose(found.unreliable, np.mean(k > 1 - 1 / np.log10(K)))
 
 
 @pytest.mark.slow
@@ -30,20 +33,31 @@ def test_means_and_errors_are_of_the_examples_for_which_each_is_defined():
     model, mask, key = make_model(), every_mask(), jax.random.key(0)
     batch = mm.Batch(make_data(), mask)
     found = measure_log_likelihoods(
-        model, make_dataset(mask), key.copy(), conditional=PAIRS, K=20, batch_size=8
+        model, make_dataset(mask), key.copy(), conditional=PAIRS, K=K, batch_size=8
     )
     keys = jax.random.split(jax.random.fold_in(key, 0), 6)
+    options = {"K": K, "return_diagnostics": True}
     a, b, c = (mask[name] for name in DIMS)
-    assert_is(found.joint, mm.compute_joint_nll(model, batch, keys[0], K=20), a | b | c)
+    assert_is(found.joint, mm.compute_joint_nll(model, batch, keys[0], **options), a | b | c)
     for name, key in zip(DIMS, keys[1:4], strict=True):
-        nll = mm.compute_marginal_nll(model, batch, key, modality=name, cond_mod=name, K=20)
+        nll = mm.compute_marginal_nll(model, batch, key, modality=name, cond_mod=name, **options)
         assert_is(found.marginal[name], nll, mask[name])
     defined = [a & b, (a | b) & c]
     for pair, key, where in zip(PAIRS, keys[4:], defined, strict=True):
         nll = mm.compute_cond_nll_ratio(
-            model, batch, key, cond_mod=pair[0], pred_mods=pair[1], K=20
+            model, batch, key, cond_mod=pair[0], pred_mods=pair[1], **options
         )
         assert_is(found.conditional[pair], nll, where)
+
+
+def test_unknown_reliability_is_none_in_json():
+    """Five particles have no tail to fit: every estimate counts as unreliable."""
+    few = measure_log_likelihoods(make_model(), make_dataset(), jax.random.key(0), K=5)
+    assert few.joint.unreliable == 1
+    numbers = few.joint.as_json()
+    assert [*numbers] == ["mean", "standard_error", "pareto_k", "unreliable"]
+    assert numbers["pareto_k"] is None
+    assert numbers["mean"] == few.joint.mean
 
 
 @pytest.mark.slow
