@@ -99,11 +99,9 @@ def measure_log_likelihoods(
     Raises:
       ValueError: if names are unknown or overlap, or the data do not fit the model.
 
-    >>> found = measure_log_likelihoods(model, arrays, jax.random.key(0), K=20)
-    >>> found.joint.num_rows, sorted(found.marginal)
-    (5, ['sound', 'text'])
-    >>> measure_log_likelihoods(model, arrays, jax.random.key(0), K=100).joint.unreliable
-    0.0
+    >>> found = measure_log_likelihoods(model, arrays, jax.random.key(0), K=50)
+    >>> found.joint.num_rows, sorted(found.marginal), found.joint.unreliable
+    (5, ['sound', 'text'], 0.0)
     """
     everything = tuple(data.data)
     quantities: list[tuple[Estimator, tuple[Given, ...]]] = [(compute_joint_nll, (everything,))]

@@ -1,4 +1,4 @@
-"""Likelihood estimates of a model that is not linear, in one latent dimension."""
+"""Likelihood estimates of a model that is not linear, in one and two latent dimensions."""
 
 import warnings
 from functools import partial
@@ -38,20 +38,22 @@ class Curve(nnx.Module):
 CURVED = {"a": (2,), "b": (3, 1), "c": (2, 3)}
 
 
-def curved_problem(family):
+def curved_problem(family, latent_dim=1, log_var=0.8):
     with warnings.catch_warnings():  # latent_dim is 1: the Laplace scales are constant
         warnings.simplefilter("ignore")
         config = mm.MMVAEConfig(
             input_dims=CURVED,
-            latent_dim=1,
+            latent_dim=latent_dim,
             decoders_dist={"a": "laplace", "b": "bernoulli", "c": "categorical"},
             decoder_dist_params={"a": {"scale": 0.6}},
             prior_and_posterior_dist=family,
         )
-    encoders = {m: Curve(np.prod(dim), (1,), i, 0.8) for i, (m, dim) in enumerate(CURVED.items())}
-    decoders = {m: Curve(1, dim, 10 + i) for i, (m, dim) in enumerate(CURVED.items())}
+    encoders, decoders = {}, {}
+    for i, (m, dim) in enumerate(CURVED.items()):
+        encoders[m] = Curve(np.prod(dim), (latent_dim,), i, log_var)
+        decoders[m] = Curve(latent_dim, dim, 10 + i)
     model = mm.MMVAE(config, encoders, decoders, rngs=nnx.Rngs(0))
-    model.prior_log_var.set_value(jnp.array([0.4]))
+    model.prior_log_var.set_value(jnp.full(latent_dim, 0.4))
     mask = masks(tuple(CURVED))
     rng = np.random.default_rng(1)
     size = len(mask["a"])
@@ -71,16 +73,23 @@ def on_grid(model, row):
     """
     is_laplace = model.config.prior_and_posterior_dist == "laplace_with_softmax"
     density = laplace.logpdf if is_laplace else norm.logpdf
-    z, log_q, log_p = GRID, {}, {}
+    z, log_q = GRID, {}
     scale = 1 + 1e-6 if is_laplace else np.exp(0.4)  # One latent axis: its softmax is 1.
     for name, encoder in model.encoders.items():
         log_q[name] = density(z, np.asarray(encoder(row[name])[0])[0, 0], scale)
-    decoded = {m: np.asarray(decode(z[:, None])) for m, decode in model.decoders.items()}
+    log_p = log_likelihoods(model, row, z[:, None])
+    return density(z, 0, 1 + 1e-6 if is_laplace else np.exp(0.2)), log_q, log_p
+
+
+def log_likelihoods(model, row, z):
+    """log p(x_m|z) of one example by modality, ``[n]``."""
+    log_p = {}
+    decoded = {m: np.asarray(decode(z)) for m, decode in model.decoders.items()}
     log_p["a"] = laplace.logpdf(row["a"], decoded["a"], 0.6).sum(1)
     log_p["b"] = -np.logaddexp(0, np.where(row["b"] == 1, -1, 1) * decoded["b"]).sum((1, 2))
     logits = decoded["c"] - logsumexp(decoded["c"], axis=-1, keepdims=True)
     log_p["c"] = (row["c"] * logits).sum((1, 2))
-    return density(z, 0, 1 + 1e-6 if is_laplace else np.exp(0.2)), log_q, log_p
+    return log_p
 
 
 def integral(log_values):
@@ -129,6 +138,25 @@ def test_curved_model_against_quadrature(family, names):
         mean, standard_error = mean_and_error(nll)
         assert_within(mean, standard_error, np.array(truth))
         assert np.nanmax(standard_error) < 0.02
+
+
+@pytest.mark.parametrize("latent_dim", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_narrow_experts_against_quadrature(latent_dim):
+    """Experts of a fifteenth of the prior's width, where likelihoods do not vanish in the tails."""
+    model, data, mask = curved_problem("normal", latent_dim, log_var=-5.0)
+    axis = np.arange(-7, 7, 0.05) + 0.025
+    z = np.stack([a.ravel() for a in np.meshgrid(*[axis] * latent_dim)], axis=1)
+    log_volume = norm.logpdf(z, 0, np.exp(0.2)).sum(1) + latent_dim * np.log(0.05)
+    truth = []
+    for b in range(len(mask["a"])):
+        log_p = log_likelihoods(model, {m: x[b : b + 1] for m, x in data.items()}, z)
+        seen = sum(log_p[m] for m in CURVED if mask[m][b])
+        truth.append(logsumexp(log_volume + seen))
+    joint = partial(mm.compute_joint_nll, model, mm.Batch(hide(data, mask), mask), K=1000)
+    ratio = np.exp(-on_keys(joint, 8) - np.array(truth))
+    assert_within(*mean_and_error(ratio), np.ones(len(truth)))
+    without = np.exp(-on_keys(partial(joint, prior_share=0.0), 2) - np.array(truth))
+    assert np.median(without) < 0.8
 
 
 def as_array(estimate):

@@ -7,7 +7,8 @@ from helpers.small_model import DIMS, every_mask, make_data, make_model
 
 import mmvae_jax as mm
 from mmvae_jax.data import MultimodalArrays
-from mmvae_jax.metrics import bits_per_dim, measure_log_likelihoods
+from mmvae_jax.metrics import bits_per_dim, mean_variance, measure_log_likelihoods
+from mmvae_jax.metrics.likelihood import _log_likelihood
 
 PAIRS = [("a", "b"), (("a", "b"), "c")]
 K = 30
@@ -50,14 +51,16 @@ def test_means_and_errors_are_of_the_examples_for_which_each_is_defined():
         assert_is(found.conditional[pair], nll, where)
 
 
-def test_unknown_reliability_is_none_in_json():
-    """Five particles have no tail to fit: every estimate counts as unreliable."""
-    few = measure_log_likelihoods(make_model(), make_dataset(), jax.random.key(0), K=5)
-    assert few.joint.unreliable == 1
-    numbers = few.joint.as_json()
-    assert [*numbers] == ["mean", "standard_error", "pareto_k", "unreliable"]
-    assert numbers["pareto_k"] is None
-    assert numbers["mean"] == few.joint.mean
+def test_unknown_numbers_are_none_in_json():
+    """One example has no standard error; too few particles have no k-hat, and are unreliable."""
+    moments = mean_variance(np.array([-3.0]))
+    estimate = _log_likelihood(moments, np.array([np.nan]), 5)
+    assert estimate.as_json() == {
+        "mean": -3.0,
+        "standard_error": None,
+        "pareto_k": None,
+        "unreliable": 1.0,
+    }
 
 
 @pytest.mark.slow
