@@ -82,7 +82,7 @@ class Experiment(abc.ABC):
     """Number of latent dimensions."""
     K: int = 30
     """Number of particles drawn from each modality's posterior."""
-    loss: str = "dreg_looser"
+    loss: str = "adaptive_dreg_looser"
     """Bound and gradient estimator, such as iwae_looser; docs/losses.md lists them all."""
     posterior: Literal["laplace_with_softmax", "normal", "normal_with_softplus"] = (
         "laplace_with_softmax"

@@ -43,7 +43,13 @@ COLOURS = {loss: f"C{i}" for i, loss in enumerate(LOSSES)}
 class LossesConfig:
     """Train with several losses and compare bounds, likelihoods, coherences and gradient noise."""
 
-    losses: tuple[str, ...] = ("dreg_looser", "stl_looser", "iwae_looser", "mixture_dreg_looser")
+    losses: tuple[str, ...] = (
+        "dreg_looser",
+        "stl_looser",
+        "iwae_looser",
+        "mixture_dreg_looser",
+        "adaptive_dreg_looser",
+    )
     """Losses to compare; docs/losses.md lists them all."""
     experiments: tuple[str, ...] = tuple(EXPERIMENTS)
     """Experiments to run with each loss: digits, mnist_pairs."""

@@ -44,8 +44,8 @@ class ViewsConfig:
     """Number of particles drawn from each modality's posterior."""
     scale: float = 0.5
     """Scale of the normal likelihood, in standard deviations of a column."""
-    loss: str = "iwae_looser"
-    """Bound and gradient estimator, such as iwae_looser; mmvae_jax.config.LOSSES has them all."""
+    loss: str = "adaptive_dreg_looser"
+    """Bound and gradient estimator, such as iwae_looser; docs/losses.md lists them all."""
     learning_rate: float = 1e-3
     """Learning rate of Adam."""
     num_steps: int = 600

@@ -55,6 +55,7 @@ class MMVAEConfig:
       beta: weight of log p(z) - log q(z|X) in the log importance weights; 0 leaves only the
         likelihoods.
       loss: a key of ``mmvae_jax.maths.losses.LOSSES``: bound and gradient estimator in one name.
+        The only default that differs from MultiVae's, whose ``dreg_looser`` can diverge.
       experts_per_step: number of experts that a training step draws particles from, chosen anew
         for each example among its observed ones; None for all (Hotti et al. 2024). Unbiased for
         the looser bounds and the elbo, and refused for tight ones. Evaluations use all experts.
@@ -83,7 +84,7 @@ class MMVAEConfig:
     prior_and_posterior_dist: str | Family = "laplace_with_softmax"
     learn_prior: bool = True
     beta: float = 1.0
-    loss: str = "dreg_looser"
+    loss: str = "adaptive_dreg_looser"
     min_scale: float = MIN_SCALE
     experts_per_step: int | None = None
 

@@ -16,11 +16,11 @@ from mmvae_jax.maths.losses import LOSSES
 DIMS = {"image": (28, 28, 1), "word": (8, 71)}
 
 
-def test_defaults_are_multivaes():
+def test_defaults_are_multivaes_but_for_the_loss():
     config = mm.MMVAEConfig(input_dims=DIMS)
     assert (config.n_modalities, config.latent_dim, config.K, config.beta) == (2, 10, 10, 1.0)
     assert config.prior_and_posterior_dist == "laplace_with_softmax"
-    assert config.loss == "dreg_looser"
+    assert config.loss == "adaptive_dreg_looser"
     assert config.learn_prior is True
     assert config.uses_likelihood_rescaling is False
     assert config.decoders_dist == {"image": "normal", "word": "normal"}

@@ -10,6 +10,8 @@ from mmvae_jax.interop.layers import Shape
 
 #: Fields of the config here that MultiVae's has not.
 OWN_FIELDS = ("min_scale", "experts_per_step")
+#: MultiVae's default loss, which is not the default here.
+LOSS = "dreg_looser"
 
 
 class Settings(NamedTuple):
@@ -36,6 +38,7 @@ def convert_settings(fields: Mapping[str, Any]) -> Settings:
     """
     _check_fields(fields)
     converted = {name: fields[name] for name in _field_names() if name in fields}
+    converted.setdefault("loss", LOSS)
     _remove_ignored(converted)
     likelihoods = converted.get("decoders_dist") or {}
     images, dims = {}, {}

@@ -37,7 +37,7 @@ def test_config(stored):
     last = {(2, 5, 4): (5, 4, 2), (1, 4, 6): (4, 6, 1), (1, 28, 28): (28, 28, 1)}
     last |= {(3, 32, 32): (32, 32, 3), (3, 28, 28): (28, 28, 3)}
     dims = {name: last.get(dim, dim) for name, dim in given["input_dims"].items()}
-    assert ours == mm.MMVAEConfig(**{**given, "input_dims": dims})
+    assert ours == mm.MMVAEConfig(**{"loss": "dreg_looser", **given, "input_dims": dims})
 
 
 def test_posteriors(stored):

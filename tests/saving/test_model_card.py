@@ -29,7 +29,7 @@ def test_card(tmp_path):
         "# MMVAE of a, b, c",
         "| a | 6 | normal, scale 1 | mmvae_jax.networks.mlp.MLPEncoder "
         "| mmvae_jax.networks.mlp.MLPDecoder |",
-        "| loss | dreg_looser |",
+        "| loss | adaptive_dreg_looser |",
         "| latent_dim | 4 |",
         "| uses_likelihood_rescaling | True |",
         'model = mm.from_pretrained("model")',

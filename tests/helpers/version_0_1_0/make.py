@@ -29,6 +29,7 @@ CONFIG = mm.MMVAEConfig(
     decoders_dist={"text": "categorical"},
     latent_dim=2,
     K=3,
+    loss="dreg_looser",  # the default of that version
 )
 DIMS = CONFIG.input_dims
 DATA = {
