@@ -251,3 +251,10 @@ def test_wrong_values_are_named(field, value):
 def test_convolutional_networks_have_one_dense_layer():
     with pytest.raises(ValueError, match=r"hidden is \(8, 8\)"):
         DigitsConfig(networks="conv", hidden=(8, 8))
+
+
+def test_scales_of_images_are_trained_on_request():
+    """Words are categorical, which has no scale."""
+    config = DigitsConfig(modalities=2, text=True, scale=0.2, learn_scale=True).model_config()
+    learned = {"scale": mm.Learned(0.2)}
+    assert config.decoder_dist_params == {"m0": learned, "m1": learned, "word": {}}
