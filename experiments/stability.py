@@ -54,7 +54,7 @@ class TumoursConfig(Experiment):
     num_steps: int | None = 300
 
     def load(self) -> ExperimentData:
-        """Returns scikit-learn's tumours, every fourth of which is a test example."""
+        """Returns scikit-learn's tumours; every fourth is a test example."""
         found: Any = load_breast_cancer()
         is_test = np.arange(len(found.target)) % 4 == 0
         x = found.data - found.data[~is_test].mean(0)

@@ -43,6 +43,7 @@ from mmvae_jax.evidence.likelihood_estimates import (
     compute_marginal_nll,
 )
 from mmvae_jax.inference import (
+    ImportanceWeighting,
     decode,
     encode,
     generate,
@@ -76,7 +77,6 @@ from mmvae_jax.training.steps import (
     train_step,
     train_steps,
 )
-from mmvae_jax.weighting import ImportanceWeighting
 
 __version__ = "0.1.0"
 

@@ -19,9 +19,9 @@ from mmvae_jax.cli.run_folder import open_run
 from mmvae_jax.cli.tables import MASK, read_table
 from mmvae_jax.cli.views import View
 from mmvae_jax.data import take
+from mmvae_jax.inference.selection import modality_names
+from mmvae_jax.inference.weighting import Weighting
 from mmvae_jax.saving.files import whole_file
-from mmvae_jax.selection import modality_names
-from mmvae_jax.weighting import Weighting
 
 #: Rows in one call on the device.
 BATCH_SIZE = 256

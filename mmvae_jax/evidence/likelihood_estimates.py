@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count, check_share
 from mmvae_jax.evidence.importance_sampling import Diagnostics, Task, estimate
+from mmvae_jax.inference.selection import Selection, modality_mask, modality_names
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.model import MMVAE
-from mmvae_jax.selection import Selection, modality_mask, modality_names
 
 #: Share of the prior among the particles; ``docs/likelihoods.md`` has the measurements.
 PRIOR_SHARE = 0.1

@@ -153,7 +153,7 @@ def test_narrow_experts_against_quadrature(latent_dim):
         seen = sum(log_p[m] for m in CURVED if mask[m][b])
         truth.append(logsumexp(log_volume + seen))
     joint = partial(mm.compute_joint_nll, model, mm.Batch(hide(data, mask), mask), K=1000)
-    ratio = np.exp(-on_keys(joint, 8) - np.array(truth))
+    ratio = np.exp(-on_keys(joint, 40) - np.array(truth))
     assert_within(*mean_and_error(ratio), np.ones(len(truth)))
     without = np.exp(-on_keys(partial(joint, prior_share=0.0), 2) - np.array(truth))
     assert np.median(without) < 0.8

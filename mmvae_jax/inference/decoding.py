@@ -1,4 +1,4 @@
-"""Inference with a trained MMVAE: encode, decode, predict, reconstruct, generate.
+"""Data from latents: decode, predict, reconstruct, generate.
 
 Pure functions of a model, a batch and a key, usable under jit, vmap and grad. Random layers are
 off. Under ``jax.jit``, strings, counts and flags are static arguments.
@@ -6,7 +6,6 @@ off. Under ``jax.jit``, strings, counts and flags are static arguments.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,73 +15,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.inference.encoding import encode
+from mmvae_jax.inference.selection import Selection, modality_names
+from mmvae_jax.inference.weighting import Weighting
 from mmvae_jax.maths.likelihoods import likelihood_of
-from mmvae_jax.maths.mixture import draw_mixture, mixture_mean
-from mmvae_jax.maths.pareto import Diagnostics
 from mmvae_jax.model import MMVAE, decode_modality, evaluation
-from mmvae_jax.selection import Selection, check_available, modality_mask, modality_names
-from mmvae_jax.weighting import Weighting, importance_weighting, weighted_latents
-
-Latents = Float[Array, "b N d"] | Float[Array, "bN d"]
-
-
-def encode(
-    model: MMVAE,
-    batch: AnyBatch,
-    key: PRNGKeyArray | None,
-    *,
-    cond_mod: Selection = "all",
-    N: int = 1,
-    return_mean: bool = False,
-    flatten: bool = False,
-    weighting: Weighting = "mixture",
-    return_diagnostics: bool = False,
-) -> Latents | tuple[Latents, Diagnostics]:
-    """Draws latents given the modalities that are both named and observed.
-
-    With ``weighting="mixture"``, every draw picks one of these modalities' experts, uniformly. With
-    ``"importance"``, particles of all these experts are weighed by ``p(x_given|z) p(z) / q(z)`` and
-    resampled: with many particles, draws of the model's posterior ``p(z|x_given)``.
-
-    Args:
-      model: an MMVAE.
-      batch: examples; modalities that it leaves out count as missing.
-      key: randomness; may be None with ``return_mean`` under ``"mixture"``.
-      cond_mod: ``"all"``, the name of a modality, or several names.
-      N: number of draws per example.
-      return_mean: return the mean, N times, instead of draws: the average of the available experts'
-        locations, or the weighted mean of the particles.
-      flatten: return ``[b * N, d]``, the draws of an example next to each other.
-      weighting: ``"mixture"``, ``"importance"``, or an ``ImportanceWeighting``.
-      return_diagnostics: also return the ``Diagnostics`` of importance weighting.
-
-    Returns:
-      Latents ``[b, N, d]``.
-
-    Raises:
-      ValueError: for unknown names, a batch that does not fit, diagnostics of a mixture, or,
-        outside jit, an example with no modality to condition on; inside jit its latents are NaN.
-
-    >>> mm.encode(model, batch, jax.random.key(0), cond_mod="sound", N=4).shape
-    (5, 4, 2)
-    """
-    config, setting = model.config, importance_weighting(weighting)
-    check_count("N", N)
-    if return_diagnostics and setting is None:
-        raise ValueError("return_diagnostics is True: only importance weighting has diagnostics")
-    observed = observe(config, batch, allow_absent=True)
-    available = observed.mask & modality_mask("cond_mod", cond_mod, config)
-    check_available(available, cond_mod)
-    if key is None and not (return_mean and setting is None):
-        raise ValueError("key is None: give jax.random.key(...), or return_mean=True of a mixture")
-    parts = (*evaluation(model), observed, available, key, N, return_mean)
-    if setting is None:
-        z, diagnostics = _encode(*parts), None
-    else:
-        names = modality_names("cond_mod", cond_mod, config)
-        z, diagnostics = weighted_latents(*parts, names, setting)
-    z = z.reshape(-1, config.latent_dim) if flatten else z
-    return (z, diagnostics) if return_diagnostics and diagnostics is not None else z
 
 
 def decode(
@@ -126,24 +63,30 @@ def predict(
     batch: AnyBatch,
     key: PRNGKeyArray | None,
     *,
+    cond_mod: Selection = "all",
     gen_mod: Selection = "all",
+    N: int = 1,
+    return_mean: bool = False,
+    flatten: bool = False,
     sample: bool = False,
-    **encoding: Any,
-) -> Any:
-    """Generates modalities from others: ``encode``, then ``decode`` into ``gen_mod``.
+    weighting: Weighting = "mixture",
+) -> dict[str, Float[Array, "..."]]:
+    """Generates modalities from others: ``encode`` with ``cond_mod``, ``decode`` into ``gen_mod``.
 
     Args:
       model: an MMVAE.
       batch: examples; modalities that it leaves out count as missing.
       key: randomness; may be None where ``encode`` allows it, and without ``sample``.
+      cond_mod: modalities to condition on: ``"all"``, a name, or several names.
       gen_mod: modalities to generate: ``"all"``, a name, or several names.
+      N: number of draws per example.
+      return_mean: decode the mean latent of ``encode``, N times, instead of draws.
+      flatten: return ``[b * N, *input_dim]``, the draws of an example next to each other.
       sample: draw from the likelihoods instead of returning the decoded arrays.
-      **encoding: keyword arguments of ``encode``: ``cond_mod``, ``N``, ``return_mean``,
-        ``flatten``, ``weighting`` and ``return_diagnostics``.
+      weighting: use of several given modalities, as in ``encode``, which has diagnostics.
 
     Returns:
-      ``{modality: [b, N, *input_dim]}``, or ``[b * N, *input_dim]`` with ``flatten``; with
-      ``return_diagnostics``, a pair of this and the diagnostics of ``encode``.
+      ``{modality: [b, N, *input_dim]}``, or ``[b * N, *input_dim]`` with ``flatten``.
 
     Raises:
       ValueError: as ``encode`` and ``decode``.
@@ -153,11 +96,19 @@ def predict(
     (5, 4, 2, 3)
     """
     encode_key, sample_key = (None, None) if key is None else jax.random.split(key)
-    found = encode(model, batch, encode_key, **encoding)
-    z, *diagnostics = found if isinstance(found, tuple) else (found,)
+    z = encode(
+        model,
+        batch,
+        encode_key,
+        cond_mod=cond_mod,
+        N=N,
+        return_mean=return_mean,
+        flatten=flatten,
+        weighting=weighting,
+    )
+    assert not isinstance(z, tuple), "no diagnostics are asked for"
     names = modality_names("gen_mod", gen_mod, model.config)
-    decoded = decode(model, z, modalities=names, key=sample_key, sample=sample)
-    return (decoded, *diagnostics) if diagnostics else decoded
+    return decode(model, z, modalities=names, key=sample_key, sample=sample)
 
 
 def reconstruct(
@@ -231,16 +182,6 @@ def generate(
     prior_key, sample_key = jax.random.split(key)
     z = generate_from_prior(model, prior_key, n_samples)
     return decode(model, z, key=sample_key, sample=sample)
-
-
-@partial(jax.jit, static_argnames=("graphdef", "N", "return_mean"))
-def _encode(graphdef, state, observed: Observed, available, key, N, return_mean):
-    model = nnx.merge(graphdef, state, copy=True)
-    experts = model.experts(observed.data)
-    if return_mean:
-        mean = mixture_mean(experts, available)[:, None]
-        return jnp.broadcast_to(mean, (mean.shape[0], N, mean.shape[2]))
-    return draw_mixture(model.config.family, experts, available, key, N)
 
 
 @partial(jax.jit, static_argnames=("graphdef", "names"))

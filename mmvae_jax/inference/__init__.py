@@ -1,0 +1,21 @@
+"""Latents, predictions and generated data of a trained model."""
+
+from mmvae_jax.inference.decoding import (
+    decode,
+    generate,
+    generate_from_prior,
+    predict,
+    reconstruct,
+)
+from mmvae_jax.inference.encoding import encode
+from mmvae_jax.inference.weighting import ImportanceWeighting
+
+__all__ = [
+    "ImportanceWeighting",
+    "decode",
+    "encode",
+    "generate",
+    "generate_from_prior",
+    "predict",
+    "reconstruct",
+]
