@@ -96,6 +96,7 @@ def test_its_parameters_can_be_overridden():
     np.testing.assert_allclose(difference, expected - rate, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_with_functions_is_saved_and_loaded(tmp_path):
     """Files hold their names; whoever loads the run gives them."""
     model = make_counts(prior_and_posterior_dist=LOGISTIC)

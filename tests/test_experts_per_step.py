@@ -32,7 +32,9 @@ def given_noise():
     ("loss", "backward"),
     [
         ("mixture_dreg_looser", mm.Backward("dense")),
-        ("dreg_looser", mm.Backward("sparse", tolerance=0.0, chunk=10)),
+        pytest.param(
+            "dreg_looser", mm.Backward("sparse", tolerance=0.0, chunk=10), marks=pytest.mark.slow
+        ),
         pytest.param("elbo", mm.Backward("dense"), marks=pytest.mark.slow),
         pytest.param("stl_looser", mm.Backward("dense"), marks=pytest.mark.slow),
     ],
@@ -74,7 +76,7 @@ def test_metrics_are_of_the_drawn_experts_and_evaluations_of_all():
     mask, options = every_mask(), Options(jax.random.key(1), backward=mm.Backward("dense"))
     model = make_model(loss="adaptive_dreg_looser", experts_per_step=1)
     batch = mm.Batch(make_data(), mask)
-    means = batch_means(model, batch, options)
+    means = jax.jit(batch_means)(model, batch, options)
     num_observed = observe(model.config, batch).mask.any(0).sum()
     assert means["ess"].weight == num_observed  # one expert of each example
     assert sum(means[f"bound/{name}"].weight for name in DIMS) == num_observed
@@ -84,6 +86,7 @@ def test_metrics_are_of_the_drawn_experts_and_evaluations_of_all():
     chex.assert_trees_all_equal(mm.eval_step(state, batch), mm.eval_step(expected, batch))
 
 
+@pytest.mark.slow
 def test_fit_learns_with_one_expert_per_step():
     data = mm.MultimodalArrays(jax.tree.map(np.asarray, make_data()), mask=every_mask())
     model = make_model(loss="adaptive_dreg_looser", experts_per_step=1)
@@ -93,6 +96,7 @@ def test_fit_learns_with_one_expert_per_step():
     assert mm.evaluate(result.state, data)["loss"] < before - 0.5
 
 
+@pytest.mark.slow
 def test_a_part_of_the_experts_costs_a_part_of_the_decoders():
     def flops(**settings):
         model = make_model(K=16, **settings)

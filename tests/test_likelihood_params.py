@@ -138,6 +138,7 @@ def test_gradient_in_closed_form(x64, batch):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_finds_the_scale_of_the_noise():
     """The likelihood of data drawn from a known model is largest at its standard deviation."""
     case = linear_gaussian(2)
@@ -212,6 +213,7 @@ def test_overrides_come_first(batch):
     np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_custom_likelihoods_have_them(batch):
     def log_prob(decoded, x, *, rate):
         return (jnp.log(rate) - rate * jnp.abs(x - decoded)).sum()

@@ -90,6 +90,7 @@ def test_other_values_do_not_compile_again(batch):
     assert len(set(losses.values())) == 3
 
 
+@pytest.mark.slow
 def test_a_scale_is_trained_by_its_gradient(batch):
     """Under `iwae` the gradient is that of the value, which differences of the value give, too."""
     model = make_model(loss="iwae")

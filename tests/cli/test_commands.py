@@ -71,6 +71,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
+@pytest.mark.slow
 def test_from_a_table_to_diagnoses(training, files, tmp_path, capsys):
     """Train on views with gaps, then predict the diagnoses of held-out tumours, and evaluate."""
     run, trained = training

@@ -59,6 +59,7 @@ def test_unbiased_with_many_temperatures_and_adapted_steps():
     assert ratio.std() < 0.5
 
 
+@pytest.mark.slow
 def test_narrow_posterior_that_no_expert_finds():
     """Experts in the wrong place: importance sampling is nats too large, annealing is right."""
     wide = linear_gaussian(2, latent_dim=3)
@@ -125,6 +126,7 @@ def curved_problem():
 # From both sides.
 
 
+@pytest.mark.slow
 def test_bounds_hold_the_exact_value_and_close():
     """E[exp(lower)] p(X) = 1 = E[exp(-upper)] / p(X); more temperatures, less of a gap."""
     case, num_keys = linear_gaussian(3), 600

@@ -89,6 +89,7 @@ def marginal_errors(problem, name, cond_mod, K):
     return nll - truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_modalities", "given", "target"),
     [
@@ -117,6 +118,7 @@ def test_ratio_converges_to_the_conditional_likelihood(num_modalities, given, ta
     assert rms(many - truth) < rms(few - truth) / 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
     [

@@ -57,6 +57,7 @@ def test_joint_likelihood_is_unbiased(narrow):
     assert np.median(without, axis=0).max() < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cond_mod", [pytest.param("a", marks=pytest.mark.slow), "b"])
 def test_marginal_likelihood_is_unbiased(narrow, cond_mod):
     case, model, data, batch = narrow

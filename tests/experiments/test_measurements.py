@@ -163,6 +163,7 @@ def test_reconstructions_are_compared_with_intensities():
         np.testing.assert_allclose(found[name]["ssim"], similarity, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_small_images_have_no_ssim():
     dataset = MultimodalArrays({name: np.asarray(x) for name, x in make_data().items()})
     found = image_measurements.measure_reconstructions(make_model(), dataset, jax.random.key(0))

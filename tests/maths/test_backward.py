@@ -57,6 +57,7 @@ def test_sparse_without_tolerance_is_dense(x64, loss, backward):
     chex.assert_trees_all_close(ours, expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "loss"),
     [

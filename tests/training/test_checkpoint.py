@@ -230,7 +230,10 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize(
+    "kind",
+    ["flipped", *(pytest.param(k, marks=pytest.mark.slow) for k in DAMAGES if k != "flipped")],
+)
 def test_damage_is_noticed_named_and_kept(checkpoints, kind):
     harm, message = DAMAGES[kind]
     for step in (1, 2, 3):
@@ -261,6 +264,7 @@ def test_nothing_intact_is_an_error_that_names_all(checkpoints):
         again.restore(make_state())
 
 
+@pytest.mark.slow
 def test_damage_to_an_old_step_does_not_stop_a_run(checkpoints):
     for step in (1, 2):
         checkpoints.save(make_state().replace(step=jnp.int32(step)), {"eval/loss": float(step)})

@@ -133,6 +133,7 @@ def test_nothing_observed_counts_for_nothing():
     assert set(mm.evaluate(make_state(), nothing).values()) == {0.0}
 
 
+@pytest.mark.slow
 def test_best_and_newest_are_kept_and_loaded(tmp_path):
     log = Log()
     result = mm.fit(

@@ -159,6 +159,7 @@ def test_works_inside_scan(batch):
     np.testing.assert_allclose(metrics["loss"][-1], last["loss"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_eval_step_turns_random_layers_off(batch):
     class Noisy(nnx.Module):
         def __init__(self, rngs):
