@@ -10,6 +10,8 @@ NOISY = ("stl", "dreg", "mixture_dreg")
 #: Scale of a posterior below which the noise of these estimators rules. The noise of a location's
 #: gradient is then more than 1000 times the largest gradient that the prior exerts on it.
 NARROW = 1e-3
+#: Number of first steps in which the loss of any run may rise and fall.
+EARLY = 50
 
 
 class DivergenceWarning(RuntimeWarning):
@@ -33,7 +35,7 @@ class Divergence:
         """Warns if posteriors are narrow under a noisy estimator, or the loss has got much worse.
 
         Much worse means worse than the first mean by all that it has ever improved, and by half of
-        its size at least.
+        its size at least, after the first ``EARLY`` steps.
 
         Args:
           step: step of the training.
@@ -52,7 +54,8 @@ class Divergence:
         if self._first is None:
             self._first = mean_loss
         self._best = min(self._best, mean_loss)
-        if mean_loss > self._first + max(self._first - self._best, abs(self._first) / 2):
+        limit = self._first + max(self._first - self._best, abs(self._first) / 2)
+        if step > EARLY and mean_loss > limit:
             self._warn(
                 "loss",
                 f"the mean loss is {mean_loss:.4g} at step {step}, after {self._best:.4g} at best: "

@@ -139,7 +139,7 @@ def numbers(values) -> list[float]:
     """Returns all numbers in a JSON value."""
     if isinstance(values, dict):
         return [x for value in values.values() for x in numbers(value)]
-    return [values]
+    return [] if values is None else [values]  # k-hat of few particles is null
 
 
 def assert_is_complete(out: Path, config: Experiment, modalities: list[str]) -> None:

@@ -24,8 +24,10 @@ def assert_is(found, estimate, defined):
     assert np.isfinite(values).all()
     assert found.num_rows == len(values)
     np.testing.assert_allclose(found.mean, values.mean(), rtol=1e-6)
-    np.testing.assert_allclose(found.standard_error, values.std(ddof=1) / len(values) ** 0.5)
-    np.testing.assert_allclose(found.pareto_k, np.median(k))
+    np.testing.assert_allclose(
+        found.standard_error, values.std(ddof=1) / len(values) ** 0.5, rtol=1e-6
+    )
+    np.testing.assert_allclose(found.pareto_k, np.median(k), rtol=1e-6)
     np.testing.assert_allclose(found.unreliable, np.mean(k > 1 - 1 / np.log10(K)))
 
 

@@ -32,6 +32,7 @@ def course(loss, losses, scales):
         ((1800.0, 900.0, -870.0, 5000.0, 4e5), 1),
         ((1800.0, 2800.0, 2900.0), 1),  # never improved
         ((-10.0, -9.0, -6.0, -3.0), 1),
+        ((1800.0, 2800.0), 0),  # an early rise
         ((700.0, float("nan"), float("inf")), 0),  # another error's business
     ],
 )
@@ -67,7 +68,8 @@ def test_quiet_estimators_may_be_narrow(loss):
         ("iwae_looser", "laplace_with_softmax", 1.0, "the mean loss is"),
     ],
 )
-def test_fit_warns(loss, posterior, learning_rate, message):
+def test_fit_warns(monkeypatch, loss, posterior, learning_rate, message):
+    monkeypatch.setattr("mmvae_jax.training.divergence.EARLY", 0)
     model = make_model(loss=loss, prior_and_posterior_dist=posterior)
     if posterior == "normal":
         for encoder in model.encoders.values():
