@@ -49,7 +49,7 @@ class ExactnessConfig:
     """Number of images per example, 2 to 5."""
     K: int = 5
     """Number of particles drawn from each modality's posterior."""
-    loss: str = "adaptive_dreg_looser"
+    loss: str = "dreg_looser"
     """Bound and gradient estimator, such as iwae_looser; docs/losses.md lists them all."""
     learning_rate: float = 2e-3
     """Peak learning rate, with the schedule of experiments.digits."""
