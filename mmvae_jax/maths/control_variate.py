@@ -13,7 +13,6 @@ is of ``g`` on ``s^2 Delta``.
 """
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mmvae_jax.maths.collectives import ALONE, Shards
@@ -21,7 +20,7 @@ from mmvae_jax.maths.collectives import ALONE, Shards
 #: Centres of the bins of scales, in octaves: an example belongs to the two bins next to it. They
 #: are wide, because s^2 already follows the change of c within a bin, and few examples are noise.
 BIN_WIDTH = 4
-BINS = np.arange(-20, 5, BIN_WIDTH) / BIN_WIDTH
+BINS = tuple(octave / BIN_WIDTH for octave in range(-20, 5, BIN_WIDTH))
 #: Number of other examples in the bins of an example, up to their weights, below which c is 0.
 MIN_OTHERS = 6
 
@@ -44,14 +43,14 @@ def coefficients_from_others(
       counts: False for examples without such an expert.
       shards: mesh axes that the examples are spread over.
     """
-    smallest = 2.0 ** float(BINS[0] * BIN_WIDTH)
+    smallest = 2.0 ** (BINS[0] * BIN_WIDTH)
     scale = jnp.maximum(jnp.where(counts[..., None], scale, 1), smallest)
     # Relative to the scale, g and Delta of different scales are comparable: noise of order s^2 and
     # of order 1. Weighted least squares of g on s^2 Delta, with weights 1 / s^2 and an intercept,
     # because the mean of g is much larger than its noise: d(log scale) has a mean near -1.
     y, delta = gradient * scale, variate * scale
     weight = scale**-2
-    octaves = jnp.clip(jnp.log2(scale) / BIN_WIDTH, float(BINS[0]), float(BINS[-1]))
+    octaves = jnp.clip(jnp.log2(scale) / BIN_WIDTH, BINS[0], BINS[-1])
     bins = jnp.asarray(BINS, scale.dtype).reshape(-1, 1, 1, 1)
     near = jnp.maximum(1 - jnp.abs(octaves[None] - bins), 0) * counts[None, :, :, None]
     moments = jnp.stack([jnp.ones_like(y), weight, delta, weight * y, delta * y, delta**2 / weight])
