@@ -193,6 +193,10 @@ class MMVAEConfig:
         """Returns a checked copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
+    def with_all_experts(self) -> MMVAEConfig:
+        """Returns the config of evaluations, which draw from all experts; mostly this very one."""
+        return self if self.experts_per_step is None else self.replace(experts_per_step=None)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns plain dicts, tuples and numbers, as ``from_dict`` takes them."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

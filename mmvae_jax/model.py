@@ -135,8 +135,10 @@ class MMVAE(nnx.Module):
 
 
 def evaluation(model: MMVAE) -> tuple[nnx.GraphDef, nnx.State]:
-    """Returns the static and the dynamic part of the model, with random layers off."""
-    return nnx.split(nnx.view(model, deterministic=True, raise_if_not_found=False))
+    """Returns the parts of the model for evaluations: random layers are off, all experts on."""
+    view = nnx.view(model, deterministic=True, raise_if_not_found=False)
+    view.config = model.config.with_all_experts()
+    return nnx.split(view)
 
 
 def decode_modality(

@@ -86,6 +86,15 @@ def test_metrics_are_of_the_drawn_experts_and_evaluations_of_all():
     chex.assert_trees_all_equal(mm.eval_step(state, batch), mm.eval_step(expected, batch))
 
 
+def test_log_weights_are_of_all_experts():
+    """Measurements of particles are evaluations, and leave the model as it was."""
+    model, batch = make_model(experts_per_step=1), mm.Batch(make_data())
+    found = mm.metrics.measure_log_weights(model, batch, jax.random.key(0))
+    expected = mm.metrics.measure_log_weights(make_model(), batch, jax.random.key(0))
+    chex.assert_trees_all_equal(found, expected)
+    assert model.config.experts_per_step == 1
+
+
 @pytest.mark.slow
 def test_fit_learns_with_one_expert_per_step():
     data = mm.MultimodalArrays(jax.tree.map(np.asarray, make_data()), mask=every_mask())

@@ -259,7 +259,7 @@ def _eval_means(
     def of_device(params, rest, batch, options, shards):
         model = nnx.merge(state.graphdef.value, params, rest, copy=True)
         model.eval()
-        model.config = model.config.replace(experts_per_step=None)
+        model.config = model.config.with_all_experts()
         return over_devices(batch_means(model, batch, options, shards), shards)
 
     given = (state.params, state.rest, batch, Options(key, overrides=overrides))
