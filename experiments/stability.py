@@ -28,8 +28,8 @@ from experiments.polymnist import PolyMNISTConfig
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data import num_examples, take
 from mmvae_jax.maths.losses import LOSSES
-from mmvae_jax.training.evaluation import evaluate
 
+_VIEWS = ("mean", "error", "worst")
 LOSSES_COMPARED = (
     "dreg_looser",
     "stl_looser",
@@ -77,9 +77,6 @@ class TumoursConfig(Experiment):
         """Returns no networks: the model's own MLPs."""
         del rngs
         return {}, {}
-
-
-_VIEWS = ("mean", "error", "worst")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,7 +178,7 @@ def run(experiment: Experiment, num_steps: int | None, num_test: int) -> dict[st
     )
     seconds = time.perf_counter() - start
     test = take(found.test, np.arange(min(num_test, num_examples(found.test))))
-    measured = evaluate(result.state.replace(key=test_key), test, batch_size=100)
+    measured = mm.evaluate(result.state.replace(key=test_key), test, batch_size=100)
     return {
         "num_steps": steps,
         "test_bound": -measured["loss"],

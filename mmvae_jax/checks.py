@@ -20,22 +20,19 @@ def check_at_least(field: str, value: Any, least: int) -> None:
 
 def check_positive(field: str, value: Any) -> None:
     """Raises ValueError unless the value is a finite number above 0."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value <= 0:
+    if not _is_finite(value) or value <= 0:
         raise ValueError(f"{field} is {value!r}: give a finite number above 0")
 
 
 def check_not_negative(field: str, value: Any) -> None:
     """Raises ValueError unless the value is a finite number of at least 0."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < 0:
+    if not _is_finite(value) or value < 0:
         raise ValueError(f"{field} is {value!r}: give a finite number of at least 0")
 
 
 def check_share(field: str, value: Any) -> None:
     """Raises ValueError unless the value is a number from 0 to below 1."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < 1:
+    if not _is_finite(value) or not 0 <= value < 1:
         raise ValueError(f"{field} is {value!r}: give a number of at least 0 and below 1")
 
 
@@ -50,3 +47,9 @@ def check_modalities(field: str, names: Iterable[str], known: Iterable[str]) -> 
     known = list(known)
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"{field} has the unknown modalities {unknown}: known are {known}")
+
+
+def _is_finite(value: Any) -> bool:
+    """Returns True for finite Python numbers other than bools."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)

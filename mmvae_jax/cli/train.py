@@ -76,7 +76,6 @@ class Train:
     """Size of the latent variable."""
     K: int = 10
     """Particles drawn from each modality's posterior."""
-    # Unbiased, unlike the package's default, DReG, which can diverge with narrow posteriors.
     loss: Annotated[str, arg(metavar="|".join(LOSSES))] = "adaptive_dreg_looser"
     """Gradient estimator and bound: *_looser, tight (no suffix) or elbo."""
     beta: float = 1.0

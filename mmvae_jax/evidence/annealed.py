@@ -4,7 +4,6 @@ Chains move from the prior to the posterior by Hamiltonian Monte Carlo
 (``mmvae_jax.maths.annealing``). No encoder takes part: no expert has to cover the posterior.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
@@ -27,8 +26,8 @@ from mmvae_jax.maths.annealing import (
     anneal_back,
     sigmoid_schedule,
 )
-from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.distributions import prior_log_prob
+from mmvae_jax.maths.tiles import default_tile_size, in_parts
 from mmvae_jax.maths.weights import effective_sample_size
 from mmvae_jax.model import MMVAE, evaluation
 
@@ -256,9 +255,7 @@ def _over_examples(
 ) -> PyTree:
     """Returns the results ``[b]`` of all examples, all chains of some examples at a time."""
     width = max(1, settings.size // (settings.num_chains + NUM_PILOTS))
-    num_tiles = math.ceil(num_examples / width)
-    padded = jnp.arange(num_tiles * math.ceil(num_examples / num_tiles))
-    index = jnp.minimum(padded, num_examples - 1).reshape(num_tiles, -1)
+    index, _ = in_parts(num_examples, width)
     found = jax.lax.map(of_examples, index)
     return jax.tree.map(lambda a: a.ravel()[:num_examples], found)
 
@@ -284,4 +281,4 @@ def _checked(
     check_positive("step_size", step_size)
     if batch_size_K is not None:
         check_count("batch_size_K", batch_size_K)
-    return _Settings(**counts, size=Backward(chunk=batch_size_K).tile_size)
+    return _Settings(**counts, size=batch_size_K or default_tile_size())

@@ -14,7 +14,7 @@ from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count, check_share
 from mmvae_jax.evidence.importance_sampling import Diagnostics, Task, estimate
 from mmvae_jax.inference.selection import Selection, modality_mask, modality_names
-from mmvae_jax.maths.backward import Backward
+from mmvae_jax.maths.tiles import default_tile_size
 from mmvae_jax.model import MMVAE
 
 #: Share of the prior among the particles; ``docs/likelihoods.md`` has the measurements.
@@ -238,5 +238,5 @@ def _observed(
     check_count("K", K)
     if batch_size_K is not None:
         check_count("batch_size_K", batch_size_K)
-    size = Backward(chunk=batch_size_K).tile_size
-    return observe(model.config, batch, allow_absent=True), size
+    observed = observe(model.config, batch, allow_absent=True)
+    return observed, batch_size_K or default_tile_size()

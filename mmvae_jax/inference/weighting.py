@@ -17,12 +17,11 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from mmvae_jax.batch import Observed
 from mmvae_jax.checks import check_choice, check_count, check_share
 from mmvae_jax.generative import likelihood_of_examples
-from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.distributions import prior_log_prob
 from mmvae_jax.maths.pareto import Diagnostics, pareto_k, tail_size
 from mmvae_jax.maths.particles import Draws, draw, standard_draws
 from mmvae_jax.maths.proposal import components_of, particle_ends, with_prior
-from mmvae_jax.maths.tiles import TileRows, over_tiles
+from mmvae_jax.maths.tiles import TileRows, default_tile_size, over_tiles
 from mmvae_jax.maths.weights import effective_sample_size, observed_experts
 from mmvae_jax.model import MMVAE
 
@@ -164,7 +163,7 @@ def _log_weights(
 
         return None, weigh
 
-    size = Backward(chunk=setting.chunk).tile_size
+    size = setting.chunk or default_tile_size()
     width = max(NARROWEST, size // 32)
     _, log_w = over_tiles(of_examples, setting.num_particles, num_examples, size, width=width)
     return log_w
@@ -184,7 +183,7 @@ def _mean(
         like, _ = jax.eval_shape(particles, index[None], index)
         return jnp.zeros((like.shape[2], len(index)), like.dtype), add
 
-    size = Backward(chunk=setting.chunk).tile_size
+    size = setting.chunk or default_tile_size()
     total, _ = over_tiles(of_examples, len(w), w.shape[1], size)
     return total.T
 

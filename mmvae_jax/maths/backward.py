@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mmvae_jax.checks import check_count
+from mmvae_jax.maths.tiles import default_tile_size
 
 KINDS = ("auto", "dense", "sparse", "sampled", "residual")
 Keys = Array | None  # a random key for each example
@@ -100,9 +101,7 @@ class Backward:
     @property
     def tile_size(self) -> int:
         """Number of particles per decoder call."""
-        if self.chunk is None:
-            return 64 if jax.default_backend() == "cpu" else 4096
-        return self.chunk
+        return default_tile_size() if self.chunk is None else self.chunk
 
 
 def _sparse_pays(num_experts: int, num_particles: int, num_examples: int) -> bool:

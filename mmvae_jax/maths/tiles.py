@@ -49,8 +49,8 @@ def over_tiles(
     Returns:
       The last carry of all examples ``[... b]``, and the emitted values ``[draws b]``.
     """
-    columns, _ = _cut(num_examples, min(size, width or size))
-    rows = TileRows(*_cut(num_draws, max(1, size // columns.shape[1])))
+    columns, _ = in_parts(num_examples, min(size, width or size))
+    rows = TileRows(*in_parts(num_draws, max(1, size // columns.shape[1])))
 
     def scan(index: Int[Array, " e"]) -> tuple[PyTree, PyTree]:
         start, step = of_examples(index)
@@ -71,8 +71,16 @@ def over_tiles(
     return jax.tree.map(joined, jax.lax.map(scan_or_skip, columns))
 
 
-def _cut(total: int, size: int) -> tuple[Int[Array, "t n"], Bool[Array, "t n"]]:
-    """Returns numbers from 0 in parts of equal size, the last number repeated as padding."""
+def default_tile_size() -> int:
+    """Returns the number of particles per decoder call: few on CPU, whose caches they fit."""
+    return 64 if jax.default_backend() == "cpu" else 4096
+
+
+def in_parts(total: int, size: int) -> tuple[Int[Array, "t n"], Bool[Array, "t n"]]:
+    """Returns numbers from 0 in parts of equal size, the last number repeated as padding.
+
+    The second array is False for the padding.
+    """
     num_parts = math.ceil(total / size)
     number = jnp.arange(num_parts * math.ceil(total / num_parts)).reshape(num_parts, -1)
     return jnp.minimum(number, total - 1), number < total

@@ -142,7 +142,8 @@ def fit(
         raise ValueError(
             f"num_steps is {num_steps}, but the run is at step {start.state.step}: give more"
         )
-    run = _Run(start, checkpoints, evaluation, eval_batch_size, isinstance(train_data, AnyBatch))
+    data_follow_seed = isinstance(train_data, AnyBatch)
+    run = _Run(start, config.loss, checkpoints, evaluation, eval_batch_size, data_follow_seed)
     bar = tqdm(
         initial=run.step,
         total=num_steps,
@@ -172,16 +173,17 @@ class _Run:
     """The changing part of a training run."""
 
     start: dataclasses.InitVar[Start]
+    loss: dataclasses.InitVar[str]
     checkpoints: Checkpoints | None
     evaluation: Evaluation | None
     eval_batch_size: int
     data_follow_seed: bool
 
-    def __post_init__(self, start: Start) -> None:
+    def __post_init__(self, start: Start, loss: str) -> None:
         self.state, self.best, self.metrics = start.state, start.best, start.metrics
         self.step = int(start.state.step)
         saved = self.checkpoints.steps if self.checkpoints else ()
-        self.monitor = Monitor(self.directory, saved, start.state.view().config.loss)
+        self.monitor = Monitor(self.directory, saved, loss)
         self.is_new = not saved
 
     @property

@@ -45,10 +45,11 @@ class Monitor:
         self.saved = steps[-1] if steps else None
         self._pending: list[tuple[int, dict[str, Array]]] = []
         self._last: Mapping[str, Array] = {}
+        self._step = 0
 
     def add(self, step: int, size: int, metrics: Mapping[str, Array]) -> None:
         """Adds the metrics of the ``size`` steps up to this one, ``[size]`` each if several."""
-        self._last = metrics
+        self._last, self._step = metrics, step
         first = step - size + 1
         self._pending.append((first, {name: metrics[name] for name in (*CHECKED, "min_scale")}))
 
@@ -71,8 +72,7 @@ class Monitor:
                 np.concatenate([np.atleast_1d(metrics[name]) for _, metrics in pending])
                 for name in ("loss", "min_scale")
             )
-            last_step = pending[-1][0] + np.size(pending[-1][1]["loss"]) - 1
-            self.divergence.check(last_step, float(losses.mean()), float(scales.min()))
+            self.divergence.check(self._step, float(losses.mean()), float(scales.min()))
         return {name: float(np.atleast_1d(value)[-1]) for name, value in last.items()}
 
     def _error(self, step: int, metric: str, value: float) -> NonFiniteError:
