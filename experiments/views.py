@@ -17,13 +17,12 @@ import optax
 from flax import nnx
 from sklearn import datasets
 from sklearn.linear_model import RidgeCV
-from tqdm import tqdm
 
 import mmvae_jax as mm
 from experiments import runs
+from experiments.benchmark.report import align
 from experiments.command_line import run_command
 from mmvae_jax.checks import check_count, check_positive
-from mmvae_jax.data import batches
 
 NUM_VIEWS = 6
 TEST_SHARE = 0.2
@@ -81,11 +80,10 @@ def main(config: ViewsConfig) -> dict[str, Any]:
     results = {"r2": scores, "config": settings, **runs.provenance(), "seconds": seconds}
     config.out.mkdir(parents=True, exist_ok=True)
     runs.write_json(config.out / "views.json", results)
-    print(f"{'view':8}" + "".join(f"{name:>14}" for name in COLUMNS))
-    for target, row in scores.items():
-        print(f"{target:8}" + "".join(f"{row[name]:14.3f}" for name in COLUMNS))
-    means = [np.mean([row[name] for row in scores.values()]) for name in COLUMNS]
-    print(f"{'mean':8}" + "".join(f"{mean:14.3f}" for mean in means))
+    mean = {name: np.mean([row[name] for row in scores.values()]) for name in COLUMNS}
+    rows = {**scores, "mean": mean}.items()
+    cells = [(target, *(f"{row[name]:.3f}" for name in COLUMNS)) for target, row in rows]
+    print(align([("view", *COLUMNS), *cells]))
     return results
 
 
@@ -135,11 +133,10 @@ def fit(config: ViewsConfig, train: Views) -> mm.MMVAE:
     model = mm.MMVAE(model_config, rngs=nnx.Rngs(config.seed))
     key = jax.random.key(config.seed)
     state = mm.create_train_state(model, optax.adam(config.learning_rate), key=key)
-    arrays, num_steps = mm.MultimodalArrays(train), config.num_steps
-    steps = batches(arrays, 100, seed=config.seed, num_steps=num_steps)
-    for examples in tqdm(steps, total=num_steps, unit="step"):
-        state, _ = mm.train_step(state, mm.Batch(examples.data))
-    return state.model()
+    arrays = mm.MultimodalArrays(train)
+    return mm.fit(
+        state, arrays, num_steps=config.num_steps, batch_size=100, seed=config.seed
+    ).state.model()
 
 
 def compare(
