@@ -8,14 +8,14 @@ scale, the same for all examples of a batch. Gradients are those of the looser b
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from matplotlib.figure import Figure
 
 from experiments.benchmark.report import align
@@ -82,18 +82,20 @@ def deviation(config: EstimatorNoiseConfig, estimator: str, scale: float) -> np.
     sides = jnp.array([config.offset, -config.offset]).reshape(2, 1, 1)
     loc = jnp.broadcast_to(sides, (2, config.batch, 1))
     experts = Experts(loc, jnp.full_like(loc, scale))
+    mask = jnp.ones(loc.shape[:2], bool)
     keys = jax.random.split(jax.random.key(0), config.num_gradients)
-    found = _gradients(objective(estimator, config.K), experts, keys)
+    found = _gradients(objective(estimator, config.K), experts, mask, keys)
     return np.asarray(found.std(0).mean((1, 2, 3)))
 
 
-def objective(estimator: str, K: int) -> Objective:
-    """Returns an objective without data, whose target is the prior N(0, 1)."""
+@cache
+def objective(estimator: str, K: int, bound_name: str = "looser") -> Objective:
+    """Returns an objective of two Laplace experts without data, whose target is N(0, 1)."""
     return Objective(
         log_likelihood=_no_data,
         log_prior=_standard_normal,
         family=family_of("laplace_with_softmax"),
-        bound=BOUNDS["looser"],
+        bound=BOUNDS[bound_name],
         estimator=ESTIMATORS[estimator],
         num_particles=K,
     )
@@ -107,11 +109,11 @@ def _standard_normal(theta: Any, z: Float[Array, "g e d"]) -> Array:
     return jax.scipy.stats.norm.logpdf(z).sum(-1)
 
 
-@partial(jax.jit, static_argnums=0)
-def _gradients(
-    objective: Objective, experts: Experts, keys: PRNGKeyArray
+def relative_gradients(
+    objective: Objective, experts: Experts, mask: Bool[Array, "m b"], keys: PRNGKeyArray
 ) -> Float[Array, "n 2 m b d"]:
-    mask, ones = jnp.ones(experts.loc.shape[:2], bool), jnp.ones(len(experts.loc))
+    """Returns gradients of each example's bound for the location and the log scale, by key."""
+    ones = jnp.ones(len(mask))
 
     def of_key(key: PRNGKeyArray) -> Float[Array, "2 m b d"]:
         inputs = Inputs((), mask, key, ones, jnp.ones(()))
@@ -124,6 +126,9 @@ def _gradients(
         return jnp.stack([loc, scale * experts.scale])
 
     return jax.lax.map(of_key, keys, batch_size=50)
+
+
+_gradients = jax.jit(relative_gradients, static_argnums=0)
 
 
 def draw(scales: tuple[float, ...], noise: Mapping[str, np.ndarray]) -> Figure:

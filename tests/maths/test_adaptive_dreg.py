@@ -1,53 +1,17 @@
 """The adaptive estimator: unbiased in batches of unlike examples, quiet at every scale."""
 
-from functools import cache, partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.monte_carlo import NUM_SIGMA, mean_and_error, optimised_jit
 
-from mmvae_jax.maths.bounds import BOUNDS
+from experiments.estimator_noise import objective, relative_gradients
 from mmvae_jax.maths.control_variate import MIN_OTHERS, coefficients_from_others
-from mmvae_jax.maths.distributions import FAMILIES
-from mmvae_jax.maths.estimators import ESTIMATORS
-from mmvae_jax.maths.gradients import bound
-from mmvae_jax.maths.particles import Inputs
-from mmvae_jax.maths.problem import Objective
 from mmvae_jax.maths.weights import Experts
 
 K = 5
 DIM = 2
-
-
-def standard_normal(z):
-    return -0.5 * jnp.square(z).sum(-1)
-
-
-@cache
-def objective(estimator, name="looser", num_particles=K):
-    """One likelihood of 0 per expert, so that the target of the particles is the prior N(0, 1)."""
-    return Objective(
-        log_likelihood=lambda theta, state, rows, z: jnp.zeros((2, *z.shape[:2]), z.dtype),
-        log_prior=lambda theta, z: standard_normal(z),
-        family=FAMILIES["laplace_with_softmax"],
-        bound=BOUNDS[name],
-        estimator=ESTIMATORS[estimator],
-        num_particles=num_particles,
-    )
-
-
-def gradients(objective, experts, mask, key):
-    """Gradients ``[2 m b d]`` of each example's bound for relative location and log scale."""
-    shape = (2, objective.num_particles, *experts.loc.shape[1:])
-    noise = objective.family.standard(key, shape, experts.loc.dtype)
-    inputs = Inputs((), mask, noise, jnp.ones(2), jnp.ones(()))
-
-    def total(experts):
-        return bound(objective, (), experts, inputs)[0].sum()
-
-    return jnp.stack([of_parameter * experts.scale for of_parameter in jax.grad(total)(experts)])
 
 
 def draws(objective, experts, mask, num, seed=0):
@@ -56,9 +20,7 @@ def draws(objective, experts, mask, num, seed=0):
     return np.asarray(_draws(objective, experts, mask, keys))
 
 
-@partial(optimised_jit, static_argnums=0)
-def _draws(objective, experts, mask, keys):
-    return jax.lax.map(partial(gradients, objective, experts, mask), keys, batch_size=50)
+_draws = optimised_jit(relative_gradients, static_argnums=0)
 
 
 def same_experts(scale, num_examples, loc=0.5):
@@ -75,7 +37,7 @@ def same_experts(scale, num_examples, loc=0.5):
 def test_as_quiet_as_the_quieter(x64, scale):
     experts, mask = same_experts(scale, 64), jnp.ones((2, 64), bool)
     noise = {
-        name: draws(objective(name), experts, mask, 200).std(0).mean((1, 2, 3))
+        name: draws(objective(name, K), experts, mask, 200).std(0).mean((1, 2, 3))
         for name in ("reparam", "mixture_dreg", "adaptive_dreg")
     }
     quieter = np.minimum(noise["reparam"], noise["mixture_dreg"])
@@ -89,8 +51,8 @@ def test_unbiased_among_unlike_examples(x64, name):
     loc = 1 + jax.random.normal(keys[0], (2, 12, DIM))
     experts = Experts(loc, jnp.exp2(jax.random.uniform(keys[1], (2, 12, DIM), minval=-3, maxval=1)))
     mask = jnp.ones((2, 12), bool).at[0, :2].set(False).at[1, 2:4].set(False)
-    ours = mean_and_error(draws(objective("adaptive_dreg", name), experts, mask, 6000))
-    exact = mean_and_error(draws(objective("reparam", name), experts, mask, 6000, seed=1))
+    ours = mean_and_error(draws(objective("adaptive_dreg", K, name), experts, mask, 6000))
+    exact = mean_and_error(draws(objective("reparam", K, name), experts, mask, 6000, seed=1))
     z_scores = np.abs(ours[0] - exact[0]) / np.maximum(np.hypot(ours[1], exact[1]), 1e-12)
     # 88 entries are not zero: a few of these exceed three standard errors.
     assert z_scores.max() < NUM_SIGMA, z_scores.max()
@@ -124,7 +86,7 @@ def test_a_collapsed_example_stays_quiet(x64):
     experts, mask = same_experts(1.0, 32), jnp.ones((2, 32), bool)
     experts = experts._replace(scale=experts.scale.at[:, 7].set(1e-5))
     noise = {
-        name: draws(objective(name), experts, mask, 200).std(0)[:, :, 7].mean()
+        name: draws(objective(name, K), experts, mask, 200).std(0)[:, :, 7].mean()
         for name in ("reparam", "mixture_dreg", "adaptive_dreg")
     }
     assert noise["adaptive_dreg"] < 1.05 * noise["reparam"] < 1e-3 * noise["mixture_dreg"]
@@ -134,7 +96,7 @@ def test_a_collapsed_example_stays_quiet(x64):
 def test_few_examples_are_reparam(x64, num_examples):
     experts, mask = same_experts(0.3, num_examples), jnp.ones((2, num_examples), bool)
     ours, expected = (
-        draws(objective(name), experts, mask, 1) for name in ("adaptive_dreg", "reparam")
+        draws(objective(name, K), experts, mask, 1) for name in ("adaptive_dreg", "reparam")
     )
     np.testing.assert_array_equal(ours, expected)
 
@@ -144,7 +106,7 @@ def test_one_particle(x64):
     """With K = 1, the step is from reparam towards stl; both ends have the same mean."""
     experts, mask = same_experts(0.5, 32), jnp.ones((2, 32), bool)
     ours, exact = (
-        mean_and_error(draws(objective(name, num_particles=1), experts, mask, 1000, seed=seed))
+        mean_and_error(draws(objective(name, 1), experts, mask, 1000, seed=seed))
         for seed, name in enumerate(("adaptive_dreg", "reparam"))
     )
     assert (np.abs(ours[0] - exact[0]) < NUM_SIGMA * np.hypot(ours[1], exact[1])).all()
