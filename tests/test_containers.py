@@ -38,6 +38,7 @@ def test_conversions_keep_everything():
     assert as_arrays(arrays) is arrays
 
 
+@pytest.mark.slow
 def test_every_function_takes_either(model):
     batch, arrays = both(mask=every_mask(), weight=WEIGHT)
     functions = [

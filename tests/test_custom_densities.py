@@ -154,6 +154,7 @@ def test_a_family_written_again_is_the_same(loss):
     )
 
 
+@pytest.mark.slow
 def test_a_logistic_posterior():
     """Draws have its variance, and importance sampling from it finds the likelihood."""
     model = make_counts(prior_and_posterior_dist=LOGISTIC)

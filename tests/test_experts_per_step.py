@@ -72,6 +72,7 @@ def test_experts_are_drawn_evenly_among_the_observed():
     assert (sources[:, 0] != sources[:, 1]).all()
 
 
+@pytest.mark.slow
 def test_metrics_are_of_the_drawn_experts_and_evaluations_of_all():
     mask, options = every_mask(), Options(jax.random.key(1), backward=mm.Backward("dense"))
     model = make_model(loss="adaptive_dreg_looser", experts_per_step=1)

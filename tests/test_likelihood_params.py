@@ -88,6 +88,7 @@ def test_likelihoods_without_the_parameter_refuse_it():
         make_model(decoder_dist_params={"b": {"scale": mm.Learned(1.0)}})
 
 
+@pytest.mark.slow
 def test_it_is_the_model_of_its_value(batch):
     """The loss and the other gradients are those of a config that sets the current value."""
     learned = moved(make_model(decoder_dist_params=LEARNED), np.log(2))
@@ -202,6 +203,7 @@ def test_draws_of_every_feature():
     np.testing.assert_allclose(drawn.std(0), learned_scale(model), rtol=0.03)
 
 
+@pytest.mark.slow
 def test_overrides_come_first(batch):
     """A number in an override replaces the trained value, which then has no gradient."""
     model = moved(make_model(decoder_dist_params=PER_FEATURE), jnp.linspace(-2, 1, 6))

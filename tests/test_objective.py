@@ -161,6 +161,7 @@ def test_jit_equals_eager(data, mask):
     chex.assert_trees_all_close(eager, compiled, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_examples_are_independent(data):
     """Each example's bound is that of the example alone, given its noise."""
     model = make_model(loss="elbo")

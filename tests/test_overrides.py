@@ -58,6 +58,7 @@ def test_overriding_is_having_another_config(batch, loss, kind):
     assert abs(loss_usual - expected[0]["loss"]) > 1
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_as_in_the_config(batch):
     rescaled = make_model(uses_likelihood_rescaling=True, rescale_factors=FACTORS, beta=0.7)
     expected = make_model(

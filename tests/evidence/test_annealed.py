@@ -161,6 +161,7 @@ def drawn_data(model, key):
     return mm.decode(model, z, key=data_key, sample=True)
 
 
+@pytest.mark.slow
 def test_bounds_of_classes_and_missing_modalities():
     """Normal, Bernoulli and categorical draws, every pattern of masks; 0 where nothing is seen."""
     model = make_small_model()
@@ -174,6 +175,7 @@ def test_bounds_of_classes_and_missing_modalities():
 # Invariance.
 
 
+@pytest.mark.slow
 def test_fillers_neighbours_and_chunks():
     """NaN or anything where masked, other examples beside it, other tiles: the same answer."""
     _, model, data, mask, batch = make_problem(3)

@@ -31,6 +31,7 @@ def rows(batch, indices):
     return jax.tree.map(lambda a: a[np.asarray(indices)], batch)
 
 
+@pytest.mark.slow
 @some
 def test_chunks(name):
     """Chunks of ten, of which the last is not full, are as good as one of all particles."""

@@ -140,6 +140,7 @@ def test_curved_model_against_quadrature(family, names):
         assert np.nanmax(standard_error) < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent_dim", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_narrow_experts_against_quadrature(latent_dim):
     """Experts of a fifteenth of the prior's width, where likelihoods do not vanish in the tails."""

@@ -36,6 +36,7 @@ def test_files_hold_classifiers_and_their_test_accuracy(data_dir, out):
     assert results["num_test"] == len(test.labels)
 
 
+@pytest.mark.slow
 def test_the_seed_determines_the_classifier(data_dir, out, tmp_path):
     main(ClassifiersConfig(dataset="mnist", data_dir=data_dir, out=tmp_path, num_steps=4, seed=1))
     assert (tmp_path / "image.npz").read_bytes() != (out / "image.npz").read_bytes()

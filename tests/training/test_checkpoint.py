@@ -179,6 +179,7 @@ def test_saves_the_state_of_that_moment(checkpoints):
     assert all(restored[path].tobytes() == x.tobytes() for path, x in expected.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maximise", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_keeps_the_best_step_beside_the_newest(tmp_path, maximise):
     checkpoints = Checkpoints(tmp_path / "run", config={}, keep=1, best="score", maximise=maximise)

@@ -170,6 +170,7 @@ def assert_same_model(model, expected):
     chex.assert_trees_all_equal(*(nnx.to_pure_dict(nnx.state(m)) for m in (model, expected)))
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run_and_a_resumed_one(tmp_path):
     """With a rate of zero nothing improves."""
     options = {

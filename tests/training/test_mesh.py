@@ -82,6 +82,7 @@ def test_a_mesh_computes_what_one_device_does(x64, small_is_large, kind, mesh, f
     chex.assert_trees_all_close(ours, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fsdp", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_training_and_evaluation_follow_one_device(x64, small_is_large, fsdp):
     one, batch = make_state()
@@ -163,6 +164,7 @@ def test_fsdp_gathers_parameters_and_scatters_gradients(small_is_large):
     assert 0 < exchanged["all-reduce"] - whole - MOMENTS <= 4 * 60
 
 
+@pytest.mark.slow
 def test_particle_axis_exchanges_log_weights():
     _, step = compiled_step("sparse", mm.make_mesh(2, 2))
     exchanged = collectives(step.as_text())
