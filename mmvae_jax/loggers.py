@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped, UInt8
 from mmvae_jax.batch import AnyBatch, Batch, as_batch
 from mmvae_jax.checks import check_count
 from mmvae_jax.inference import reconstruct
+from mmvae_jax.keys import as_key
 from mmvae_jax.saving.files import write_text
 from mmvae_jax.training.steps import TrainState
 
@@ -161,7 +162,7 @@ def cross_generations(batch: AnyBatch, key: PRNGKeyArray, num: int = 8) -> Image
       ValueError: if the batch has no images, or ``num`` is below 1.
     """
     check_count("num", num)
-    batch = as_batch(batch)
+    batch, key = as_batch(batch), as_key(key)
     try:
         from mmvae_jax.plots import cross_generation_grid
     except ImportError as error:

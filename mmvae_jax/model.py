@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 from mmvae_jax.batch import encoder_input
 from mmvae_jax.checks import check_modalities
 from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.keys import as_optional_key
 from mmvae_jax.likelihood_params import Learned, LikelihoodParams
 from mmvae_jax.maths.weights import Experts
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
@@ -43,7 +44,7 @@ class MMVAE(nnx.Module):
 
     Raises:
       ValueError: if a network is given for an unknown modality, or carries state from one call
-        to the next, as BatchNorm does.
+        to the next, as BatchNorm does; or if ``rngs`` are not ``nnx.Rngs``.
 
     >>> loc, scale = model.experts({"sound": jnp.zeros((5, 4)), "text": jnp.zeros((5, 2), int)})
     >>> loc.shape  # [m, b, d]
@@ -59,6 +60,8 @@ class MMVAE(nnx.Module):
         dtype: Dtype | None = None,
         rngs: nnx.Rngs,
     ):
+        if not isinstance(rngs, nnx.Rngs):
+            raise ValueError(f"rngs is {rngs!r}: give nnx.Rngs(seed), or nnx.Rngs(key)")
         self.config = config
         encoders, decoders = dict(encoders or {}), dict(decoders or {})
         _check_networks("encoders", encoders, config)
@@ -119,7 +122,7 @@ class MMVAE(nnx.Module):
             out get location 0 and a raw scale of 0.
           key: randomness of encoders whose call takes ``rngs``.
         """
-        config = self.config
+        config, key = self.config, as_optional_key(key)
         inputs = {name: encoder_input(config, name, x) for name, x in data.items()}
         shape = (jax.tree.leaves(inputs)[-1].shape[0], config.latent_dim)
         locs, log_vars = [], []

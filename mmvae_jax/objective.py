@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.generative import log_likelihoods, split_theta
+from mmvae_jax.keys import as_optional_key
 from mmvae_jax.maths import gradients
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.bounds import BOUNDS, expert_bounds, normalised_per_expert
@@ -103,7 +104,7 @@ def value_and_grad(
     (2,)
     """
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    options = Options(key, noise, overrides, backward)
+    options = Options(as_optional_key(key), noise, overrides, backward)
     gradient = jax.value_and_grad(loss_of_params, has_aux=True)
     (_, metrics), grads = gradient(params, rest, batch, options, ALONE, graphdef=graphdef)
     return {**metrics, "grad_norm": optax.tree.norm(grads)}, grads
@@ -140,7 +141,8 @@ def loss(
     >>> nnx.jit(nnx.grad(penalised))(model)["prior_log_var"][...].shape
     (2,)
     """
-    return reduced(batch_means(model, batch, Options(key, noise, overrides, backward)))[0]
+    options = Options(as_optional_key(key), noise, overrides, backward)
+    return reduced(batch_means(model, batch, options))[0]
 
 
 def loss_of_params(

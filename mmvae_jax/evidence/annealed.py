@@ -18,6 +18,7 @@ from mmvae_jax.batch import AnyBatch, Batch, Observed, observe
 from mmvae_jax.checks import check_count, check_positive
 from mmvae_jax.generative import likelihood_of_examples
 from mmvae_jax.inference import decode, generate_from_prior
+from mmvae_jax.keys import as_key
 from mmvae_jax.maths.annealing import (
     NUM_PILOTS,
     Annealed,
@@ -111,7 +112,7 @@ def compute_joint_nll_ais(
     """
     settings = _checked(num_chains, num_temperatures, num_leapfrog, step_size, batch_size_K)
     observed = observe(model.config, batch, allow_absent=True)
-    nll, diagnostics = _estimate(*evaluation(model), observed, step_size, key, settings)
+    nll, diagnostics = _estimate(*evaluation(model), observed, step_size, as_key(key), settings)
     nll = jnp.where(observed.mask.any(0), nll, 0)
     return (nll, diagnostics) if return_diagnostics else nll
 
@@ -161,7 +162,7 @@ def bound_joint_nll_ais(
     """
     check_count("num_examples", num_examples)
     settings = _checked(num_chains, num_temperatures, num_leapfrog, step_size, batch_size_K)
-    prior_key, data_key, run_key = jax.random.split(key, 3)
+    prior_key, data_key, run_key = jax.random.split(as_key(key), 3)
     z = generate_from_prior(model, prior_key, num_examples)
     drawn = Batch(decode(model, z, key=data_key, sample=True), mask)
     observed = observe(model.config, drawn)

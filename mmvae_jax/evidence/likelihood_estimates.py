@@ -14,6 +14,7 @@ from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count, check_share
 from mmvae_jax.evidence.importance_sampling import Diagnostics, Task, estimate
 from mmvae_jax.inference.selection import Selection, modality_mask, modality_names
+from mmvae_jax.keys import as_key
 from mmvae_jax.maths.tiles import default_tile_size
 from mmvae_jax.model import MMVAE
 
@@ -66,7 +67,7 @@ def compute_joint_nll(
     observed, size = _observed(model, batch, K, batch_size_K)
     check_share("prior_share", prior_share)
     task = Task((model.config.modalities,), K, size, prior_share=prior_share)
-    log_p, diagnostics = estimate(model, observed, observed.mask, key, task)
+    log_p, diagnostics = estimate(model, observed, observed.mask, as_key(key), task)
     nll = jnp.where(observed.mask.any(0), -log_p[0], 0)
     return (nll, _worst(diagnostics)) if return_diagnostics else nll
 
@@ -90,7 +91,7 @@ def compute_joint_nll_paper(
     """
     observed, size = _observed(model, batch, K, batch_size_K)
     task = Task((model.config.modalities,), K, size, every_expert=True, rescaled=True)
-    log_p, _ = estimate(model, observed, observed.mask, key, task)
+    log_p, _ = estimate(model, observed, observed.mask, as_key(key), task)
     return jnp.where(observed.mask.any(0), -log_p[0], 0)
 
 
@@ -132,7 +133,7 @@ def compute_marginal_nll(
     check_share("prior_share", prior_share)
     task = Task(((modality,),), K, size, prior_share=prior_share)
     available = observed.mask & modality_mask("cond_mod", cond_mod, model.config)
-    log_p, diagnostics = estimate(model, observed, available, key, task)
+    log_p, diagnostics = estimate(model, observed, available, as_key(key), task)
     defined = observed.mask[model.config.modalities.index(modality)] & available.any(0)
     nll = jnp.where(defined, -log_p[0], jnp.nan)
     return (nll, _worst(diagnostics)) if return_diagnostics else nll
@@ -168,7 +169,7 @@ def compute_cond_nll(
     predicted = modality_names("pred_mods", pred_mods, config)
     task = Task(tuple((name,) for name in predicted), K, size, plain=True)
     available = observed.mask & modality_mask("cond_mod", cond_mod, model.config)
-    log_p, _ = estimate(model, observed, available, key, task)
+    log_p, _ = estimate(model, observed, available, as_key(key), task)
     nll = {}
     for index, name in enumerate(predicted):
         defined = observed.mask[config.modalities.index(name)] & available.any(0)
@@ -218,7 +219,7 @@ def compute_cond_nll_ratio(
         )
     task = Task((given, given + predicted), K, size, prior_share=prior_share)
     available = observed.mask & modality_mask("cond_mod", given, model.config)
-    log_p, diagnostics = estimate(model, observed, available, key, task)
+    log_p, diagnostics = estimate(model, observed, available, as_key(key), task)
     predictable = (observed.mask & modality_mask("pred_mods", predicted, model.config)).any(0)
     nll = jnp.where(predictable & available.any(0), log_p[0] - log_p[1], jnp.nan)
     return (nll, _worst(diagnostics)) if return_diagnostics else nll

@@ -18,6 +18,7 @@ from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inference.encoding import encode
 from mmvae_jax.inference.selection import Selection, modality_names
 from mmvae_jax.inference.weighting import Weighting
+from mmvae_jax.keys import as_key, as_optional_key
 from mmvae_jax.maths.likelihoods import likelihood_of
 from mmvae_jax.model import MMVAE, decode_modality, evaluation
 
@@ -48,7 +49,7 @@ def decode(
     (6, 2, 3)
     """
     config = model.config
-    names = modality_names("modalities", modalities, config)
+    names, key = modality_names("modalities", modalities, config), as_optional_key(key)
     if jnp.ndim(z) == 0 or z.shape[-1] != config.latent_dim:
         raise ValueError(
             f"z has shape {jnp.shape(z)}, expected (..., {config.latent_dim}): latent_dim is "
@@ -95,6 +96,7 @@ def predict(
     >>> mm.predict(model, sounds, jax.random.key(0), gen_mod="text", N=4)["text"].shape
     (5, 4, 2, 3)
     """
+    key = as_optional_key(key)
     encode_key, sample_key = (None, None) if key is None else jax.random.split(key)
     z = encode(
         model,
@@ -140,7 +142,7 @@ def reconstruct(
     >>> mm.reconstruct(model, batch, jax.random.key(0))["sound"]["text"].shape
     (5, 1, 2, 3)
     """
-    config = model.config
+    config, key = model.config, as_optional_key(key)
     check_count("N", N)
     if key is None and (sample or not return_mean):
         raise ValueError("key is None: give jax.random.key(...), or return_mean=True")
@@ -164,7 +166,7 @@ def generate_from_prior(
     check_count("n_samples", n_samples)
     loc, scale = model.pz_params
     family = model.config.family
-    noise = family.standard(key, (n_samples, *loc.shape), loc.dtype)
+    noise = family.standard(as_key(key), (n_samples, *loc.shape), loc.dtype)
     return loc[None] + scale[None] * noise
 
 
@@ -179,7 +181,7 @@ def generate(
     >>> mm.generate(model, jax.random.key(0), 7)["sound"].shape
     (7, 4)
     """
-    prior_key, sample_key = jax.random.split(key)
+    prior_key, sample_key = jax.random.split(as_key(key))
     z = generate_from_prior(model, prior_key, n_samples)
     return decode(model, z, key=sample_key, sample=sample)
 

@@ -18,6 +18,7 @@ from mmvae_jax.batch import Batch, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.columns import Column, read_rows
+from mmvae_jax.keys import as_key
 from mmvae_jax.metrics.classifier_networks import NETWORKS, Dim, choose
 from mmvae_jax.saving.files import whole_file
 
@@ -207,7 +208,7 @@ def train_classifier(
         )
     input_dim = x.shape[1:]
     name = choose(network, input_dim)
-    init_key, batch_key = jax.random.split(key)
+    init_key, batch_key = jax.random.split(as_key(key))
     built = NETWORKS[name](input_dim, num_hidden, num_classes, rngs=nnx.Rngs(init_key))
     graphdef, state = nnx.split(built)
     keys = jax.random.split(batch_key, num_steps)

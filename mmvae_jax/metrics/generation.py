@@ -18,6 +18,7 @@ from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inference import decode, generate
 from mmvae_jax.inference.selection import modality_mask, modality_names
+from mmvae_jax.keys import as_key
 from mmvae_jax.maths.mixture import draw_mixture
 from mmvae_jax.metrics.coherence import Tally, conditional_tallies, joint_tally, subsets
 from mmvae_jax.metrics.expert_posteriors import posteriors_of
@@ -83,7 +84,7 @@ def generations(
     ...     generation.given, generation.data["text"].shape[1:]
     (('sound',), (2, 3))
     """
-    config = model.config
+    config, key = model.config, as_key(key)
     family = config.family
     chosen = subsets(config.modalities) if givens is None else givens
     chosen = [modality_names("givens", given, config) for given in chosen]
@@ -176,6 +177,7 @@ def measure_joint_coherence(
     """
     check_count("num_samples", num_samples)
     check_count("batch_size", batch_size)
+    key = as_key(key)
     none = np.zeros(num_classes, int)
     total = Tally(none, none)
     for number, start in enumerate(range(0, num_samples, batch_size)):

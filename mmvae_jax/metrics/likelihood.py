@@ -20,6 +20,7 @@ from mmvae_jax.evidence.likelihood_estimates import (
     compute_joint_nll,
     compute_marginal_nll,
 )
+from mmvae_jax.keys import as_key
 from mmvae_jax.maths.pareto import largest_reliable_k
 from mmvae_jax.metrics.coherence import Given, given_names
 from mmvae_jax.metrics.moments import Entries, MeanVariance, mean_variance
@@ -103,7 +104,7 @@ def measure_log_likelihoods(
     >>> found.joint.num_rows, sorted(found.marginal), found.joint.unreliable
     (5, ['sound', 'text'], 0.0)
     """
-    everything = tuple(data.data)
+    everything, key = tuple(data.data), as_key(key)
     quantities: list[tuple[Estimator, tuple[Given, ...]]] = [(compute_joint_nll, (everything,))]
     for name in everything:
         estimator = partial(compute_marginal_nll, modality=name, cond_mod=name)

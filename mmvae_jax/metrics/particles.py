@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
+from mmvae_jax.keys import as_key
 from mmvae_jax.maths.distributions import responsibilities
 from mmvae_jax.maths.weights import Experts, expert_log_probs, mask_of_mixture, observed_experts
 from mmvae_jax.model import MMVAE, evaluation
@@ -32,7 +33,7 @@ def measure_log_weights(model: MMVAE, batch: AnyBatch, key: PRNGKeyArray) -> Flo
     >>> measure_log_weights(model, batch, jax.random.key(0)).shape
     (2, 3, 5)
     """
-    return _log_weights(*evaluation(model), observe(model.config, batch), key)
+    return _log_weights(*evaluation(model), observe(model.config, batch), as_key(key))
 
 
 def measure_responsibilities(
@@ -61,7 +62,7 @@ def measure_responsibilities(
     """
     check_count("num_draws", num_draws)
     observed = observe(model.config, batch, allow_absent=True)
-    return _responsibilities(*evaluation(model), observed, key, num_draws)
+    return _responsibilities(*evaluation(model), observed, as_key(key), num_draws)
 
 
 @partial(jax.jit, static_argnames=("graphdef",))

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mmvae_jax.batch import AnyBatch, as_arrays
+from mmvae_jax.keys import as_optional_key
 from mmvae_jax.metrics.expert_posteriors import posteriors_of
 from mmvae_jax.model import MMVAE
 
@@ -82,7 +83,7 @@ def latents_of_experts(
     >>> z.shape
     (5, 2)
     """
-    data = as_arrays(data)
+    data, key = as_arrays(data), as_optional_key(key)
     if data.labels is None:
         raise ValueError("labels is None: give the class of every example")
     family = model.config.family

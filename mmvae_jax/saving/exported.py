@@ -67,7 +67,7 @@ class Exported:
             conditions on some of them.
           mask: ``{modality: bool [b]}``, True where observed; None when all of ``data`` is.
             Placeholder values of missing examples never affect a result.
-          key: randomness, a ``jax.random.key``; not needed for the mean.
+          key: randomness, a key of ``jax.random.key`` or ``PRNGKey``; not needed for the mean.
           return_mean: True for the mean of the mixture, ``[b, 1, d]``, in place of draws.
 
         Raises:
@@ -211,6 +211,9 @@ def _check_observed(masks: Mapping[str, jax.Array]) -> None:
 def _key_bits(key: Any) -> jax.Array:
     if key is None:
         raise ValueError("key is None: give jax.random.key(...), or return_mean=True")
+    raw = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0, impl=KEY_IMPL)))
+    if isinstance(key, jax.Array | np.ndarray) and (key.dtype, key.shape) == (raw.dtype, raw.shape):
+        return jnp.asarray(key)  # a raw key, of jax.random.PRNGKey
     expected = jax.eval_shape(lambda: jax.random.key(0, impl=KEY_IMPL))
     if getattr(key, "dtype", None) != expected.dtype or key.shape != ():
         raise ValueError(

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from mmvae_jax.batch import AnyBatch
+from mmvae_jax.keys import as_key
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.collectives import ALONE
 from mmvae_jax.maths.means import Means, over_devices
@@ -113,7 +114,7 @@ def create_train_state(
         params=params,
         opt_state=tx.init(params),
         rest=_copy(nnx.to_pure_dict(rest)),
-        key=_copy(key),
+        key=_copy(as_key(key)),
         graphdef=_Static(graphdef),
         tx=tx,
     )
@@ -232,7 +233,7 @@ def eval_means(state: TrainState, batch: AnyBatch, key: PRNGKeyArray) -> Means:
 def _update(
     state: TrainState, batch: AnyBatch, overrides: Overrides | None, backward: Backward
 ) -> tuple[TrainState, Metrics]:
-    key = jax.random.fold_in(state.key, state.step)
+    key = jax.random.fold_in(as_key(state.key), state.step)
     options = Options(key, overrides=overrides, backward=backward)
     gradient = jax.value_and_grad(
         partial(loss_of_params, graphdef=state.graphdef.value), has_aux=True
@@ -253,8 +254,7 @@ def _update(
 def _eval_means(
     state: TrainState, batch: AnyBatch, key: PRNGKeyArray | None, overrides: Overrides | None
 ) -> Means:
-    if key is None:
-        key = jax.random.fold_in(state.key, state.step)
+    key = jax.random.fold_in(as_key(state.key), state.step) if key is None else as_key(key)
 
     def of_device(params, rest, batch, options, shards):
         model = nnx.merge(state.graphdef.value, params, rest, copy=True)
