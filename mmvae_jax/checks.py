@@ -1,44 +1,74 @@
-"""Checks of settings, shared by every module; errors name the field, the value and the fix."""
+"""Checks of settings, shared by every module; errors name the field, the value and the fix.
+
+A check of a number returns it as a plain Python number: NumPy's and JAX's scalars come from tuners,
+shapes and reductions, and neither hash nor save as JSON like their values.
+"""
 
 import math
 from collections.abc import Iterable
-from numbers import Integral
 from typing import Any
 
-
-def check_count(field: str, value: Any) -> None:
-    """Raises ValueError unless the value is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{field} is {value!r}: give an integer of at least 1")
+import jax
+import numpy as np
+from jax.core import Tracer
 
 
-def check_at_least(field: str, value: Any, least: int) -> None:
-    """Raises ValueError unless the value is an integer, NumPy's or not, of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-        raise ValueError(f"{field} is {value!r}: give an integer of at least {least}")
+def plain(value: Any) -> Any:
+    """Returns a scalar of NumPy or JAX as a Python number, any other value unchanged."""
+    if isinstance(value, np.generic | np.ndarray | jax.Array) and not isinstance(value, Tracer):
+        value = value.item() if value.ndim == 0 else value
+    # Extended precision stays NumPy's own.
+    return float(value) if isinstance(value, np.floating) else value
 
 
-def check_positive(field: str, value: Any) -> None:
-    """Raises ValueError unless the value is a finite number above 0."""
-    if not _is_finite(value) or value <= 0:
-        raise ValueError(f"{field} is {value!r}: give a finite number above 0")
+def check_count(field: str, value: Any) -> int:
+    """Returns a plain integer, or raises ValueError unless it is at least 1."""
+    return check_at_least(field, value, 1)
 
 
-def check_not_negative(field: str, value: Any) -> None:
-    """Raises ValueError unless the value is a finite number of at least 0."""
-    if not _is_finite(value) or value < 0:
-        raise ValueError(f"{field} is {value!r}: give a finite number of at least 0")
+def check_at_least(field: str, value: Any, least: int) -> int:
+    """Returns a plain integer, or raises ValueError unless it is at least ``least``."""
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
+        raise ValueError(f"{field} is {number!r}: give an integer of at least {least}")
+    return number
 
 
-def check_share(field: str, value: Any) -> None:
-    """Raises ValueError unless the value is a number from 0 to below 1."""
-    if not _is_finite(value) or not 0 <= value < 1:
-        raise ValueError(f"{field} is {value!r}: give a number of at least 0 and below 1")
+def check_positive(field: str, value: Any) -> int | float:
+    """Returns a plain number, or raises ValueError unless it is finite and above 0."""
+    number = plain(value)
+    if not _is_finite(number) or number <= 0:
+        raise ValueError(f"{field} is {number!r}: give a finite number above 0")
+    return number
+
+
+def check_not_negative(field: str, value: Any) -> int | float:
+    """Returns a plain number, or raises ValueError unless it is finite and at least 0."""
+    number = plain(value)
+    if not _is_finite(number) or number < 0:
+        raise ValueError(f"{field} is {number!r}: give a finite number of at least 0")
+    return number
+
+
+def check_share(field: str, value: Any) -> int | float:
+    """Returns a plain number, or raises ValueError unless it is from 0 to below 1."""
+    number = plain(value)
+    if not _is_finite(number) or not 0 <= number < 1:
+        raise ValueError(f"{field} is {number!r}: give a number of at least 0 and below 1")
+    return number
+
+
+def check_flag(field: str, value: Any) -> bool:
+    """Returns a plain bool, or raises ValueError unless it is True or False."""
+    flag = plain(value)
+    if not isinstance(flag, bool):
+        raise ValueError(f"{field} is {flag!r}: give True or False")
+    return flag
 
 
 def check_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless the value is one of the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{field} is {value!r}: choose one of {list(choices)}")
 
 
@@ -49,7 +79,7 @@ def check_modalities(field: str, names: Iterable[str], known: Iterable[str]) -> 
         raise ValueError(f"{field} has the unknown modalities {unknown}: known are {known}")
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(number: Any) -> bool:
     """Returns True for finite Python numbers other than bools."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    return is_number and math.isfinite(number)

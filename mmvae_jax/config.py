@@ -9,12 +9,16 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, no_type_check
 
+import numpy as np
+
 from mmvae_jax.checks import (
     check_choice,
     check_count,
+    check_flag,
     check_modalities,
     check_not_negative,
     check_positive,
+    plain,
 )
 from mmvae_jax.frozen_dict import FrozenDict
 from mmvae_jax.likelihood_params import LIKELIHOOD_PARAMS, Learned, checked_params
@@ -91,19 +95,18 @@ class MMVAEConfig:
     def __post_init__(self) -> None:
         dims = _checked_dims(self.input_dims)
         self._set("input_dims", dims)
-        if self.n_modalities is None:
-            self._set("n_modalities", len(dims))
-        if self.n_modalities != len(dims):
+        num = len(dims) if self.n_modalities is None else plain(self.n_modalities)
+        self._set("n_modalities", num)
+        if num != len(dims):
             raise ValueError(
-                f"n_modalities is {self.n_modalities!r}, but input_dims has {len(dims)} "
+                f"n_modalities is {num!r}, but input_dims has {len(dims)} "
                 f"modalities {sorted(dims)}: leave n_modalities out, or make them agree"
             )
         for field in ("latent_dim", "K"):
-            check_count(field, getattr(self, field))
+            self._set(field, check_count(field, getattr(self, field)))
         for field in ("uses_likelihood_rescaling", "learn_prior"):
-            if not isinstance(getattr(self, field), bool):
-                raise ValueError(f"{field} is {getattr(self, field)!r}: give True or False")
-        check_not_negative("beta", self.beta)
+            self._set(field, check_flag(field, getattr(self, field)))
+        self._set("beta", check_not_negative("beta", self.beta))
         self._check_family()
         check_choice("loss", self.loss, tuple(LOSSES))
         self._check_experts_per_step()
@@ -121,7 +124,7 @@ class MMVAEConfig:
         setting = self.prior_and_posterior_dist
         if not isinstance(setting, Family):
             check_choice("prior_and_posterior_dist", setting, tuple(FAMILIES))
-        check_positive("min_scale", self.min_scale)
+        self._set("min_scale", check_positive("min_scale", self.min_scale))
         if self.min_scale != MIN_SCALE and setting not in FLOORED:
             raise ValueError(
                 f"min_scale is {self.min_scale!r}, but the scales of {setting!r} have no floor: "
@@ -135,10 +138,11 @@ class MMVAEConfig:
             )
 
     def _check_experts_per_step(self) -> None:
-        num, most = self.experts_per_step, len(self.input_dims)
-        if num is None:
+        most = len(self.input_dims)
+        if self.experts_per_step is None:
             return
-        check_count("experts_per_step", num)
+        num = check_count("experts_per_step", self.experts_per_step)
+        self._set("experts_per_step", num)
         if num > most:
             raise ValueError(f"experts_per_step is {num}: give at most {most}, one per modality")
         if LOSSES[self.loss].bound == "tight":
@@ -159,9 +163,8 @@ class MMVAEConfig:
         missing = [name for name in self.input_dims if name not in factors]
         if missing:
             raise ValueError(f"rescale_factors lacks {missing}: give a factor for every modality")
-        for name, value in factors.items():
-            check_positive(f"rescale_factors[{name!r}]", value)
-        return FrozenDict({name: float(factors[name]) for name in self.input_dims})
+        checked = {n: check_positive(f"rescale_factors[{n!r}]", factors[n]) for n in factors}
+        return FrozenDict({name: float(checked[name]) for name in self.input_dims})
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -271,11 +274,9 @@ def _checked_dims(input_dims: Any) -> FrozenDict:
                 f"input_dims has the modality name {name!r}: give a non-empty string without '/', "
                 "other than 'all'"
             )
-        if not isinstance(dim, tuple | list) or not dim:
+        if not isinstance(dim, tuple | list | np.ndarray) or not len(dim):
             raise ValueError(f"input_dims[{name!r}] is {dim!r}: give a tuple of sizes, like (10,)")
-        for size in dim:
-            check_count(f"input_dims[{name!r}]", size)
-        dims[name] = tuple(int(size) for size in dim)
+        dims[name] = tuple(check_count(f"input_dims[{name!r}]", size) for size in dim)
     return FrozenDict(dims)
 
 

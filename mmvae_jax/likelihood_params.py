@@ -8,7 +8,7 @@ from typing import Any, no_type_check
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmvae_jax.checks import check_positive
+from mmvae_jax.checks import check_flag, check_positive, plain
 from mmvae_jax.frozen_dict import FrozenDict
 
 #: The parameters that ``decoder_dist_params`` may set, and their defaults.
@@ -61,15 +61,15 @@ class Learned:
     per_feature: bool = False
 
     def __post_init__(self) -> None:
-        check_positive("Learned.initial", self.initial)
-        check_positive("Learned.floor", self.floor)
+        for name in ("initial", "floor"):
+            object.__setattr__(self, name, check_positive(f"Learned.{name}", getattr(self, name)))
         if self.floor >= self.initial:
             raise ValueError(
                 f"Learned.floor is {self.floor!r}, and initial {self.initial!r}: give a floor "
                 "below the initial value"
             )
-        if not isinstance(self.per_feature, bool):
-            raise ValueError(f"Learned.per_feature is {self.per_feature!r}: give True or False")
+        per_feature = check_flag("Learned.per_feature", self.per_feature)
+        object.__setattr__(self, "per_feature", per_feature)
 
     def raw(self, input_dim: tuple[int, ...]) -> Float[Array, "*features"]:
         """Returns the raw value at the start, for a modality of this shape."""
@@ -101,7 +101,7 @@ def checked_params(likelihoods: Mapping[str, Any], given: Mapping[str, Any]) -> 
         field = f"decoder_dist_params[{name!r}]"
         if not isinstance(params, Mapping):
             raise ValueError(f"{field} is {params!r}: give a dict such as {{'scale': 0.75}}")
-        params = {param: _from_json(value) for param, value in params.items()}
+        params = {param: plain(_from_json(value)) for param, value in params.items()}
         if isinstance(likelihood, str):
             check_known(field, likelihood, params)
             for param, value in params.items():

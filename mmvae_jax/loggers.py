@@ -161,7 +161,7 @@ def cross_generations(batch: AnyBatch, key: PRNGKeyArray, num: int = 8) -> Image
       ImportError: if matplotlib is missing.
       ValueError: if the batch has no images, or ``num`` is below 1.
     """
-    check_count("num", num)
+    num = check_count("num", num)
     batch, key = as_batch(batch), as_key(key)
     try:
         from mmvae_jax.plots import cross_generation_grid
@@ -198,7 +198,7 @@ def _library(name: str, extra: str) -> Any:
 
 def _logger(write: Callable[..., None], images: Images | None, images_every: int) -> Logger:
     """Returns a callback that calls ``write(step, row, pictures)``, at times with pictures."""
-    check_count("images_every", images_every)
+    images_every = check_count("images_every", images_every)
     newest = -1  # the first row has pictures
 
     def log(step: int, metrics: Mapping[str, Any], state: TrainState) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mmvae_jax.batch import AnyBatch, MultimodalArrays, as_arrays
-from mmvae_jax.checks import check_at_least
+from mmvae_jax.checks import check_at_least, check_count
 from mmvae_jax.data.arrays import num_examples, take
 
 T = TypeVar("T")
@@ -93,13 +93,15 @@ def batches(
     [2, 2, 2]
     """
     dataset = as_arrays(dataset)
+    batch_size = check_count("batch_size", batch_size)
     size, part = num_examples(dataset), shard.rows(batch_size)
     if batch_size > size:
         raise ValueError(f"batch_size is {batch_size}: give 1 to {size}, the number of examples")
-    stop = sys.maxsize if num_steps is None else num_steps
-    if not 0 <= start <= stop:
+    start = check_at_least("start", start, 0)
+    stop = sys.maxsize if num_steps is None else check_at_least("num_steps", num_steps, 0)
+    if start > stop:
         raise ValueError(f"start is {start}: give a step from 0 to num_steps={num_steps}")
-    check_at_least("seed", seed, 0)
+    seed = check_at_least("seed", seed, 0)
 
     def batch_at(step: int) -> MultimodalArrays:
         epoch, i = divmod(step, size // batch_size)
@@ -159,6 +161,7 @@ def eval_batches(dataset: AnyBatch, batch_size: int, *, shard: Shard = WHOLE) ->
     [7. 7.] [ True False] [1. 0.]
     """
     dataset = as_arrays(dataset)
+    batch_size = check_count("batch_size", batch_size)
     size, part = num_examples(dataset), shard.rows(batch_size)
     mask, weight = dataset.mask, dataset.weight
     if mask is None:

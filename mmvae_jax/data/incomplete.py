@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from mmvae_jax.batch import AnyBatch, Batch, MultimodalArrays, as_arrays, check_names
-from mmvae_jax.checks import check_at_least, check_modalities
+from mmvae_jax.checks import check_at_least, check_modalities, plain
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.arrays import num_examples
 
@@ -111,8 +111,8 @@ def missing_at_random(dataset: AnyBatch, share: float, *, seed: int) -> Multimod
     np.True_
     """
     if not 0 <= share <= 1:
-        raise ValueError(f"share is {share!r}: give a probability, from 0 to 1")
-    check_at_least("seed", seed, 0)
+        raise ValueError(f"share is {plain(share)!r}: give a probability, from 0 to 1")
+    seed = check_at_least("seed", seed, 0)
     dataset = as_arrays(dataset)
     observed = _mask(dataset)
     draws = np.random.default_rng(seed).random(observed.shape)

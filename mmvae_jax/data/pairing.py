@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mmvae_jax.batch import MultimodalArrays
-from mmvae_jax.checks import check_at_least
+from mmvae_jax.checks import check_count
 from mmvae_jax.data.columns import IndexedColumn
 
 
@@ -42,8 +42,8 @@ def pair_by_label(
     >>> labels["left"][rows["left"]].tolist(), labels["right"][rows["right"]].tolist()
     ([0, 0, 1, 1], [0, 0, 1, 1])
     """
-    check_at_least("num_pairings", num_pairings, 1)
-    check_at_least("max_per_class", max_per_class, 1)
+    num_pairings = check_count("num_pairings", num_pairings)
+    max_per_class = check_count("max_per_class", max_per_class)
     classes = {name: np.unique(values).tolist() for name, values in labels.items()}
     shared = next(iter(classes.values()))
     if any(found != shared for found in classes.values()):

@@ -8,7 +8,7 @@ from copy import deepcopy
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from mmvae_jax.checks import check_at_least
+from mmvae_jax.checks import check_count
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -66,7 +66,7 @@ def prefetch_to_device(
     ...     next(ahead)["sound"].shape
     (2, 4)
     """
-    check_at_least("size", size, 1)
+    size = check_count("size", size)
     return Prefetch(iterator, place, size)
 
 

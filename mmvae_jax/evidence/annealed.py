@@ -6,7 +6,7 @@ Chains move from the prior to the posterior by Hamiltonian Monte Carlo
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -160,7 +160,7 @@ def bound_joint_nll_ais(
     >>> bounds.lower.shape, bounds.upper.shape
     ((3,), (3,))
     """
-    check_count("num_examples", num_examples)
+    num_examples = check_count("num_examples", num_examples)
     settings = _checked(num_chains, num_temperatures, num_leapfrog, step_size, batch_size_K)
     prior_key, data_key, run_key = jax.random.split(as_key(key), 3)
     z = generate_from_prior(model, prior_key, num_examples)
@@ -266,20 +266,17 @@ def _log_mean(log_w: Float[Array, "g e"]) -> Float[Array, " e"]:
 
 
 def _checked(
-    num_chains: int,
-    num_temperatures: int,
-    num_leapfrog: int,
-    step_size: float,
-    batch_size_K: int | None,
+    num_chains: Any,
+    num_temperatures: Any,
+    num_leapfrog: Any,
+    step_size: Any,
+    batch_size_K: Any,
 ) -> _Settings:
-    counts = {
-        "num_chains": num_chains,
-        "num_temperatures": num_temperatures,
-        "num_leapfrog": num_leapfrog,
-    }
-    for field, value in counts.items():
-        check_count(field, value)
     check_positive("step_size", step_size)
-    if batch_size_K is not None:
-        check_count("batch_size_K", batch_size_K)
-    return _Settings(**counts, size=batch_size_K or default_tile_size())
+    size = default_tile_size() if batch_size_K is None else batch_size_K
+    return _Settings(
+        num_chains=check_count("num_chains", num_chains),
+        num_temperatures=check_count("num_temperatures", num_temperatures),
+        num_leapfrog=check_count("num_leapfrog", num_leapfrog),
+        size=check_count("batch_size_K", size),
+    )

@@ -7,6 +7,8 @@ answer depends on the key and on the example only, neither on its neighbours nor
 ``batch_size_K``. Use another key for another batch, so that errors average out.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -64,8 +66,8 @@ def compute_joint_nll(
     >>> nll.shape, bool((diagnostics.ess <= 50).all()), bool((diagnostics.pareto_k < 0.7).all())
     ((5,), True, True)
     """
-    observed, size = _observed(model, batch, K, batch_size_K)
-    check_share("prior_share", prior_share)
+    observed, K, size = _observed(model, batch, K, batch_size_K)
+    prior_share = check_share("prior_share", prior_share)
     task = Task((model.config.modalities,), K, size, prior_share=prior_share)
     log_p, diagnostics = estimate(model, observed, observed.mask, as_key(key), task)
     nll = jnp.where(observed.mask.any(0), -log_p[0], 0)
@@ -89,7 +91,7 @@ def compute_joint_nll_paper(
     >>> mm.compute_joint_nll_paper(model, batch, jax.random.key(0), K=50).shape
     (5,)
     """
-    observed, size = _observed(model, batch, K, batch_size_K)
+    observed, K, size = _observed(model, batch, K, batch_size_K)
     task = Task((model.config.modalities,), K, size, every_expert=True, rescaled=True)
     log_p, _ = estimate(model, observed, observed.mask, as_key(key), task)
     return jnp.where(observed.mask.any(0), -log_p[0], 0)
@@ -129,8 +131,8 @@ def compute_marginal_nll(
         raise ValueError(
             f"modality is {modality!r}: give one name among {list(model.config.modalities)}"
         )
-    observed, size = _observed(model, batch, K, batch_size_K)
-    check_share("prior_share", prior_share)
+    observed, K, size = _observed(model, batch, K, batch_size_K)
+    prior_share = check_share("prior_share", prior_share)
     task = Task(((modality,),), K, size, prior_share=prior_share)
     available = observed.mask & modality_mask("cond_mod", cond_mod, model.config)
     log_p, diagnostics = estimate(model, observed, available, as_key(key), task)
@@ -165,7 +167,7 @@ def compute_cond_nll(
     (['sound', 'text'], (5,))
     """
     config = model.config
-    observed, size = _observed(model, batch, K, batch_size_K)
+    observed, K, size = _observed(model, batch, K, batch_size_K)
     predicted = modality_names("pred_mods", pred_mods, config)
     task = Task(tuple((name,) for name in predicted), K, size, plain=True)
     available = observed.mask & modality_mask("cond_mod", cond_mod, model.config)
@@ -208,8 +210,8 @@ def compute_cond_nll_ratio(
     (5,)
     """
     config = model.config
-    observed, size = _observed(model, batch, K, batch_size_K)
-    check_share("prior_share", prior_share)
+    observed, K, size = _observed(model, batch, K, batch_size_K)
+    prior_share = check_share("prior_share", prior_share)
     given = modality_names("cond_mod", cond_mod, config)
     predicted = modality_names("pred_mods", pred_mods, config)
     both = [name for name in given if name in predicted]
@@ -233,11 +235,10 @@ def _worst(diagnostics: Diagnostics) -> Diagnostics:
 
 
 def _observed(
-    model: MMVAE, batch: AnyBatch, K: int, batch_size_K: int | None
-) -> tuple[Observed, int]:
-    """Returns the checked batch and the number of particles per decoder call."""
-    check_count("K", K)
-    if batch_size_K is not None:
-        check_count("batch_size_K", batch_size_K)
-    observed = observe(model.config, batch, allow_absent=True)
-    return observed, batch_size_K or default_tile_size()
+    model: MMVAE, batch: AnyBatch, K: Any, batch_size_K: Any
+) -> tuple[Observed, int, int]:
+    """Returns the checked batch, K, and the number of particles per decoder call."""
+    K = check_count("K", K)
+    size = default_tile_size() if batch_size_K is None else batch_size_K
+    size = check_count("batch_size_K", size)
+    return observe(model.config, batch, allow_absent=True), K, size

@@ -143,7 +143,7 @@ def reconstruct(
     (5, 1, 2, 3)
     """
     config, key = model.config, as_optional_key(key)
-    check_count("N", N)
+    N = check_count("N", N)
     if key is None and (sample or not return_mean):
         raise ValueError("key is None: give jax.random.key(...), or return_mean=True")
     _check_sampling(config, config.modalities, key, sample)
@@ -163,7 +163,7 @@ def generate_from_prior(
     >>> mm.generate_from_prior(model, jax.random.key(0), 7).shape
     (7, 2)
     """
-    check_count("n_samples", n_samples)
+    n_samples = check_count("n_samples", n_samples)
     loc, scale = model.pz_params
     family = model.config.family
     noise = family.standard(as_key(key), (n_samples, *loc.shape), loc.dtype)
@@ -181,6 +181,7 @@ def generate(
     >>> mm.generate(model, jax.random.key(0), 7)["sound"].shape
     (7, 4)
     """
+    n_samples = check_count("n_samples", n_samples)
     prior_key, sample_key = jax.random.split(as_key(key))
     z = generate_from_prior(model, prior_key, n_samples)
     return decode(model, z, key=sample_key, sample=sample)

@@ -60,8 +60,7 @@ def encode(
     (5, 4, 2)
     """
     config, setting = model.config, importance_weighting(weighting)
-    key = as_optional_key(key)
-    check_count("N", N)
+    key, N = as_optional_key(key), check_count("N", N)
     if return_diagnostics and setting is None:
         raise ValueError("return_diagnostics is True: only importance weighting has diagnostics")
     observed = observe(config, batch, allow_absent=True)

@@ -8,6 +8,7 @@ close where the modalities complement each other.
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ from mmvae_jax.model import MMVAE
 NARROWEST = 16  # examples of a tile, whose data are gathered once for all of its particles
 
 
+@no_type_check  # at run time: NumPy's scalars are taken, too
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImportanceWeighting:
     """The setting of ``encode`` and ``predict`` that uses all given modalities at once; static.
@@ -52,10 +54,10 @@ class ImportanceWeighting:
     chunk: int | None = None
 
     def __post_init__(self) -> None:
-        check_count("num_particles", self.num_particles)
-        check_share("prior_share", self.prior_share)
-        if self.chunk is not None:
-            check_count("chunk", self.chunk)
+        checks = {"num_particles": check_count, "prior_share": check_share, "chunk": check_count}
+        for field, check in checks.items():
+            if getattr(self, field) is not None:
+                object.__setattr__(self, field, check(field, getattr(self, field)))
 
 
 Weighting = str | ImportanceWeighting

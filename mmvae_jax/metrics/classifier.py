@@ -196,7 +196,13 @@ def train_classifier(
     [0, 1]
     """
     _check_dtype(x)
-    check_count("max_examples", max_examples)
+    num_steps, batch_size = (
+        check_count("num_steps", num_steps),
+        check_count("batch_size", batch_size),
+    )
+    num_hidden = check_count("num_hidden", num_hidden)
+    num_classes = check_count("num_classes", num_classes)
+    max_examples = check_count("max_examples", max_examples)
     if x.shape[0] != len(labels):
         raise ValueError(
             f"x has {x.shape[0]} rows and labels has {len(labels)}: give one label per row"

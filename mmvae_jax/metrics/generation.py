@@ -88,7 +88,7 @@ def generations(
     family = config.family
     chosen = subsets(config.modalities) if givens is None else givens
     chosen = [modality_names("givens", given, config) for given in chosen]
-    check_count("batch_size", batch_size)
+    batch_size = check_count("batch_size", batch_size)
     for number, (batch, (experts, observed)) in enumerate(posteriors_of(model, data, batch_size)):
         mask = dict(zip(config.modalities, np.asarray(observed), strict=True))
         for index, given in enumerate(chosen):
@@ -175,8 +175,8 @@ def measure_joint_coherence(
     Raises:
       ValueError: if there are fewer than two classifiers, or a number is below 1.
     """
-    check_count("num_samples", num_samples)
-    check_count("batch_size", batch_size)
+    num_samples = check_count("num_samples", num_samples)
+    batch_size = check_count("batch_size", batch_size)
     key = as_key(key)
     none = np.zeros(num_classes, int)
     total = Tally(none, none)

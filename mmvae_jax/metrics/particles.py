@@ -60,7 +60,7 @@ def measure_responsibilities(
     >>> measure_responsibilities(model, batch, jax.random.key(0)).sum(1).round(3).tolist()
     [1.0, 1.0]
     """
-    check_count("num_draws", num_draws)
+    num_draws = check_count("num_draws", num_draws)
     observed = observe(model.config, batch, allow_absent=True)
     return _responsibilities(*evaluation(model), observed, as_key(key), num_draws)
 

@@ -76,7 +76,8 @@ def export(
     'exported'
     """
     path = Path(path)
-    _check_options(platforms, num_samples)
+    num_samples = check_count("num_samples", num_samples)
+    _check_options(platforms)
     check_new(path)
     params, programs = _programs(model, num_samples)
     exported = {name: _trace(program, params, platforms) for name, program in programs.items()}
@@ -98,8 +99,7 @@ def export(
     return path
 
 
-def _check_options(platforms: Sequence[str], num_samples: int) -> None:
-    check_count("num_samples", num_samples)
+def _check_options(platforms: Sequence[str]) -> None:
     unknown = [name for name in platforms if name not in PLATFORMS]
     if unknown or not platforms:
         raise ValueError(f"platforms is {platforms!r}: choose among {list(PLATFORMS)}")

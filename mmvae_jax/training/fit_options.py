@@ -3,12 +3,13 @@
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, no_type_check
 
 from mmvae_jax.batch import AnyBatch
 from mmvae_jax.checks import check_count
 
 
+@no_type_check  # at run time: NumPy's scalars are taken, too
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """Evaluations during a training run.
@@ -36,15 +37,13 @@ class Evaluation:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        for field, value in {
-            "eval_every": self.every,
-            "eval_batch_size": self.batch_size,
-            "patience": self.patience,
-        }.items():
-            if value is not None:
-                check_count(field, value)
+        shown = {"every": "eval_every", "batch_size": "eval_batch_size", "patience": "patience"}
+        for field, name in shown.items():
+            if getattr(self, field) is not None:
+                object.__setattr__(self, field, check_count(name, getattr(self, field)))
 
 
+@no_type_check  # at run time: NumPy's scalars are taken, too
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpointing:
     """Checkpoints of a training run.
@@ -71,8 +70,8 @@ class Checkpointing:
     settings: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        check_count("save_every", self.every)
-        check_count("keep", self.keep)
+        for field, name in {"every": "save_every", "keep": "keep"}.items():
+            object.__setattr__(self, field, check_count(name, getattr(self, field)))
 
 
 #: Keywords of ``fit`` before 0.2, and the fields that they became; data and directory come first.

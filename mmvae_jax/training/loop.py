@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mmvae_jax.batch import AnyBatch, Batch
+from mmvae_jax.checks import check_at_least, check_count, plain
 from mmvae_jax.data.prefetch import Prefetch
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.objective import AUTO
@@ -121,6 +122,8 @@ def fit(
     4
     """
     evaluation, checkpointing = grouped(evaluation, checkpointing, old)
+    num_steps, num_epochs = plain(num_steps), plain(num_epochs)
+    batch_size, seed = check_count("batch_size", batch_size), check_at_least("seed", seed, 0)
     num_steps = count_steps(train_data, num_steps, num_epochs, batch_size)
     schedule = Schedule(
         num_steps=num_steps,
@@ -128,8 +131,7 @@ def fit(
         log_every=log_every,
         eval_every=evaluation and (evaluation.every or num_steps),
         save_every=checkpointing and checkpointing.every,
-    )
-    schedule.check()
+    ).checked()
     best, eval_batch_size = default_evaluation(evaluation, batch_size)
     config = state.view().config
     check_data(config, train_data, evaluation and evaluation.data)

@@ -47,19 +47,21 @@ class Schedule(NamedTuple):
         is_last = step == self.num_steps
         return Due(*(n is not None and (step % n == 0 or is_last) for n in every))
 
-    def check(self) -> None:
-        """Checks that every number is a count and that calls end where an action is due.
+    def checked(self) -> "Schedule":
+        """Returns the schedule in plain integers; calls must end where an action is due.
 
         Raises:
           ValueError: naming the field, its value and the fix.
         """
-        for field, value in self._asdict().items():
+        counts = self._asdict()
+        for field, value in counts.items():
             if value is None:
                 continue
-            check_count(field, value)
+            counts[field] = check_count(field, value)
             is_between = value % self.steps_per_call and value != self.num_steps
             if field.endswith("_every") and is_between:
                 raise ValueError(
                     f"{field} is {value}, which ends inside a call of steps_per_call="
                     f"{self.steps_per_call}: choose a multiple of it"
                 )
+        return Schedule(**counts)

@@ -30,14 +30,13 @@ def count_steps(
     Raises:
       ValueError: for counts below 1, or unless exactly one of the two is given.
     """
-    check_count("batch_size", batch_size)
     if num_steps is not None and num_epochs is None:
-        return num_steps
+        return check_count("num_steps", num_steps)
     if num_steps is not None or num_epochs is None:
         raise ValueError(
             f"num_steps is {num_steps} and num_epochs {num_epochs}: give one of the two"
         )
-    check_count("num_epochs", num_epochs)
+    num_epochs = check_count("num_epochs", num_epochs)
     if not isinstance(data, AnyBatch):
         raise ValueError(f"num_epochs is {num_epochs}, of a pipeline: give num_steps instead")
     return num_epochs * (num_examples(data) // batch_size)

@@ -77,8 +77,8 @@ def cub(
     >>> from mmvae_jax.data import cub
     >>> train, test, vocabulary = cub("datasets", image_size=32)  # doctest: +SKIP
     """
-    check_at_least("image_size", image_size, 1)
-    check_at_least("caption_length", caption_length, 2)
+    image_size = check_at_least("image_size", image_size, 1)
+    caption_length = check_at_least("caption_length", caption_length, 2)
     root = _locate(data_dir)
     files = {split: sorted((root / split).glob("*/*.jpg")) for split in _CAPTIONS}
     lines = {split: _read_lines(root / name) for split, name in _CAPTIONS.items()}

@@ -48,7 +48,7 @@ def mnist_svhn(
     >>> from mmvae_jax.data import mnist_svhn
     >>> train, test = mnist_svhn("datasets", num_pairings=30, text=True)  # doctest: +SKIP
     """
-    check_at_least("seed", seed, 0)
+    seed = check_at_least("seed", seed, 0)
     digits, numbers = mnist(data_dir), svhn(data_dir)
 
     def pair(split: int) -> MultimodalArrays:

@@ -86,8 +86,8 @@ def polydigits(
     """
     if not 2 <= num_modalities <= MAX_MODALITIES:
         raise ValueError(f"num_modalities is {num_modalities}: give 2 to {MAX_MODALITIES}")
-    check_at_least("num_pairings", num_pairings, 1)
-    check_at_least("seed", seed, 0)
+    num_pairings = check_at_least("num_pairings", num_pairings, 1)
+    seed = check_at_least("seed", seed, 0)
     digits, classes = _load_digits()
     sceneries = {f"m{m}": _load_scenery(_SCENERIES[m]) for m in range(num_modalities)}
     train_rows, test_rows = _split(classes)

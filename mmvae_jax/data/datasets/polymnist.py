@@ -62,7 +62,7 @@ def polymnist(data_dir: Folder | None = None, *, num_modalities: int = NUM_MODAL
     >>> from mmvae_jax.data import polymnist
     >>> train, test = polymnist("datasets")  # doctest: +SKIP
     """
-    check_at_least("num_modalities", num_modalities, 1)
+    num_modalities = check_at_least("num_modalities", num_modalities, 1)
     root = locate_folder("PolyMNIST", _PLACES, data_dir=data_dir, source=_SOURCE)
     names = [f"m{m}" for m in range(num_modalities)]
     train, test = (read_split(root / split, names) for split in SPLITS)
