@@ -2,6 +2,7 @@
 
 import inspect
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +72,8 @@ def test_a_config_of_numpy_scalars_is_the_same_config():
         rescale_factors={"t": 1, "y": 0.5},
         decoder_dist_params={"t": {"scale": 0.25}, "y": {"scale": mm.Learned(0.5, 0.25, True)}},
     )
-    given = mm.MMVAEConfig(
+    learned: Any = (np.float32(0.5), np.float64(0.25), np.True_)
+    given: Any = dict(
         input_dims={"t": np.array([12]), "y": (np.int64(3),)},
         n_modalities=np.int64(2),
         latent_dim=np.int32(4),
@@ -84,20 +86,23 @@ def test_a_config_of_numpy_scalars_is_the_same_config():
         rescale_factors={"t": np.int64(1), "y": np.float16(0.5)},
         decoder_dist_params={
             "t": {"scale": np.float32(0.25)},
-            "y": {"scale": mm.Learned(np.float32(0.5), np.float64(0.25), np.True_)},
+            "y": {"scale": mm.Learned(*learned)},
         },
     )
-    assert given == plain
-    assert hash(given) == hash(plain)
-    assert given.to_json() == plain.to_json()
+    config = mm.MMVAEConfig(**given)
+    assert config == plain
+    assert hash(config) == hash(plain)
+    assert config.to_json() == plain.to_json()
 
 
 def test_settings_of_numpy_scalars(names_of_package):
-    count, data = np.int64(3), names_of_package["arrays"]
+    count: Any = np.int64(3)
+    data = names_of_package["arrays"]
+    share: Any = np.float32(0.5)
     settings = [
         mm.Evaluation(data=data, every=count, batch_size=count, patience=count),
         mm.Checkpointing(directory="run", every=count, keep=count),
-        mm.ImportanceWeighting(num_particles=count, prior_share=np.float32(0.5), chunk=count),
+        mm.ImportanceWeighting(num_particles=count, prior_share=share, chunk=count),
     ]
     for setting in settings:
         numbers = [x for x in vars(setting).values() if isinstance(x, int | float)]
@@ -108,7 +113,7 @@ def test_settings_of_numpy_scalars(names_of_package):
 def test_arguments_of_functions(names_of_package, tmp_path):
     """Without the tests' checks of annotations, which say int and float."""
     model, batch, data = (names_of_package[name] for name in ("model", "batch", "arrays"))
-    two = np.int64(2)
+    two: Any = np.int64(2)
     key = partial(jax.random.key, 0)
     assert inspect.unwrap(mm.encode)(model, batch, key(), N=two).shape == (5, 2, 2)
     assert inspect.unwrap(mm.generate)(model, key(), two)["sound"].shape == (2, 4)
