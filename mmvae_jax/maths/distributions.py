@@ -12,6 +12,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 #: Default floor of the scales, that of Shi et al. (2019): away from 0, where a density is a spike.
 MIN_SCALE = 1e-6
+#: Raw outputs of the family ``normal`` for scales from about ``MIN_SCALE`` to 148.
+RAW_RANGE = (-28.0, 10.0)
 
 
 class Family(NamedTuple):
@@ -53,8 +55,15 @@ def _softplus_scale(
 
 
 def _exp_scale(log_var: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
-    """Returns ``exp(raw / 2)``: the raw output is the logarithm of a variance."""
-    return jnp.exp(log_var / 2)
+    """Returns ``exp(raw / 2)``: the raw output is the logarithm of a variance.
+
+    Beyond ``RAW_RANGE``, where networks get by data of large units and the exponential overflows or
+    underflows, the scale and its inverse continue as square roots. The scale is exact within the
+    range, has a continuous derivative, and is never without a gradient.
+    """
+    low, high = RAW_RANGE
+    above, below = jnp.maximum(log_var - high, 0), jnp.maximum(low - log_var, 0)
+    return jnp.exp(jnp.clip(log_var, low, high) / 2) * jnp.sqrt((1 + above) / (1 + below))
 
 
 def _laplace_log_prob(

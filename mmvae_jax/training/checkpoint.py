@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 
 from mmvae_jax.saving.files import damage, write_manifest
 from mmvae_jax.training.damaged_steps import first_intact, set_aside
+from mmvae_jax.training.donation import check_not_donated
 from mmvae_jax.training.run_settings import check_settings, write_settings
 from mmvae_jax.training.saved_arrays import (
     PARTS,
@@ -117,6 +118,7 @@ class Checkpoints:
         Raises:
           ValueError: if this step or a later one is saved already.
         """
+        check_not_donated(state)
         step = int(state.step)
         if self._damaged:
             set_aside(self.directory, self._damaged)
@@ -157,6 +159,7 @@ class Checkpoints:
           ValueError: if the files of the step, or of all steps, are not as they were written; or
             if the names, shapes or types of the saved arrays are not the state's.
         """
+        check_not_donated(state)
         return merge_state(state, self._read(self.intact_step(step), split_state(state)))
 
     def restore_model(self, model: PyTree, step: int | None = None) -> PyTree:

@@ -8,6 +8,7 @@ import numpy as np
 from mmvae_jax.batch import AnyBatch
 from mmvae_jax.data.batching import Shard, eval_batches
 from mmvae_jax.keys import as_key
+from mmvae_jax.training.donation import check_not_donated
 from mmvae_jax.training.input_pipeline import device_placement
 from mmvae_jax.training.steps import TrainState, eval_means
 
@@ -39,6 +40,7 @@ def evaluate(
     >>> mm.evaluate(state, arrays, batch_size=2)["loss"] > 0
     True
     """
+    check_not_donated(state)
     key = jax.random.fold_in(as_key(state.key), _EVALUATION) if key is None else as_key(key)
     place = device_placement(state.layout)
     totals: dict[str, Any] = {}

@@ -22,6 +22,7 @@ from mmvae_jax.training.fit_options import Checkpointing, Evaluation, grouped
 from mmvae_jax.training.input_pipeline import device_batches
 from mmvae_jax.training.monitor import Monitor
 from mmvae_jax.training.preemption import Preempted, SigtermFlag, lost_processes_named
+from mmvae_jax.training.run_arguments import arguments_of_run
 from mmvae_jax.training.run_settings import settings_of_run
 from mmvae_jax.training.schedule import Schedule
 from mmvae_jax.training.setup import (
@@ -107,7 +108,8 @@ def fit(
       ValueError: for settings that are wrong, or other than those of the checkpoints; or if the
         directory holds checkpoints and ``resume`` is False. Before any compute.
       NonFiniteError: at the first step whose loss or gradient is NaN or infinite, unless the
-        optimizer skips such updates (``make_optimizer(max_skips=...)``).
+        optimizer skips such updates (``make_optimizer(max_skips=...)``); or at an evaluation whose
+        ``best`` metric is.
       LostProcessError: if another process of the run has ended.
       Preempted: after SIGTERM.
 
@@ -137,8 +139,15 @@ def fit(
     check_data(config, train_data, evaluation and evaluation.data)
     check_sizes(state.layout, config, batch_size, eval_batch_size)
     best.check(config)
-    settings = settings_of_run(config, batch_size, seed, checkpointing and checkpointing.settings)
-    checkpoints = open_checkpoints(checkpointing, settings, best)
+    checkpoints = None
+    if checkpointing is not None:
+        eval_data = evaluation and evaluation.data
+        arguments = arguments_of_run(
+            state, train_data, eval_data, backward, has_overrides=overrides is not None
+        )
+        given = checkpointing.settings
+        settings = settings_of_run(config, batch_size, seed, given, arguments)
+        checkpoints = open_checkpoints(checkpointing, settings, best)
     start = restored(state, checkpoints, best)
     if start.state.step > num_steps:
         raise ValueError(
@@ -218,6 +227,7 @@ class _Run:
         assert self.evaluation is not None, "only then is an evaluation due"
         found = evaluate(self.state, self.evaluation.data, batch_size=self.eval_batch_size)
         self.metrics = {f"eval/{name}": value for name, value in found.items()}
+        self.monitor.check_evaluation(self.step, self.best.metric, self.metrics, self.state)
         self.best, is_better = self.best.after(self.step, self.metrics)
         return is_better
 

@@ -17,7 +17,7 @@ CHECKED = ("loss", "grad_norm")
 
 
 class NonFiniteError(FloatingPointError):
-    """A metric of a training step that is NaN or infinite.
+    """A metric of a training step, or of an evaluation, that is NaN or infinite.
 
     Attributes:
       step: the first such step.
@@ -74,6 +74,23 @@ class Monitor:
             )
             self.divergence.check(self._step, float(losses.mean()), float(scales.min()))
         return {name: float(np.atleast_1d(value)[-1]) for name, value in last.items()}
+
+    def check_evaluation(
+        self, step: int, metric: str, metrics: Mapping[str, float], state: TrainState
+    ) -> None:
+        """Checks the metric that evaluations are compared by.
+
+        Raises:
+          NonFiniteError: if it is NaN or infinite; the cause is named if it lies in training.
+        """
+        if not math.isfinite(metrics[metric]):
+            self.check(state)
+            raise NonFiniteError(
+                f"{metric} is {metrics[metric]} at step {step}, after finite training steps: look "
+                "for NaN and extreme values in the evaluation data",
+                step,
+                metric,
+            )
 
     def _error(self, step: int, metric: str, value: float) -> NonFiniteError:
         where = "nothing is saved"

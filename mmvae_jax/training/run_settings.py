@@ -8,16 +8,23 @@ from typing import Any
 
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.saving.files import differences, read_json, write_text
+from mmvae_jax.training.run_arguments import comparable
 
 SETTINGS_FILE = "config.json"
+#: Field of the settings that holds ``arguments_of_run``; version 0.1.0 had none.
+ARGUMENTS = "fit"
 
 
 def settings_of_run(
-    config: MMVAEConfig, batch_size: int, seed: int, settings: Mapping[str, Any] | None = None
+    config: MMVAEConfig,
+    batch_size: int,
+    seed: int,
+    settings: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Returns the settings that ``fit`` saves, and that a resumed run must give again."""
     run = {"batch_size": batch_size, "seed": seed, **(settings or {})}
-    return {"model": config.describe(), "run": run}
+    return {"model": config.describe(), "run": run, ARGUMENTS: dict(arguments or {})}
 
 
 def read_settings(directory: Path) -> dict[str, Any]:
@@ -41,14 +48,24 @@ def check_settings(directory: Path, settings: Mapping[str, Any]) -> None:
     there = read_settings(directory)
     if isinstance(model := there.get("model"), Mapping):
         there = {**there, "model": with_new_fields(model, settings.get("model", {}))}
+    if ARGUMENTS in settings:
+        ours, theirs = comparable(there.pop(ARGUMENTS, {}), settings[ARGUMENTS])
+        there, settings = {**there, ARGUMENTS: ours}, {**settings, ARGUMENTS: theirs}
     saved = {name: json.dumps(value) for name, value in _flat(there)}
     given = {name: json.dumps(value) for name, value in _flat(settings)}
     if lines := differences(saved, given):
+        advice = _RATE if any("learning_rate" in line for line in lines) else ""
         raise ValueError(
             f"config differs from that of the checkpoints in {directory}:\n"
             + "\n".join(lines)
-            + "\nGive the same settings, or another directory."
+            + f"\nGive the same settings, or another directory.{advice}"
         )
+
+
+_RATE = (
+    " To change the rate of a run, set it in the state that fit returned: "
+    "state.replace(opt_state=optax.tree.set(state.opt_state, learning_rate=...))."
+)
 
 
 def write_settings(directory: Path, settings: Mapping[str, Any]) -> None:

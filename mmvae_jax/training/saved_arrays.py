@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from mmvae_jax.saving.files import differences
@@ -64,7 +65,7 @@ def _fields(state: TrainState, part: str) -> dict[str, PyTree]:
     return {name: getattr(state, name) for name in PARTS[part]}
 
 
-def _is_key(x: jax.Array) -> bool:
+def _is_key(x: jax.Array | np.ndarray | np.generic) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 

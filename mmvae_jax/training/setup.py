@@ -16,6 +16,7 @@ from mmvae_jax.training.best import Best
 from mmvae_jax.training.checkpoint import Checkpoints
 from mmvae_jax.training.fit_options import Checkpointing, Evaluation
 from mmvae_jax.training.mesh import DATA, PARTICLE, Layout
+from mmvae_jax.training.optimizer import with_hyperparams
 from mmvae_jax.training.steps import TrainState
 
 
@@ -79,16 +80,14 @@ def check_sizes(
 
 
 def open_checkpoints(
-    checkpointing: Checkpointing | None, settings: Mapping[str, Any], best: Best
-) -> Checkpoints | None:
+    checkpointing: Checkpointing, settings: Mapping[str, Any], best: Best
+) -> Checkpoints:
     """Returns the run's checkpoints; nothing is written yet.
 
     Raises:
       ValueError: if the directory holds checkpoints and the run is not to be resumed, or if they
         were made with other settings.
     """
-    if checkpointing is None:
-        return None
     directory = checkpointing.directory
     checkpoints = Checkpoints(
         directory,
@@ -122,11 +121,16 @@ class Start(NamedTuple):
 
 
 def restored(state: TrainState, checkpoints: Checkpoints | None, best: Best) -> Start:
-    """Returns the start that the newest intact checkpoint holds, or that of a new run."""
+    """Returns the start that the newest intact checkpoint holds, or that of a new run.
+
+    Hyperparameters of a trained state that is at the same step stay: they were set on purpose.
+    """
     if checkpoints is None or not checkpoints.steps:
         return Start(state, best)
-    state = checkpoints.restore(state)
-    step = int(state.step)
+    given, state = state, checkpoints.restore(state)
+    if (step := int(state.step)) == int(given.step) > 0:
+        opt_state = with_hyperparams(state.opt_state, given.opt_state)
+        state = state.replace(opt_state=opt_state)
     extra = checkpoints.extra(step)
     best = best.restored(extra["judge"])  # the name in checkpoints since version 0.1
     return Start(state, best, extra["data"], checkpoints.metrics(step))

@@ -1,5 +1,6 @@
 """The train state and the jitted train and evaluation steps."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,8 +27,9 @@ from mmvae_jax.objective import (
     loss_of_params,
 )
 from mmvae_jax.overrides import Overrides
+from mmvae_jax.training.donation import check_not_donated, refusing_donated
 from mmvae_jax.training.mesh import Layout, gather, over_mesh
-from mmvae_jax.training.optimizer import reported
+from mmvae_jax.training.optimizer import reported, taken_by
 
 
 class _Static:
@@ -72,11 +74,13 @@ class TrainState(flax.struct.PyTreeNode):
 
         On a mesh the parameters are gathered on the default device; all processes must call this.
         """
+        check_not_donated(self)
         copy = _copy if self.layout is None else gather
         return self.replace(params=copy(self.params), rest=copy(self.rest)).view()
 
     def view(self) -> MMVAE:
         """Returns the MMVAE on the state's own arrays, for use inside a jitted function."""
+        check_not_donated(self)
         return nnx.merge(self.graphdef.value, self.params, self.rest, copy=True)
 
 
@@ -92,7 +96,9 @@ def create_train_state(
 
     Args:
       model: an MMVAE in the mode to train it in (``model.train()`` unless it was changed).
-      tx: an optax optimizer. A new optimizer object compiles the train step again.
+      tx: an optax optimizer; it is given the loss and its function, too, as
+        ``reduce_on_plateau`` and ``lbfgs`` need. A new optimizer object compiles the train step
+        again, but ``make_optimizer`` returns the same object for equal arguments.
       key: randomness of the run.
       mesh: mesh from ``make_mesh`` to train on; without one, JAX's default device.
       fsdp: shard large parameters and their optimizer state over the devices; otherwise each
@@ -112,7 +118,8 @@ def create_train_state(
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=tx.init(params),
+        # Some optimizers keep the parameters, and no buffer can be donated twice.
+        opt_state=_copy(tx.init(params)),
         rest=_copy(nnx.to_pure_dict(rest)),
         key=_copy(as_key(key)),
         graphdef=_Static(graphdef),
@@ -124,6 +131,7 @@ def create_train_state(
     return layout.place(state).replace(layout=layout)
 
 
+@refusing_donated
 @partial(jax.jit, donate_argnums=0, static_argnames="backward")
 def train_step(
     state: TrainState,
@@ -147,7 +155,8 @@ def train_step(
       ``learning_rate`` and ``skipped_updates`` if it reports them (see ``make_optimizer``).
 
     Raises:
-      ValueError: at trace time, if the batch does not fit the model's config.
+      ValueError: at trace time, if the batch does not fit the model's config; or if the state was
+        donated to another step before.
 
     >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
     >>> state, metrics = mm.train_step(state, batch, overrides=mm.Overrides(beta=0.5))
@@ -157,6 +166,7 @@ def train_step(
     return _update(state, batch, overrides, backward)
 
 
+@refusing_donated
 @partial(jax.jit, donate_argnums=0, static_argnames="backward")
 def train_steps(
     state: TrainState,
@@ -191,6 +201,7 @@ def train_steps(
     return jax.lax.scan(step, state, (batches, overrides))
 
 
+@refusing_donated
 @jax.jit
 def eval_step(
     state: TrainState,
@@ -224,6 +235,7 @@ def eval_step(
     return {name: mean.value for name, mean in means.items()}
 
 
+@refusing_donated
 @jax.jit
 def eval_means(state: TrainState, batch: AnyBatch, key: PRNGKeyArray) -> Means:
     """Returns the metrics of ``eval_step`` as statistics that can be merged over batches."""
@@ -238,17 +250,47 @@ def _update(
     gradient = jax.value_and_grad(
         partial(loss_of_params, graphdef=state.graphdef.value), has_aux=True
     )
-    given, layout = (state.params, state.rest, batch, options), state.layout
-    if layout is None:
-        (_, metrics), grads = gradient(*given, ALONE)
-    else:
-        (_, metrics), grads = over_mesh(layout, gradient, differentiated=True)(*given)
-    updates, opt_state = state.tx.update(grads, state.opt_state, state.params)
+    layout = state.layout
+    shards: tuple[Any, ...] = (ALONE,)
+    if layout is not None:
+        gradient, shards = over_mesh(layout, gradient, differentiated=True), ()
+    (loss, metrics), grads = gradient(state.params, state.rest, batch, options, *shards)
+
+    def again(params: PyTree) -> Any:  # with the draws of the step
+        same = options._replace(key=jax.random.clone(key))
+        return gradient(params, state.rest, batch, same, *shards)
+
+    value_fn = _value_function(again)
+    extra = taken_by(state.tx, {"value": loss, "grad": grads, "value_fn": value_fn})
+    updates, opt_state = state.tx.update(grads, state.opt_state, state.params, **extra)
     params = optax.apply_updates(state.params, updates)
     if layout is not None:
         params, opt_state = layout.constrain((params, opt_state))
     metrics = {**metrics, "grad_norm": optax.tree.norm(grads), **reported(opt_state)}
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+
+def _value_function(
+    gradient: Callable[[PyTree], tuple[tuple[Array, Metrics], PyTree]],
+) -> Callable[[PyTree], Float[Array, ""]]:
+    """Returns the loss as a function of parameters that differentiates to the estimator's gradient.
+
+    A line search evaluates it for the batch and the particles of the step.
+    """
+
+    @jax.custom_vjp
+    def value(params: PyTree) -> Float[Array, ""]:
+        return gradient(params)[0][0]
+
+    def forward(params: PyTree) -> tuple[Float[Array, ""], PyTree]:
+        (loss, _), grads = gradient(params)
+        return loss, grads
+
+    def backward(grads: PyTree, cotangent: Float[Array, ""]) -> tuple[PyTree]:
+        return (jax.tree.map(lambda g: cotangent.astype(g.dtype) * g, grads),)
+
+    value.defvjp(forward, backward)
+    return value
 
 
 def _eval_means(
@@ -269,4 +311,4 @@ def _eval_means(
 
 
 def _copy(tree: PyTree) -> PyTree:
-    return jax.tree.map(jnp.copy, tree)
+    return jax.tree.map(lambda x: jnp.copy(x) if isinstance(x, jax.Array) else x, tree)

@@ -10,6 +10,7 @@ from mmvae_jax.maths.distributions import (
     FAMILIES,
     FLOORED,
     MIN_SCALE,
+    RAW_RANGE,
     family_of,
     mixture_log_prob,
     prior_log_prob,
@@ -122,3 +123,20 @@ def test_users_likelihood():
 
 def test_every_named_likelihood_has_a_sampler():
     assert all(likelihood.sample for likelihood in LIKELIHOODS.values())
+
+
+def test_extreme_raw_outputs_have_finite_scales():
+    """The scale is ``exp(raw / 2)`` bit for bit in the range, and smooth, finite and increasing."""
+    low, high = RAW_RANGE
+    to_scale = FAMILIES["normal"].to_scale
+    inside = jnp.linspace(low, high, 1001)
+    np.testing.assert_array_equal(to_scale(inside), jnp.exp(inside / 2))
+    raw = jnp.array([-1e6, -300, low - 1, low, -5, 0, 5, high, high + 1, 300, 1e6])
+    scale, slope = to_scale(raw), jax.vmap(jax.grad(lambda x: to_scale(x[None])[0]))(raw)
+    assert (jnp.diff(scale) > 0).all()
+    assert (jnp.isfinite(scale) & jnp.isfinite(slope) & (slope > 0)).all()
+    for edge in RAW_RANGE:
+        sides = jnp.array([edge - 1e-3, edge + 1e-3])
+        values, slopes = jax.vmap(jax.value_and_grad(lambda x: to_scale(x[None])[0]))(sides)
+        np.testing.assert_allclose(values[0], values[1], rtol=2e-3)
+        np.testing.assert_allclose(slopes[0], slopes[1], rtol=5e-3)
