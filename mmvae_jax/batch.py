@@ -11,17 +11,21 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
+from mmvae_jax.array_likes import as_array, as_column, map_modalities
 from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.model_inputs import checked_arrays, model_inputs
+from mmvae_jax.value_checks import check_values
 
 
 class Batch(flax.struct.PyTreeNode):
     """A batch of examples as a pytree, for jitted functions.
 
     Attributes:
-      data: ``{modality: [b, *input_dim]}`` of floats, or of bytes (uint8), which stand for
-        intensities and are divided by 255 on the device. A categorical modality may hold integer
-        classes, ``[b, *input_dim[:-1]]``. One with a custom likelihood may hold any dict, tuple or
-        other pytree of arrays ``[b, ...]``, which its encoder and likelihood receive.
+      data: ``{modality: [b, *input_dim]}`` of floats or booleans, or of bytes (uint8), which stand
+        for intensities and are divided by 255 on the device. A categorical modality may hold
+        integer classes, ``[b, *input_dim[:-1]]``. One with a custom likelihood may hold integers,
+        and any dict, tuple or other pytree of arrays ``[b, ...]``. Frames, lists, tensors and
+        columns in files become arrays, by position.
       mask: ``{modality: Bool[b]}``, True where observed; None if everything is. Placeholder values
         of missing modalities never affect a result.
       weight: weight of every example in the means over examples (loss and metrics),
@@ -36,6 +40,13 @@ class Batch(flax.struct.PyTreeNode):
     mask: Mapping[str, Any] | None = None
     weight: Any = None
 
+    def __post_init__(self) -> None:
+        # Before ``jax.jit`` sees the arrays: it refuses those of other libraries.
+        for field in ("data", "mask"):
+            arrays = map_modalities(as_array, f"batch.{field}", getattr(self, field))
+            object.__setattr__(self, field, arrays)
+        object.__setattr__(self, "weight", as_array("batch.weight", self.weight))
+
 
 class MultimodalArrays(NamedTuple):
     """A data set of several modalities, in memory or in files.
@@ -45,7 +56,8 @@ class MultimodalArrays(NamedTuple):
 
     Attributes:
       data: one column ``[b, *input_dim]`` per modality: a NumPy array, in memory or mapped from a
-        file, or another ``mmvae_jax.data.Column``.
+        file, another ``mmvae_jax.data.Column``, a pytree of these for a custom likelihood, or any
+        array-like that ``Batch`` takes.
       labels: class of every example, ``[b]``; None if unknown.
       mask: True where the modality was observed, ``[b]`` per modality; None if everywhere.
       weight: weight of every example in the means over examples (loss and metrics), ``[b]``
@@ -72,7 +84,9 @@ def as_batch(examples: Any) -> Batch:
       ValueError: for any other type.
     """
     if isinstance(examples, MultimodalArrays):
-        return Batch(dict(examples.data), examples.mask, examples.weight)
+        data = examples.data
+        data = dict(data) if isinstance(data, Mapping) else data
+        return Batch(data, examples.mask, examples.weight)
     if isinstance(examples, Batch):
         return examples
     raise ValueError(
@@ -82,19 +96,23 @@ def as_batch(examples: Any) -> Batch:
 
 
 def as_arrays(examples: Any) -> MultimodalArrays:
-    """Returns either container as ``MultimodalArrays``; the arrays of a ``Batch`` become NumPy's.
+    """Returns either container as ``MultimodalArrays`` of columns, without array-likes.
+
+    The arrays of a ``Batch`` become NumPy's.
 
     Raises:
-      ValueError: for any other type.
+      ValueError: for any other type, and array-likes that no device can hold.
     """
     if isinstance(examples, MultimodalArrays):
-        return examples
+        data, labels, mask, weight = examples
+        return MultimodalArrays(
+            map_modalities(as_column, "data", data),
+            as_array("labels", labels),
+            map_modalities(as_array, "mask", mask),
+            as_array("weight", weight),
+        )
     batch = as_batch(examples)
-    data = {
-        name: np.asarray(x) if isinstance(x, list) else jax.tree.map(np.asarray, x)
-        for name, x in batch.data.items()
-    }
-    mask, weight = jax.tree.map(np.asarray, (batch.mask, batch.weight))
+    data, mask, weight = jax.tree.map(np.asarray, (batch.data, batch.mask, batch.weight))
     return MultimodalArrays(data, None, mask, weight)
 
 
@@ -126,14 +144,10 @@ def observe(config: MMVAEConfig, batch: Any, *, allow_absent: bool = False) -> O
     batch = as_batch(batch)
     required = () if allow_absent else config.modalities
     check_names("batch.data", batch.data, config, required)
-    data = {name: _checked_data(config, name, batch.data[name]) for name in batch.data}
-    sizes = {name: jax.tree.leaves(x)[0].shape[0] for name, x in data.items()}
-    if len(set(sizes.values())) != 1:
-        raise ValueError(
-            f"batch.data has the numbers of examples {sizes}: give the same one to every modality"
-        )
-    num_examples = next(iter(sizes.values()))
+    _, num_examples = checked_arrays(config, batch.data)
     mask = _checked_masks(config, batch, num_examples)
+    check_values(config, batch)
+    data = model_inputs(config, batch.data)
     data = {
         name: jax.tree.map(partial(_zero_where_missing, mask[name]), data[name])
         for name in config.modalities
@@ -160,13 +174,6 @@ def _zero_where_missing(
     return jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros((), x.dtype))
 
 
-def encoder_input(config: MMVAEConfig, name: str, x: PyTree) -> PyTree:
-    """Returns the input of the modality's encoder: one-hot vectors for integer classes, else x."""
-    if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.integer):
-        return jax.nn.one_hot(x, config.input_dims[name][-1])
-    return x
-
-
 def check_names(
     field: str, given: Any, config: MMVAEConfig, required: tuple[str, ...] = ()
 ) -> None:
@@ -180,58 +187,6 @@ def check_names(
             f"{field} has the modalities {sorted(given)}, the config {list(config.modalities)}: "
             f"missing {missing}, unknown {unknown}"
         )
-
-
-def _checked_data(config: MMVAEConfig, name: str, x: Any) -> PyTree[Shaped[Array, "b ..."]]:
-    """Returns a modality's data as arrays, bytes as intensities."""
-    if _is_tree(x):
-        return _checked_tree(config, name, x)
-    x = jnp.asarray(x)
-    _check_array(config, name, x)
-    return x.astype(jnp.float32) / 255 if _is_bytes(config, name, x) else x
-
-
-def _is_tree(x: Any) -> bool:
-    """Returns True for a pytree of several arrays; a list stands for one array."""
-    return not isinstance(x, list) and not jax.tree_util.all_leaves([x])
-
-
-def _checked_tree(config: MMVAEConfig, name: str, x: Any) -> PyTree[Shaped[Array, "b ..."]]:
-    if isinstance(config.likelihood(name)[0], str):
-        raise ValueError(
-            f"batch.data[{name!r}] is a {type(x).__name__}, expected an array: several arrays need "
-            f"an encoder of their own, and mm.Likelihood(...) in decoders_dist[{name!r}]"
-        )
-    arrays = jax.tree.map(jnp.asarray, x)
-    shapes = [a.shape for a in jax.tree.leaves(arrays)]
-    if not all(shapes) or len({shape[0] for shape in shapes}) != 1:
-        raise ValueError(
-            f"batch.data[{name!r}] has arrays of the shapes {shapes}: give each the examples as "
-            "its first axis"
-        )
-    return arrays
-
-
-def _check_array(config: MMVAEConfig, name: str, x: Array) -> None:
-    dim = config.input_dims[name]
-    is_categorical = config.likelihood(name)[0] == "categorical"
-    is_float = jnp.issubdtype(x.dtype, jnp.floating) or _is_bytes(config, name, x)
-    if not is_float and not (is_categorical and jnp.issubdtype(x.dtype, jnp.integer)):
-        raise ValueError(
-            f"batch.data[{name!r}] has dtype {x.dtype}, expected a floating type, or uint8 for "
-            "intensities from 0 to 255: convert it"
-        )
-    expected = dim if is_float else dim[:-1]
-    if x.ndim == 0 or x.shape[1:] != expected:
-        raise ValueError(
-            f"batch.data[{name!r}] has shape {x.shape}, expected "
-            f"{('b', *expected)}: input_dims[{name!r}] is {dim}, channels last"
-        )
-
-
-def _is_bytes(config: MMVAEConfig, name: str, x: Array) -> bool:
-    """Returns True for bytes that are intensities; those of a categorical modality are classes."""
-    return x.dtype == jnp.uint8 and config.likelihood(name)[0] != "categorical"
 
 
 def _checked_masks(

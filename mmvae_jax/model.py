@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Dtype
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from mmvae_jax.batch import encoder_input
 from mmvae_jax.checks import check_modalities
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.keys import as_optional_key
 from mmvae_jax.likelihood_params import Learned, LikelihoodParams
 from mmvae_jax.maths.weights import Experts
+from mmvae_jax.model_inputs import as_default_float, encoder_input, model_inputs
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 
 Modules = Mapping[str, Any]
@@ -111,19 +111,21 @@ class MMVAE(nnx.Module):
 
     def experts(
         self,
-        data: Mapping[str, PyTree[Shaped[Array, "b ..."]]],
+        data: Mapping[str, Any],
         *,
         key: PRNGKeyArray | None = None,
     ) -> Experts:
         """Returns the posterior parameters ``[m b d]`` of every modality, in the config's order.
 
         Args:
-          data: one array ``[b, *input_dim]``, or pytree of arrays, per modality. Modalities left
-            out get location 0 and a raw scale of 0.
+          data: data of a batch, converted as a batch is. Modalities left out get location 0 and a
+            raw scale of 0.
           key: randomness of encoders whose call takes ``rngs``.
         """
         config, key = self.config, as_optional_key(key)
-        inputs = {name: encoder_input(config, name, x) for name, x in data.items()}
+        check_modalities("data", data, config.modalities)
+        given = model_inputs(config, data)
+        inputs = {name: encoder_input(config, name, x) for name, x in given.items()}
         shape = (jax.tree.leaves(inputs)[-1].shape[0], config.latent_dim)
         locs, log_vars = [], []
         for number, name in enumerate(config.modalities):
@@ -131,7 +133,7 @@ class MMVAE(nnx.Module):
             if name in inputs:
                 encoder = nnx.clone(self.encoders[name])  # a call may count its random numbers
                 posterior = encoder(inputs[name], **random_streams(encoder, key, number))
-                loc, log_var = map(at_least_single, _checked_posterior(name, posterior, shape))
+                loc, log_var = map(as_default_float, _checked_posterior(name, posterior, shape))
             locs.append(loc)
             log_vars.append(log_var)
         return Experts(jnp.stack(locs), self.log_var_to_std(jnp.stack(log_vars)))
@@ -172,12 +174,7 @@ def decode_modality(
             f"decoders[{name!r}] returned {_describe(decoded)}, expected shape {expected}: "
             f"input_dims[{name!r}] with the batch in front, channels last"
         )
-    return at_least_single(decoded)
-
-
-def at_least_single(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Returns x in single precision or better: half precision costs densities their digits."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return as_default_float(decoded)
 
 
 def random_streams(network: Any, key: PRNGKeyArray | None, number: int) -> dict[str, nnx.Rngs]:

@@ -14,7 +14,7 @@ CONFIG = mm.MMVAEConfig(
     input_dims={"image": (4, 4, 3), "word": (5, 7)}, decoders_dist={"word": "categorical"}
 )
 IMAGE = np.ones((3, 4, 4, 3), np.float32)
-WORD = np.zeros((3, 5, 7), np.float32)
+WORD = np.eye(7, dtype=np.float32)[np.arange(15).reshape(3, 5) % 7]
 ON = np.ones(3, bool)
 
 

@@ -187,7 +187,11 @@ def test_wrong_settings(fields, message):
 @pytest.mark.parametrize(
     ("likelihood", "x", "message"),
     [
-        ("normal", {"x": np.ones((2, 3))}, r"is a dict, expected an array: several arrays need an"),
+        (
+            "normal",
+            {"x": np.ones((2, 3))},
+            r"is a dict, expected an array: several arrays need a c",
+        ),
         (
             "own",
             {"x": np.ones((2, 3)), "n": np.ones(3)},

@@ -15,6 +15,8 @@ from mmvae_jax.checks import check_at_least, check_count
 from mmvae_jax.data.arrays import num_examples, take
 
 T = TypeVar("T")
+#: A function of a batch and the numbers of its rows, which raises an error where a value is wrong.
+Check = Callable[[MultimodalArrays, Int[np.ndarray, " b"]], None]
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def batches(
     num_steps: int | None = None,
     start: int = 0,
     shard: Shard = WHOLE,
+    check: Check | None = None,
 ) -> grain.IterDataset[MultimodalArrays]:
     """Returns the batches of steps ``start, ..., num_steps - 1``, shuffled anew every epoch.
 
@@ -82,6 +85,7 @@ def batches(
       start: first step.
       shard: rows of each batch to return. The rows of all processes, in order, make up the batch
         of a single process.
+      check: function of each batch and the numbers of its rows, called when the batch is read.
 
     Raises:
       ValueError: for arrays that do not fit together, a negative seed, or a start outside
@@ -106,7 +110,7 @@ def batches(
     def batch_at(step: int) -> MultimodalArrays:
         epoch, i = divmod(step, size // batch_size)
         rows = _permutation(size, seed, epoch)[i * batch_size : (i + 1) * batch_size]
-        return take(dataset, rows[part])
+        return _checked(take(dataset, rows[part]), rows[part], check)
 
     return pipeline(batch_at, range(start, stop))
 
@@ -137,7 +141,9 @@ class EvalBatches:
         return iter(pipeline(self.batch_at, range(self.num_batches)))
 
 
-def eval_batches(dataset: AnyBatch, batch_size: int, *, shard: Shard = WHOLE) -> EvalBatches:
+def eval_batches(
+    dataset: AnyBatch, batch_size: int, *, shard: Shard = WHOLE, check: Check | None = None
+) -> EvalBatches:
     """Returns all examples in order, in batches of one size and thus for one compiled program.
 
     The last batch is filled up with copies of the last example, whose weight is 0 and whose mask is
@@ -148,6 +154,7 @@ def eval_batches(dataset: AnyBatch, batch_size: int, *, shard: Shard = WHOLE) ->
       dataset: examples to iterate over.
       batch_size: examples per batch, summed over all processes.
       shard: rows of each batch to return; all processes get equally many batches.
+      check: function of each batch and the numbers of its rows, called when the batch is read.
 
     Raises:
       ValueError: for arrays that do not fit together, or a batch size that ``shard.count`` does
@@ -172,12 +179,21 @@ def eval_batches(dataset: AnyBatch, batch_size: int, *, shard: Shard = WHOLE) ->
     def batch_at(step: int) -> MultimodalArrays:
         places = np.arange(step * batch_size, (step + 1) * batch_size)[part]
         rows, is_real = np.minimum(places, size - 1), places < size
-        return take(dataset, rows)._replace(
+        batch = take(dataset, rows)._replace(
             mask={name: observed[rows] & is_real for name, observed in mask.items()},
             weight=weight[rows] * is_real,
         )
+        return _checked(batch, rows, check)
 
     return EvalBatches(batch_at, num_batches=-(-size // batch_size))
+
+
+def _checked(
+    batch: MultimodalArrays, rows: Int[np.ndarray, " b"], check: Check | None
+) -> MultimodalArrays:
+    if check is not None:
+        check(batch, rows)
+    return batch
 
 
 def pipeline(batch_at: Callable[[int], T], steps: range) -> grain.IterDataset[T]:

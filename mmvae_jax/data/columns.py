@@ -7,6 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Integer, Shaped
 
+from mmvae_jax.array_likes import native
+
 
 @runtime_checkable
 class Column(Protocol):
@@ -122,6 +124,8 @@ class IndexedColumn(LazyColumn):
 def read_rows(column: Column, rows: Integer[np.ndarray, " b"] | slice) -> Any:
     """Returns the values ``[b, *dim]`` of rows, in any order and with repetitions.
 
+    Values in another byte order or in extended precision become native ones.
+
     Args:
       column: any column.
       rows: vector of rows, or slice; negative rows count from the end.
@@ -133,12 +137,15 @@ def read_rows(column: Column, rows: Integer[np.ndarray, " b"] | slice) -> Any:
     >>> read_rows(np.array([0.0, 0.1, 0.2]), np.array([2, 0, 2])).tolist()
     [0.2, 0.0, 0.2]
     """
-    if isinstance(column, np.ndarray | jax.Array | LazyColumn):
+    if isinstance(column, jax.Array):
         return column[rows]
+    if isinstance(column, np.ndarray | LazyColumn):
+        return native(column[rows])
     # All other columns are read by slices. h5py refuses a vector of rows that does not rise, and
     # takes about ten times as long for a vector as for the slices that make it up.
     unique, inverse = np.unique(np.arange(column.shape[0])[rows], return_inverse=True)
     if not unique.size:
-        return np.asarray(column[:0])
+        return native(np.asarray(column[:0]))
     runs = np.split(unique, np.flatnonzero(np.diff(unique) > 1) + 1)
-    return np.concatenate([column[run[0] : run[-1] + 1] for run in runs])[inverse]
+    parts = [np.asarray(column[run[0] : run[-1] + 1]) for run in runs]
+    return native(np.concatenate(parts)[inverse])

@@ -4,6 +4,7 @@ Densities that treat all axes alike flatten them first: compilers sum one long a
 several, XLA's CPU backend twenty times faster if the last axis is a single channel.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -100,6 +101,28 @@ LIKELIHOODS: dict[str, Likelihood] = {
     "laplace": Likelihood(laplace, _sample_laplace),
     "bernoulli": Likelihood(bernoulli, _sample_bernoulli),
     "categorical": Likelihood(categorical, _sample_categorical),
+}
+
+
+class Support(NamedTuple):
+    """The values that a built-in likelihood can have.
+
+    Attributes:
+      low: smallest value.
+      high: largest value.
+      is_one_hot: True for vectors over the last axis that sum to 1.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    is_one_hot: bool = False
+
+
+SUPPORTS: dict[str, Support] = {
+    "normal": Support(),
+    "laplace": Support(),
+    "bernoulli": Support(0, 1),
+    "categorical": Support(0, 1, is_one_hot=True),
 }
 
 

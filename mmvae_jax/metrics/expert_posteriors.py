@@ -12,6 +12,7 @@ from mmvae_jax.batch import AnyBatch, MultimodalArrays, Observed, observe
 from mmvae_jax.data.batching import eval_batches
 from mmvae_jax.maths.weights import Experts
 from mmvae_jax.model import MMVAE, evaluation
+from mmvae_jax.value_checks import check_values
 
 
 class Posteriors(NamedTuple):
@@ -50,7 +51,8 @@ def posteriors_of(
     Raises:
       ValueError: if the data do not fit the model.
     """
-    for batch in eval_batches(data, batch_size):
+    check = partial(check_values, model.config, field="data")
+    for batch in eval_batches(data, batch_size, check=check):
         yield batch, posteriors(model, batch)
 
 

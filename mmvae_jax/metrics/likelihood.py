@@ -25,6 +25,7 @@ from mmvae_jax.maths.pareto import largest_reliable_k
 from mmvae_jax.metrics.coherence import Given, given_names
 from mmvae_jax.metrics.moments import Entries, MeanVariance, mean_variance
 from mmvae_jax.model import MMVAE
+from mmvae_jax.value_checks import check_values
 
 #: Given modalities, and the modalities predicted jointly from them.
 Condition = tuple[Given, Given]
@@ -114,7 +115,8 @@ def measure_log_likelihoods(
         quantities.append((estimator, (given, predicted)))
     totals = [mean_variance(np.zeros(0))] * len(quantities)
     pareto_k: list[list[np.ndarray]] = [[] for _ in quantities]
-    for number, arrays in enumerate(eval_batches(data, batch_size)):
+    check = partial(check_values, model.config, field="data")
+    for number, arrays in enumerate(eval_batches(data, batch_size, check=check)):
         keys = jax.random.split(jax.random.fold_in(key, number), len(quantities))
         for i, (estimator, needed) in enumerate(quantities):
             nll, diagnostics = estimator(

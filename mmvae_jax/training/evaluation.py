@@ -1,5 +1,6 @@
 """Metrics of a model on a whole data set."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from mmvae_jax.keys import as_key
 from mmvae_jax.training.donation import check_not_donated
 from mmvae_jax.training.input_pipeline import device_placement
 from mmvae_jax.training.steps import TrainState, eval_means
+from mmvae_jax.value_checks import check_values
 
 #: Number that the key of evaluations is folded with; no step reaches it.
 _EVALUATION = np.uint32(2**32 - 1)
@@ -45,7 +47,8 @@ def evaluate(
     place = device_placement(state.layout)
     totals: dict[str, Any] = {}
     shard = Shard(jax.process_index(), jax.process_count())
-    for number, arrays in enumerate(eval_batches(data, batch_size, shard=shard)):
+    check = partial(check_values, state.view().config, field="data")
+    for number, arrays in enumerate(eval_batches(data, batch_size, shard=shard, check=check)):
         means = eval_means(state, place([arrays]), jax.random.fold_in(key, number))
         for name, mean in jax.tree.map(float, jax.device_get(means)).items():
             totals[name] = totals[name].merge(mean) if name in totals else mean

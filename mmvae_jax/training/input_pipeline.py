@@ -1,6 +1,7 @@
 """The input pipeline of a training run: batches on the device ahead of their step."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grain
@@ -8,16 +9,19 @@ import jax
 import numpy as np
 
 from mmvae_jax.batch import AnyBatch, Batch, as_batch
+from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.batching import Shard, batches
 from mmvae_jax.data.prefetch import Prefetch, prefetch_to_device
 from mmvae_jax.training.mesh import Layout, shard_batch
 from mmvae_jax.training.schedule import Schedule
+from mmvae_jax.value_checks import check_values
 
 
 def device_batches(
     data: AnyBatch | grain.IterDataset,
     schedule: Schedule,
     layout: Layout | None,
+    config: MMVAEConfig,
     *,
     batch_size: int,
     seed: int,
@@ -31,15 +35,21 @@ def device_batches(
       schedule: schedule of the run. A call of several steps gets a batch with the steps as an
         axis in front.
       layout: mesh that the batches are spread over.
+      config: config of the model, which the values must suit.
       batch_size: examples per batch, if ``data`` are examples.
       seed: seed of their order, which is a function of seed and step.
       step: number of steps made so far.
       data_state: state of the user's own pipeline to resume from.
     """
+    check = partial(check_values, config, field="train_data.data")
     if isinstance(data, AnyBatch):
         shard = Shard(jax.process_index(), jax.process_count())
         last = schedule.num_steps
-        data = batches(data, batch_size, seed=seed, start=step, num_steps=last, shard=shard)
+        data = batches(
+            data, batch_size, seed=seed, start=step, num_steps=last, shard=shard, check=check
+        )
+    else:
+        data = data.map(lambda batch: _checked(as_batch(batch), check))
     iterator = iter(data)
     if data_state is not None:
         iterator.set_state(data_state)
@@ -58,6 +68,11 @@ def device_placement(layout: Layout | None) -> Callable[[list[Any]], Batch]:
         return shard_batch(batch, layout.mesh, axis=0 if is_one else 1)
 
     return place
+
+
+def _checked(batch: Batch, check: Callable[[Batch], None]) -> Batch:
+    check(batch)
+    return batch
 
 
 class _Calls:

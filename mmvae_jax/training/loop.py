@@ -165,6 +165,7 @@ def fit(
         train_data,
         schedule,
         run.state.layout,
+        config,
         batch_size=batch_size,
         seed=seed,
         step=run.step,

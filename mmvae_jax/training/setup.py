@@ -11,7 +11,7 @@ import numpy as np
 from mmvae_jax.batch import AnyBatch, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.data.arrays import num_examples, take
+from mmvae_jax.data.arrays import check_values_in_memory, num_examples, take
 from mmvae_jax.training.best import Best
 from mmvae_jax.training.checkpoint import Checkpoints
 from mmvae_jax.training.fit_options import Checkpointing, Evaluation
@@ -48,10 +48,12 @@ def check_data(
     train_data: AnyBatch | grain.IterDataset,
     eval_data: AnyBatch | None,
 ) -> None:
-    """Checks the first example of each data set against the config.
+    """Checks the first example of each data set against the config, and all values in memory.
+
+    Values in files are checked batch by batch, when a batch is read.
 
     Raises:
-      ValueError: if it does not fit, naming the data set and the modality.
+      ValueError: if an example does not fit, naming the data set, the modality and the row.
     """
     for field, data in (("train_data", train_data), ("eval_data", eval_data)):
         if isinstance(data, AnyBatch):
@@ -61,6 +63,7 @@ def check_data(
                 jax.eval_shape(partial(observe, config), first)
             except ValueError as error:
                 raise ValueError(f"{field}, as a batch: {error}") from error
+            check_values_in_memory(config, data, field=f"{field}.data")
 
 
 def check_sizes(

@@ -66,6 +66,7 @@ def make_batch(mask=MASK, seed=0):
     data = {}
     for name, seen in zip(NAMES, mask, strict=True):
         x = rng.uniform(size=(len(seen), *DIMS[name])).astype(np.float32)
+        x = x / x.sum(-1, keepdims=True) if LIKELIHOODS[name] == "categorical" else x
         x[~seen] = np.nan
         data[name] = x
     return mm.Batch(data, dict(zip(NAMES, mask, strict=True)))

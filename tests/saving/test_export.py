@@ -49,6 +49,7 @@ def make_batch(num_examples: int, seed: int = 0) -> mm.Batch:
     mask[rng.integers(3, size=num_examples), range(num_examples)] = True
     masks = dict(zip(DIMS, mask, strict=True))
     data = {name: rng.random((num_examples, *dim), np.float32) for name, dim in DIMS.items()}
+    data["word"] /= data["word"].sum(-1, keepdims=True)
     for name, x in data.items():
         x[~masks[name]] = np.nan
     return mm.Batch(data, masks)

@@ -233,16 +233,18 @@ def test_a_run_goes_on_from_the_step_before_a_damaged_one(tmp_path):
 
 
 def spoilt(rows=slice(16, 24)) -> mm.MultimodalArrays:
-    """Data that give a NaN in some batch of the first epoch."""
+    """Data so large that their density is 0 in some batch of the first epoch."""
     data = {name: x.copy() for name, x in TRAIN.data.items()}
-    data["a"][rows] = np.nan
+    data["a"][rows] = 1e30
     return TRAIN._replace(data=data, mask=None)
 
 
-def test_nan_stops_the_run_and_names_the_step(tmp_path):
+def test_an_infinite_loss_stops_the_run_and_names_the_step(tmp_path):
     log = Log()
     options = QUIET | {"log_every": 4, "checkpoint_dir": tmp_path / "run", "save_every": 1}
-    with pytest.raises(mm.NonFiniteError, match=r"loss is nan at step \d+; the last good") as error:
+    with pytest.raises(
+        mm.NonFiniteError, match=r"loss is (nan|inf) at step \d+; the last good"
+    ) as error:
         mm.fit(make_state(), spoilt(slice(3, 4)), callbacks=[log], **options)
     step = error.value.step
     assert (error.value.metric, 1 <= step <= 5) == ("loss", True)

@@ -1,0 +1,174 @@
+"""Checks on the host that values lie in the support of their likelihood.
+
+They cost a minimum and a maximum per array; a row is only sought where one of these is out of
+range. Values that are traced, or on an accelerator, are not checked.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Bool, Int, Shaped
+
+from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.maths.likelihoods import SUPPORTS, Support
+from mmvae_jax.model_inputs import are_intensities
+
+#: Largest deviation of the sum of a one-hot vector from 1, which half precision keeps to.
+TOLERANCE = 1e-2
+
+
+class Place(NamedTuple):
+    """The array that is checked.
+
+    Attributes:
+      field: its name, for errors.
+      modality: name of its modality.
+      observed: True for rows that are observed; None for all.
+      rows: numbers of its rows in the data set; None for a batch without a data set.
+    """
+
+    field: str
+    modality: str
+    observed: Bool[np.ndarray, " b"] | None
+    rows: Int[np.ndarray, " b"] | None
+
+    def first(self, is_wrong: Bool[np.ndarray, "b ..."]) -> int | None:
+        """Returns the first observed row with a wrong value; None without any."""
+        wrong = is_wrong.reshape(len(is_wrong), -1).any(1)
+        if self.observed is not None:
+            wrong = wrong & self.observed
+        return int(wrong.argmax()) if wrong.any() else None
+
+    def row(self, index: int) -> str:
+        """Returns the name of a row, for errors."""
+        return f"row {index} of the batch" if self.rows is None else f"row {self.rows[index]}"
+
+
+def check_values(
+    config: MMVAEConfig,
+    batch: Any,
+    rows: Int[np.ndarray, " b"] | None = None,
+    *,
+    field: str = "batch.data",
+) -> None:
+    """Checks the observed values of a batch, as far as the host has them.
+
+    Args:
+      config: config of the model, whose likelihoods decide.
+      batch: ``Batch`` or ``MultimodalArrays`` of arrays.
+      rows: numbers of the examples in their data set, for errors.
+      field: name of the data, for errors.
+
+    Raises:
+      ValueError: naming modality, row and value, for NaN and infinity, values outside the support
+        of a built-in likelihood, and bytes that are zeros and ones instead of intensities.
+    """
+    for name, x in batch.data.items():
+        if name not in config.input_dims:
+            continue
+        mask = batch.mask.get(name) if isinstance(batch.mask, Mapping) else None
+        observed = None if mask is None else _on_host(mask)
+        if mask is not None and observed is None:
+            continue  # it is unknown which rows count
+        place = Place(f"{field}[{name!r}]", name, observed, rows)
+        for leaf in jax.tree.leaves(x):
+            values = _on_host(leaf)
+            if values is not None and values.size:
+                _check_array(config, place, values)
+
+
+def _check_array(config: MMVAEConfig, place: Place, x: Shaped[np.ndarray, "b ..."]) -> None:
+    name, kind = place.modality, x.dtype.kind
+    if are_intensities(config, name, x.dtype):
+        _check_intensities(place, x)
+    elif kind in "iub":
+        likelihood, _ = config.likelihood(name)
+        if likelihood == "categorical" and x.ndim == len(config.input_dims[name]):
+            _check_classes(place, x, config.input_dims[name][-1])
+        elif likelihood == "categorical":
+            _check_floats(place, x.astype(np.float32), SUPPORTS["categorical"], "categorical")
+    else:
+        likelihood, _ = config.likelihood(name)
+        support = SUPPORTS[likelihood] if isinstance(likelihood, str) else Support()
+        _check_floats(place, x, support, likelihood if isinstance(likelihood, str) else "custom")
+
+
+def _check_intensities(place: Place, x: Shaped[np.ndarray, "b ..."]) -> None:
+    seen = x if place.observed is None else x[place.observed]
+    if seen.size and seen.max() == 1:
+        raise ValueError(
+            f"{place.field} is uint8 of zeros and ones, but bytes stand for intensities from 0 to "
+            "255: give x.astype(np.float32), or x / np.float32(255) for intensities"
+        )
+
+
+def _check_classes(place: Place, x: Shaped[np.ndarray, "b ..."], num_classes: int) -> None:
+    if x.min() >= 0 and x.max() < num_classes:
+        return
+    wrong = (x < 0) | (x >= num_classes)
+    index = place.first(wrong)
+    if index is not None:
+        value = x[index][wrong[index]].flat[0]
+        raise ValueError(
+            f"{place.field} is {value} in {place.row(index)}: give classes from 0 to "
+            f"{num_classes - 1}, or a larger last axis of input_dims[{place.modality!r}]"
+        )
+
+
+def _check_floats(
+    place: Place, x: Shaped[np.ndarray, "b ..."], support: Support, likelihood: str
+) -> None:
+    x = x if x.dtype.kind == "f" else x.astype(np.float32)  # NumPy does not know bfloat16
+    largest = float(np.finfo(jax.dtypes.canonicalize_dtype(float)).max)
+    low, high = max(support.low, -largest), min(support.high, largest)
+    with np.errstate(invalid="ignore"):
+        if not (low <= float(x.min()) and float(x.max()) <= high):  # also for NaN
+            wide = x.astype(np.float64)
+            wrong = ~((wide >= low) & (wide <= high))
+            index = place.first(wrong)
+            if index is not None:
+                value = x[index][wrong[index]].flat[0]
+                raise ValueError(
+                    f"{place.field} is {value:g} in {place.row(index)}: "
+                    f"{_remedy(place, float(value), likelihood)}"
+                )
+        if support.is_one_hot:
+            _check_one_hot(place, x)
+
+
+def _check_one_hot(place: Place, x: Shaped[np.ndarray, "b ..."]) -> None:
+    sums = x.sum(-1, dtype=np.float32)
+    wrong = ~(np.abs(sums - 1) <= TOLERANCE)
+    index = place.first(wrong)
+    if index is not None:
+        value = sums[index][wrong[index]].flat[0]
+        raise ValueError(
+            f"{place.field} is a vector that sums to {value:g} in {place.row(index)}: give one-hot "
+            "vectors over the last axis, or integer classes without it"
+        )
+
+
+def _remedy(place: Place, value: float, likelihood: str) -> str:
+    """Returns the fix for a value that the likelihood cannot have."""
+    if not np.isfinite(value):
+        return "mask the modality in this row (mask={...}), or impute the value"
+    if likelihood == "bernoulli":
+        return (
+            "a bernoulli likelihood takes 0 to 1; rescale the values (x / 255, or (x + 1) / 2), or "
+            f"choose another likelihood in decoders_dist[{place.modality!r}]"
+        )
+    if likelihood == "categorical":
+        return "give one-hot vectors over the last axis, or integer classes without it"
+    return "give numbers within single precision, for instance standardised ones"
+
+
+def _on_host(x: Any) -> np.ndarray | None:
+    """Returns an array of the host's memory; None for one that is traced or on an accelerator."""
+    if isinstance(x, np.ndarray):
+        return x
+    if not isinstance(x, jax.Array) or isinstance(x, Tracer) or not x.is_fully_addressable:
+        return None
+    return np.asarray(x) if all(d.platform == "cpu" for d in x.devices()) else None
