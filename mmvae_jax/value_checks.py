@@ -76,8 +76,11 @@ def check_values(
         place = Place(f"{field}[{name!r}]", name, observed, rows)
         for leaf in jax.tree.leaves(x):
             values = _on_host(leaf)
-            if values is not None and values.size:
-                _check_array(config, place, values)
+            if values is None or not values.ndim or not values.size:
+                continue
+            if observed is not None and observed.shape != values.shape[:1]:
+                continue  # an error of another check
+            _check_array(config, place, values)
 
 
 def _check_array(config: MMVAEConfig, place: Place, x: Shaped[np.ndarray, "b ..."]) -> None:
@@ -135,7 +138,7 @@ def _check_floats(
                     f"{place.field} is {value:g} in {place.row(index)}: "
                     f"{_remedy(place, float(value), likelihood)}"
                 )
-        if support.is_one_hot:
+        if support.is_one_hot and x.ndim > 1:
             _check_one_hot(place, x)
 
 

@@ -89,6 +89,12 @@ def test_functions_of_a_batch_name_the_row(model, call):
             call(model, batch, jax.random.key(0))
 
 
+@pytest.mark.parametrize("step", [mm.train_step, mm.eval_step])
+def test_steps_name_the_row(state, step):
+    with pytest.raises(ValueError, match=r"batch.data\['lab'\] is nan in row 5 of the batch"):
+        step(state, mm.Batch(dataset().data))
+
+
 def test_rows_that_miss_a_modality_are_not_checked(state):
     seen = {name: np.ones(SIZE, bool) for name in DIMS}
     seen["lab"][5] = False

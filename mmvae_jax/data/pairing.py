@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int
 
+from mmvae_jax.array_likes import as_array
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_count
 from mmvae_jax.data.columns import IndexedColumn
@@ -44,6 +45,7 @@ def pair_by_label(
     """
     num_pairings = check_count("num_pairings", num_pairings)
     max_per_class = check_count("max_per_class", max_per_class)
+    labels = {name: as_array(f"labels[{name!r}]", values) for name, values in labels.items()}
     classes = {name: np.unique(values).tolist() for name, values in labels.items()}
     shared = next(iter(classes.values()))
     if any(found != shared for found in classes.values()):

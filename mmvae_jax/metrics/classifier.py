@@ -14,6 +14,7 @@ import optax
 from flax import nnx, struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
+from mmvae_jax.array_likes import as_array, as_column
 from mmvae_jax.batch import Batch, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
@@ -195,6 +196,7 @@ def train_classifier(
     >>> classifier.predict(np.eye(2, dtype=np.float32)).tolist()
     [0, 1]
     """
+    x, labels = as_column("x", x), as_array("labels", labels)
     _check_dtype(x)
     num_steps, batch_size = (
         check_count("num_steps", num_steps),

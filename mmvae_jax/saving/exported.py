@@ -138,10 +138,17 @@ class Exported:
 
     def _floats(self, name: str, x: jax.Array) -> jax.Array:
         """Converts classes and bytes; leaves types that the program refuses as they are."""
-        if self.config["decoders_dist"][name] == "categorical":
+        likelihood, dim = self.config["decoders_dist"][name], self.config["input_dims"][name]
+        if likelihood == "categorical":
             if jnp.issubdtype(x.dtype, jnp.integer):
-                num_classes = self.config["input_dims"][name][-1]
-                return jax.nn.one_hot(x, num_classes, dtype=jnp.float32)
+                return jax.nn.one_hot(x, dim[-1], dtype=jnp.float32)
+        elif x.dtype == jnp.uint8 and likelihood not in ("normal", "laplace", "bernoulli"):
+            return jnp.float32(x)
+        elif x.dtype == jnp.uint8 and len(dim) == 1:
+            raise ValueError(
+                f"data[{name!r}] is uint8 of one axis: give x / np.float32(255) for intensities, "
+                "and x.astype(np.float32) for numbers"
+            )
         elif x.dtype == jnp.uint8:
             return jnp.float32(x) / 255
         return jnp.float32(x) if jnp.issubdtype(x.dtype, jnp.floating) else x

@@ -26,8 +26,10 @@ def check_not_donated(state: Any) -> None:
             )
 
 
-def refusing_donated(jitted: Jitted) -> Jitted:
+def refusing_donated(jitted: Jitted, check: Callable[..., None] | None = None) -> Jitted:
     """Returns a jitted function of a train state that checks the state before every call.
+
+    ``check`` is one more check of the arguments, outside of the jitted function.
 
     The methods of a jitted function, such as ``lower``, stay.
     """
@@ -36,6 +38,8 @@ def refusing_donated(jitted: Jitted) -> Jitted:
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
         check_not_donated(args[0] if args else kwargs.get("state"))
+        if check is not None:
+            check(*args, **kwargs)
         return jitted(*args, **kwargs)
 
     for name in ("lower", "trace", "eval_shape", "clear_cache"):

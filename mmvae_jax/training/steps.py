@@ -1,18 +1,21 @@
 """The train state and the jitted train and evaluation steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
+from jax.core import Tracer
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from mmvae_jax.batch import AnyBatch
+from mmvae_jax.batch import AnyBatch, as_batch
+from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.keys import as_key
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.collectives import ALONE
@@ -30,6 +33,7 @@ from mmvae_jax.overrides import Overrides
 from mmvae_jax.training.donation import check_not_donated, refusing_donated
 from mmvae_jax.training.mesh import Layout, gather, over_mesh
 from mmvae_jax.training.optimizer import reported, taken_by
+from mmvae_jax.value_checks import check_values
 
 
 class _Static:
@@ -37,6 +41,7 @@ class _Static:
 
     def __init__(self, value: Any):
         self.value = value
+        self.config: MMVAEConfig | None = None
         self._hash = hash(value)
 
     def __hash__(self) -> int:
@@ -131,7 +136,23 @@ def create_train_state(
     return layout.place(state).replace(layout=layout)
 
 
-@refusing_donated
+def _check_batch(state: TrainState, batch: AnyBatch, *_: Any, **__: Any) -> None:
+    """Checks the values of NumPy's arrays; those on a device would have to be waited for."""
+    batch = as_batch(batch)
+    arrays = [x for x in jax.tree.leaves(batch.data) if isinstance(x, np.ndarray)]
+    if arrays and isinstance(batch.data, Mapping) and not isinstance(state.step, Tracer):
+        check_values(_config_of(state), batch)
+
+
+def _config_of(state: TrainState) -> MMVAEConfig:
+    """Returns the model's config, which is found once for all states of a run."""
+    static = state.graphdef
+    if static.config is None:
+        static.config = state.view().config
+    return static.config
+
+
+@partial(refusing_donated, check=_check_batch)
 @partial(jax.jit, donate_argnums=0, static_argnames="backward")
 def train_step(
     state: TrainState,
@@ -201,7 +222,7 @@ def train_steps(
     return jax.lax.scan(step, state, (batches, overrides))
 
 
-@refusing_donated
+@partial(refusing_donated, check=_check_batch)
 @jax.jit
 def eval_step(
     state: TrainState,
