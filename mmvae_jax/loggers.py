@@ -18,6 +18,7 @@ from mmvae_jax.batch import AnyBatch, Batch, as_batch
 from mmvae_jax.checks import check_count
 from mmvae_jax.inference import reconstruct
 from mmvae_jax.keys import as_key
+from mmvae_jax.paths import as_path
 from mmvae_jax.saving.files import write_text
 from mmvae_jax.training.steps import TrainState
 
@@ -45,7 +46,7 @@ def jsonl(file: str | os.PathLike) -> Logger:
     >>> read_jsonl(folder / "history.jsonl")["loss"]
     array([1.5])
     """
-    path = Path(file)
+    path = as_path(file, "file")
     is_first = True
 
     def log(step: int, metrics: Mapping[str, Any], state: TrainState) -> None:
@@ -75,7 +76,7 @@ def read_jsonl(file: str | os.PathLike) -> dict[str, Shaped[np.ndarray, " rows"]
       FileNotFoundError: if there is no such file.
       ValueError: if a line is not a JSON object with a step; the message names it.
     """
-    rows = [row for _, row in _rows(Path(file))]
+    rows = [row for _, row in _rows(as_path(file, "file"))]
     names = dict.fromkeys(name for row in rows for name in row)
     return {
         name: np.array([row.get(name, np.nan) for row in rows], int if name == "step" else float)
@@ -95,12 +96,13 @@ def tensorboard(
       images: function from a train state to pictures by name, such as ``cross_generations``.
       images_every: number of steps between pictures.
     """
+    folder = as_path(logdir, "logdir")
     writers, client = [], _library("tensorboardX", "tensorboard")
 
     def write(step: int, row: dict[str, float], pictures: Mapping[str, Image]) -> None:
         if not writers:  # file names carry the second and the step: no process overwrites another
             options = {"purge_step": step, "flush_secs": 5, "filename_suffix": f".{step}"}
-            writers.append(client.SummaryWriter(os.fspath(logdir), **options))
+            writers.append(client.SummaryWriter(os.fspath(folder), **options))
         for name, value in row.items():
             writers[0].add_scalar(name, value, step)
         for name, pixels in pictures.items():

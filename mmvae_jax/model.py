@@ -20,6 +20,8 @@ from mmvae_jax.model_inputs import as_default_float, encoder_input, model_inputs
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 
 Modules = Mapping[str, Any]
+#: Attributes that ``model.train()`` and ``model.eval()`` set in every module.
+FLAGS = ("deterministic", "use_running_average")
 
 
 class MMVAE(nnx.Module):
@@ -62,6 +64,7 @@ class MMVAE(nnx.Module):
     ):
         if not isinstance(rngs, nnx.Rngs):
             raise ValueError(f"rngs is {rngs!r}: give nnx.Rngs(seed), or nnx.Rngs(key)")
+        _check_names(config)
         self.config = config
         encoders, decoders = dict(encoders or {}), dict(decoders or {})
         _check_networks("encoders", encoders, config)
@@ -104,9 +107,9 @@ class MMVAE(nnx.Module):
         return {
             name: {
                 param: self.config.likelihood(name)[1][param].value(raw[...])
-                for param, raw in params.items()
+                for param, raw in entries(params).items()
             }
-            for name, params in self.raw_likelihood_params.items()
+            for name, params in entries(self.raw_likelihood_params).items()
         }
 
     def experts(
@@ -137,6 +140,11 @@ class MMVAE(nnx.Module):
             locs.append(loc)
             log_vars.append(log_var)
         return Experts(jnp.stack(locs), self.log_var_to_std(jnp.stack(log_vars)))
+
+
+def entries(modules: nnx.Dict) -> dict[str, Any]:
+    """Returns the entries of an ``nnx.Dict``, whose methods its own entries may hide by name."""
+    return {name: modules[name] for name in modules}
 
 
 def evaluation(model: MMVAE) -> tuple[nnx.GraphDef, nnx.State]:
@@ -222,6 +230,16 @@ def _default_decoder(
     dim = config.input_dims[name]
     is_intensity = len(dim) == 3 and config.likelihood(name)[0] in ("normal", "laplace")
     return MLPDecoder(config.latent_dim, dim, sigmoid=is_intensity, dtype=dtype, rngs=rngs)
+
+
+def _check_names(config: MMVAEConfig) -> None:
+    """Checks that a Flax module can hold every modality as an attribute."""
+    for name in config.modalities:
+        if name in FLAGS or name.startswith(("__", "_pytree__")):
+            raise ValueError(
+                f"input_dims has the modality name {name!r}, an attribute of Flax modules: "
+                "give another name"
+            )
 
 
 def _check_networks(field: str, networks: Modules, config: MMVAEConfig) -> None:

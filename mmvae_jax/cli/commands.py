@@ -1,9 +1,11 @@
 """The commands of ``mmvae``, and the exit codes of their errors."""
 
+import dataclasses
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 
@@ -13,6 +15,7 @@ from mmvae_jax.cli.export import Export
 from mmvae_jax.cli.info import Info
 from mmvae_jax.cli.predict import Predict
 from mmvae_jax.cli.train import Train
+from mmvae_jax.paths import as_path
 from mmvae_jax.training.preemption import EXIT_CODE
 
 Command = (
@@ -43,7 +46,7 @@ def run(args: Sequence[str] | None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
-            command.run()
+            _with_paths(command).run()
     except USER_ERRORS as error:
         return _fail(f"error: {error}", 1)
     except mm.Preempted as end:
@@ -51,6 +54,14 @@ def run(args: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     return 0
+
+
+def _with_paths(command: Any) -> Any:
+    """Returns a command whose paths are local ones, with ``~`` as the home directory."""
+    given = {field.name: getattr(command, field.name) for field in dataclasses.fields(command)}
+    paths = {name: x for name, x in given.items() if isinstance(x, Path)}
+    local = {name: as_path(x, f"--{name.replace('_', '-')}") for name, x in paths.items()}
+    return dataclasses.replace(command, **local)
 
 
 def _print_warning(message: Warning | str, *_: object) -> None:

@@ -21,7 +21,7 @@ from mmvae_jax.cli.views import View
 from mmvae_jax.data import take
 from mmvae_jax.inference.selection import modality_names
 from mmvae_jax.inference.weighting import Weighting
-from mmvae_jax.saving.files import whole_file
+from mmvae_jax.saving.files import whole_file, write_npz
 
 #: Rows in one call on the device.
 BATCH_SIZE = 256
@@ -87,7 +87,7 @@ class Predict:
                 file=sys.stderr,
             )
         with whole_file(self.out) as file:
-            np.savez(file, allow_pickle=False, **rows)
+            write_npz(file, rows)
         for name in generate:
             print(f"{name}: {rows[name].dtype}{list(rows[name].shape)} in {self.out}")
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from mmvae_jax.interop.layers import fill
 from mmvae_jax.interop.networks import DEFAULTS, NETWORKS, Sizes
 from mmvae_jax.interop.settings import Settings, convert_settings
 from mmvae_jax.model import MMVAE
+from mmvae_jax.paths import as_path
 from mmvae_jax.saving.files import read_json
 
 PRIOR = "prior"
@@ -75,7 +75,7 @@ def _read(
 ) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """Returns the fields of MultiVae's config and the state dict."""
     if not isinstance(source, Mapping):
-        folder = Path(source)
+        folder = as_path(source, "source")
         fields = read_json(folder / CONFIG, source=SOURCE)
         return {**fields, **(config or {})}, read_params(folder)
     if config is None:

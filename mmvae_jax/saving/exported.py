@@ -167,7 +167,7 @@ def load_exported(path: str | os.PathLike) -> Exported:
     >>> program.predict({"sound": data["sound"]}, return_mean=True)["text"].shape
     (5, 1, 2, 3)
     """
-    folder = Path(path)
+    folder = Path(path).expanduser()
     manifest = _manifest(folder / MANIFEST)
     contents = {
         name: _checked(folder / name, digest) for name, digest in manifest["sha256"].items()

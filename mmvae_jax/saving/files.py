@@ -4,9 +4,12 @@ import contextlib
 import hashlib
 import json
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
 
 MANIFEST_FILE = "manifest.json"
 #: Files that orbax rewrites after the manifest, and that a restore does not need.
@@ -32,6 +35,14 @@ def write_text(file: Path, text: str) -> None:
     """Writes a text file, all of it or nothing."""
     with whole_file(file) as opened:
         opened.write(text.encode())
+
+
+def write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays of any names, where ``np.savez`` cannot write one that is called ``file``."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, x in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, x, allow_pickle=False)
 
 
 def check_new(folder: Path) -> None:

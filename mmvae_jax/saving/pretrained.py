@@ -13,6 +13,7 @@ from flax import nnx
 from flax.typing import Dtype
 
 from mmvae_jax.model import MMVAE, Modules
+from mmvae_jax.paths import as_path
 from mmvae_jax.saving.files import present, whole_folder
 from mmvae_jax.saving.named_arrays import split_model
 from mmvae_jax.saving.saved_model import (
@@ -73,11 +74,11 @@ def save_pretrained(
     >>> sorted(file.name for file in saved.iterdir())
     ['README.md', 'config.json', 'model.safetensors']
     """
-    place = Path(folder).resolve()
+    place = as_path(folder, "folder").resolve()
     _check_place(present(place), overwrite=overwrite)
     with whole_folder(place) as partial:
         write_model(partial, model, place.name, metrics=metrics, license=license)
-    return Path(folder)
+    return as_path(folder)
 
 
 def from_pretrained(
@@ -182,7 +183,7 @@ def _check_given(folder: Path, saved: Saved, given: Networks) -> None:
 
 def _find(folder_or_id: str | os.PathLike, revision: str | None) -> Path:
     """Returns the folder with this name, or the one that a repository is downloaded to."""
-    folder = Path(folder_or_id).resolve()
+    folder = as_path(folder_or_id, "folder_or_id").resolve()
     if (place := present(folder)).is_dir():
         if revision is not None:
             raise ValueError(

@@ -15,7 +15,7 @@ from flax.typing import Dtype
 from jaxtyping import PyTree
 
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.model import MMVAE
+from mmvae_jax.model import MMVAE, entries
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.saving.files import differences, read_json, sha256
 from mmvae_jax.saving.model_card import class_path, model_card
@@ -148,13 +148,14 @@ def default_networks(config: MMVAEConfig, dtype: Dtype | None) -> Networks:
 
 
 def _networks(model: MMVAE) -> Networks:
-    return {"encoders": dict(model.encoders.items()), "decoders": dict(model.decoders.items())}
+    return {"encoders": entries(model.encoders), "decoders": entries(model.decoders)}
 
 
 def _custom_networks(model: MMVAE) -> tuple[dict[str, dict[str, str]], str | None]:
     """Returns the classes of networks that are not the default, and the dtype of those that are."""
-    heads = [n.loc for n in model.encoders.values() if isinstance(n, MLPEncoder)]
-    heads += [n.out for n in model.decoders.values() if isinstance(n, MLPDecoder)]
+    encoders, decoders = _networks(model).values()
+    heads = [n.loc for n in encoders.values() if isinstance(n, MLPEncoder)]
+    heads += [n.out for n in decoders.values() if isinstance(n, MLPDecoder)]
     dtype = heads[0].dtype if heads else None
     default = default_networks(model.config, dtype)
     custom = {

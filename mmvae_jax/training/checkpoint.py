@@ -5,13 +5,13 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
+from mmvae_jax.paths import as_path
 from mmvae_jax.saving.files import damage, write_manifest
 from mmvae_jax.training.damaged_steps import first_intact, set_aside
 from mmvae_jax.training.donation import check_not_donated
@@ -68,7 +68,7 @@ class Checkpoints:
     ):
         if keep < 1:
             raise ValueError(f"keep is {keep}: give the number of steps to keep, at least 1")
-        self.directory = Path(directory).absolute()
+        self.directory = as_path(directory, "directory").absolute()
         self.config = json.loads(json.dumps(config))  # tuples as lists, as the file has them
         self.keep = keep
         self.best = best

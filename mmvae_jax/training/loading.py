@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from flax import nnx
@@ -10,6 +9,7 @@ from flax.typing import Dtype
 
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.model import MMVAE, Modules
+from mmvae_jax.paths import as_path
 from mmvae_jax.training.checkpoint import Checkpoints
 from mmvae_jax.training.run_settings import SETTINGS_FILE, read_settings, with_new_fields
 
@@ -52,7 +52,7 @@ def load(
     >>> settings == config
     True
     """
-    directory = Path(path).absolute()
+    directory = as_path(path).absolute()
     saved = read_settings(directory)
     if "model" not in saved:
         raise ValueError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmvae_jax.batch import MultimodalArrays
+from mmvae_jax.paths import as_path
 
 #: Environment variable that names the folder of data sets, used if no ``data_dir`` is given.
 ENVIRONMENT = "MMVAE_DATA"
@@ -105,7 +106,7 @@ def data_folder(data_dir: Folder | None = None) -> Path | None:
     named = data_dir or os.environ.get(ENVIRONMENT)
     if not named:
         return None
-    folder = Path(named).expanduser()
+    folder = as_path(named, "folder")
     if not folder.is_dir():
         field = "data_dir" if data_dir else f"${ENVIRONMENT}"
         raise FileNotFoundError(f"{field} is {folder}: choose a folder that exists")
