@@ -116,11 +116,11 @@ def relative_gradients(
     ones = jnp.ones(len(mask))
 
     def of_key(key: PRNGKeyArray) -> Float[Array, "2 m b d"]:
-        inputs = Inputs((), mask, key, ones, jnp.ones(()))
+        inputs = Inputs((), mask, key, ones, jnp.ones(()), jnp.ones(mask.shape[1]))
 
         def total(experts: Experts) -> Float[Array, ""]:
             result: Any = bound(objective, (), experts, inputs)
-            return result[0].sum()
+            return result[0]
 
         loc, scale = jax.grad(total)(experts)
         return jnp.stack([loc, scale * experts.scale])

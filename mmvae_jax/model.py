@@ -15,6 +15,7 @@ from mmvae_jax.checks import check_modalities
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.keys import as_optional_key
 from mmvae_jax.likelihood_params import Learned, LikelihoodParams
+from mmvae_jax.maths.tiles import default_tile_size
 from mmvae_jax.maths.weights import Experts
 from mmvae_jax.model_inputs import as_default_float, encoder_input, model_inputs
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
@@ -200,6 +201,16 @@ def draws_numbers(networks: nnx.Module) -> bool:
         or (isinstance(module, nnx.Dropout) and not module.deterministic)
         for module in modules
     )
+
+
+def has_convolutions(networks: nnx.Module) -> bool:
+    """Returns True if any of the networks has kernels with more axes than a matrix."""
+    return any(jnp.ndim(x) > 2 for x in jax.tree.leaves(nnx.state(networks, nnx.Param)))
+
+
+def tile_size(model: "MMVAE") -> int:
+    """Returns the number of particles per decoder call that suits decoders and device."""
+    return default_tile_size(has_convolutions=has_convolutions(model.decoders))
 
 
 def reseeded(model: nnx.Module, key: PRNGKeyArray | None) -> Any:

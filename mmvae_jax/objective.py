@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ from mmvae_jax.maths.means import (
 from mmvae_jax.maths.particles import Inputs, draw_experts
 from mmvae_jax.maths.problem import Objective
 from mmvae_jax.maths.weights import effective_sample_size
-from mmvae_jax.model import MMVAE, draws_numbers, reseeded
+from mmvae_jax.model import MMVAE, draws_numbers, has_convolutions, reseeded, tile_size
 from mmvae_jax.overrides import Overrides, numbers
 
 #: The default of every function that differentiates a bound (``loss``, ``value_and_grad``,
@@ -177,16 +177,17 @@ def batch_means(model: MMVAE, batch: AnyBatch, options: Options, shards: Shards 
     """Returns the loss, differentiable, and the metrics of the device's examples."""
     observed = observe(model.config, batch)
     bound, report = bound_of_batch(model, observed, options, shards)
+    weight = _weight_of_examples(observed, bound.dtype)
     return {
-        "loss": mean_over_examples(-bound, observed.mask.any(0), observed.weight),
+        "loss": Mean(-bound, weight.sum()),
         **_report_means(model.config, jax.lax.stop_gradient(report), observed),
     }
 
 
 def bound_of_batch(
     model: MMVAE, observed: Observed, options: Options, shards: Shards = ALONE
-) -> tuple[Float[Array, " b"], gradients.Report]:
-    """Returns the bound of each example, differentiable, and its diagnostics."""
+) -> tuple[Float[Array, ""], gradients.Report]:
+    """Returns the weighted sum of the bounds, differentiable, and each bound with diagnostics."""
     config, key = model.config, options.key
     sources, key = _drawn_experts(config, observed.mask, key, shards)
     keys = (None,) * 4 if key is None else jax.random.split(key, 4)
@@ -214,8 +215,11 @@ def bound_of_batch(
             config.experts_per_step or len(config.modalities),
             config.K,
             shards.num_all_examples(experts.loc.shape[1]),
+            tile_size=tile_size(model),
             is_random=is_random,
         ),
+        # Keeping what convolutions need for a pass backward costs more than it saves.
+        in_groups=not has_convolutions(model.decoders),
         shards=shards,
     )
     inputs = Inputs(
@@ -224,11 +228,17 @@ def bound_of_batch(
         draws,
         given.factors,
         given.beta,
+        _weight_of_examples(observed, experts.loc.dtype),
         state=(rest, call_key),
         key=draw_key,
         sources=sources,
     )
     return gradients.bound(objective, theta, experts, inputs)
+
+
+def _weight_of_examples(observed: Observed, dtype: Any) -> Float[Array, " b"]:
+    """Returns the weights of the examples, 0 for those with nothing observed."""
+    return weighted(observed.mask.any(0).astype(dtype), observed.weight)
 
 
 def _drawn_experts(

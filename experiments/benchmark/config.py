@@ -29,6 +29,8 @@ class BenchmarkConfig:
     """Examples, by default 128; 32 for polymnist and for a joint likelihood of mnist_svhn."""
     backward: Literal["auto", "dense", "sparse", "sampled", "residual"] = "auto"
     """Particles that the step back-propagates, see mmvae_jax.Backward."""
+    scale: float | None = None
+    """Scale of the likelihoods, by default 0.75; with a larger one more particles carry weight."""
     tolerance: float = 1e-4
     """Weight that the sparse backward pass may drop."""
     chunk: int | None = None
@@ -89,7 +91,17 @@ class BenchmarkConfig:
 
     def problem(self) -> dict[str, Any]:
         """Returns the settings that decide the measurements."""
-        names = ("case", "task", "backward", "tolerance", "chunk", "num_backward", "seed", "data")
+        names = (
+            "case",
+            "task",
+            "backward",
+            "scale",
+            "tolerance",
+            "chunk",
+            "num_backward",
+            "seed",
+            "data",
+        )
         sizes = {"K": self.num_particles, "batch": self.num_examples}
         sizes |= {"modalities": len(self.model_case.modalities), "train_steps": self.train_steps}
         return {name: getattr(self, name) for name in names} | sizes
@@ -106,11 +118,13 @@ class BenchmarkConfig:
           FileNotFoundError: if ``data_dir`` lacks one of MNIST's files.
         """
         from mmvae_jax import Backward
-        from mmvae_jax.checks import check_count
+        from mmvae_jax.checks import check_count, check_positive
         from mmvae_jax.data.datasets.mnist import mnist
 
         for field, value in (("K", self.num_particles), ("batch", self.num_examples)):
             check_count(field, value)
+        if self.scale is not None:
+            check_positive("scale", self.scale)
         Backward(tolerance=self.tolerance, chunk=self.chunk, num_backward=self.num_backward)
         for field, is_met, fix in [*self._rules(), *(self._sweep_rules() if self.sweep else ())]:
             if not is_met:
@@ -131,6 +145,7 @@ class BenchmarkConfig:
             ("train_steps", self.train_steps >= 0, "give an integer of at least 0"),
             ("train_steps", not self.train_steps or can_train, "give --data-dir, and --task step"),
             ("modalities", is_varied, "give at least 2, and --case polymnist"),
+            ("scale", self.scale is None or not is_multivae, "leave it out against MultiVae"),
             ("against", is_step or self.against != "dense", "choose --task step"),
             ("against", found, "run `pip install torch multivae` first"),
             ("batch", not is_multivae or self.num_examples >= 2, "MultiVae needs at least 2"),

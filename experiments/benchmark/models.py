@@ -17,13 +17,13 @@ def use_platform(config: BenchmarkConfig) -> None:
         jax.config.update("jax_platforms", "cpu")
 
 
-def build_model(case: Case, K: int, seed: int) -> mm.MMVAE:
+def build_model(case: Case, K: int, seed: int, scale: float | None = None) -> mm.MMVAE:
     """Returns the case's model with its initial parameters."""
     names = list(case.modalities)
     config = mm.MMVAEConfig(
         input_dims={name: spec.dim for name, spec in case.modalities.items()},
         decoders_dist=dict.fromkeys(names, LIKELIHOOD),
-        decoder_dist_params={name: {"scale": SCALE} for name in names},
+        decoder_dist_params={name: {"scale": scale or SCALE} for name in names},
         latent_dim=case.latent_dim,
         K=K,
         **MODEL,

@@ -23,7 +23,7 @@ class Ours:
 
     def __init__(self, config: BenchmarkConfig):
         use_platform(config)
-        model = build_model(config.model_case, config.num_particles, config.seed)
+        model = build_model(config.model_case, config.num_particles, config.seed, config.scale)
         self.num_parameters = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
         self.task = TASKS[config.task](model, config)
         shapes = {
@@ -70,7 +70,7 @@ class Step:
         )
         num_experts = len(model.config.modalities)
         size = (num_experts, model.config.K, config.num_examples)
-        self.backward = self.options.resolve(*size, is_random=False).kind
+        self.backward = self.options.resolve(*size, tile_size=1, is_random=False).kind
         key = jax.random.key(config.seed)
         self.state = mm.create_train_state(model, optax.adam(LEARNING_RATE), key=key)
 

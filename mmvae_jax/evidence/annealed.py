@@ -28,9 +28,9 @@ from mmvae_jax.maths.annealing import (
     sigmoid_schedule,
 )
 from mmvae_jax.maths.distributions import prior_log_prob
-from mmvae_jax.maths.tiles import default_tile_size, in_parts
+from mmvae_jax.maths.tiles import in_parts
 from mmvae_jax.maths.weights import effective_sample_size
-from mmvae_jax.model import MMVAE, evaluation
+from mmvae_jax.model import MMVAE, evaluation, tile_size
 
 
 class AnnealedDiagnostics(NamedTuple):
@@ -96,7 +96,8 @@ def compute_joint_nll_ais(
       num_leapfrog: number of leapfrog steps of a transition.
       step_size: leapfrog step at the first temperature, in units of the prior's scale.
       batch_size_K: number of chains per decoder call, of all examples together. It changes memory
-        and speed, not the answer; by default 64 on CPU and 4096 elsewhere.
+        and speed, not the answer. By default 64 on CPU (256 for decoders without convolutions),
+        and 4096 elsewhere.
       return_diagnostics: also return ``AnnealedDiagnostics``.
 
     Returns:
@@ -110,7 +111,7 @@ def compute_joint_nll_ais(
     >>> nll.shape, bool((diagnostics.ess <= 16).all())
     ((5,), True)
     """
-    settings = _checked(num_chains, num_temperatures, num_leapfrog, step_size, batch_size_K)
+    settings = _checked(model, num_chains, num_temperatures, num_leapfrog, step_size, batch_size_K)
     observed = observe(model.config, batch, allow_absent=True)
     nll, diagnostics = _estimate(*evaluation(model), observed, step_size, as_key(key), settings)
     nll = jnp.where(observed.mask.any(0), nll, 0)
@@ -161,7 +162,7 @@ def bound_joint_nll_ais(
     ((3,), (3,))
     """
     num_examples = check_count("num_examples", num_examples)
-    settings = _checked(num_chains, num_temperatures, num_leapfrog, step_size, batch_size_K)
+    settings = _checked(model, num_chains, num_temperatures, num_leapfrog, step_size, batch_size_K)
     prior_key, data_key, run_key = jax.random.split(as_key(key), 3)
     z = generate_from_prior(model, prior_key, num_examples)
     drawn = Batch(decode(model, z, key=data_key, sample=True), mask)
@@ -266,6 +267,7 @@ def _log_mean(log_w: Float[Array, "g e"]) -> Float[Array, " e"]:
 
 
 def _checked(
+    model: MMVAE,
     num_chains: Any,
     num_temperatures: Any,
     num_leapfrog: Any,
@@ -273,7 +275,7 @@ def _checked(
     batch_size_K: Any,
 ) -> _Settings:
     check_positive("step_size", step_size)
-    size = default_tile_size() if batch_size_K is None else batch_size_K
+    size = tile_size(model) if batch_size_K is None else batch_size_K
     return _Settings(
         num_chains=check_count("num_chains", num_chains),
         num_temperatures=check_count("num_temperatures", num_temperatures),

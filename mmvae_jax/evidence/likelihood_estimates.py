@@ -17,8 +17,7 @@ from mmvae_jax.checks import check_count, check_share
 from mmvae_jax.evidence.importance_sampling import Diagnostics, Task, estimate
 from mmvae_jax.inference.selection import Selection, modality_mask, modality_names
 from mmvae_jax.keys import as_key
-from mmvae_jax.maths.tiles import default_tile_size
-from mmvae_jax.model import MMVAE
+from mmvae_jax.model import MMVAE, tile_size
 
 #: Share of the prior among the particles; ``docs/likelihoods.md`` has the measurements.
 PRIOR_SHARE = 0.1
@@ -48,7 +47,8 @@ def compute_joint_nll(
       key: randomness.
       K: number of particles of each example.
       batch_size_K: number of particles per decoder call, of all examples together. It changes
-        memory and speed, not the answer; by default 64 on CPU and 4096 elsewhere.
+        memory and speed, not the answer. By default 64 on CPU (256 for decoders without
+        convolutions), and 4096 elsewhere.
       prior_share: share of particles from the prior, at least 0 and below 1. It bounds the weights
         by ``p(X|z) / prior_share`` where experts are too narrow; the effective number of particles
         falls by at most the factor ``1 - prior_share`` where experts are good. With 0, weights may
@@ -239,6 +239,6 @@ def _observed(
 ) -> tuple[Observed, int, int]:
     """Returns the checked batch, K, and the number of particles per decoder call."""
     K = check_count("K", K)
-    size = default_tile_size() if batch_size_K is None else batch_size_K
+    size = tile_size(model) if batch_size_K is None else batch_size_K
     size = check_count("batch_size_K", size)
     return observe(model.config, batch, allow_absent=True), K, size

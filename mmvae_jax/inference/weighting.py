@@ -22,9 +22,9 @@ from mmvae_jax.maths.distributions import prior_log_prob
 from mmvae_jax.maths.pareto import Diagnostics, pareto_k, tail_size
 from mmvae_jax.maths.particles import Draws, draw, standard_draws
 from mmvae_jax.maths.proposal import components_of, particle_ends, with_prior
-from mmvae_jax.maths.tiles import TileRows, default_tile_size, over_tiles
+from mmvae_jax.maths.tiles import TileRows, over_tiles
 from mmvae_jax.maths.weights import effective_sample_size, observed_experts
-from mmvae_jax.model import MMVAE
+from mmvae_jax.model import MMVAE, tile_size
 
 NARROWEST = 16  # examples of a tile, whose data are gathered once for all of its particles
 
@@ -39,7 +39,7 @@ class ImportanceWeighting:
       prior_share: share of particles from the prior, at least 0 and below 1. It keeps the weights
         bounded where experts are narrower than the posterior.
       chunk: number of particles per decoder call, of all examples together; by default 64 on CPU
-        and 4096 elsewhere.
+        (256 for decoders without convolutions), and 4096 elsewhere.
 
     Raises:
       ValueError: for counts below 1, or a share out of range.
@@ -95,6 +95,7 @@ def weighted_latents(
     particles = _particles(model, observed, available, particle_key, setting)
     given = {n: x for n, x in observed.data.items() if n in names}
     log_likelihood = likelihood_of_examples(model, Observed(given, available))
+    setting = dataclasses.replace(setting, chunk=setting.chunk or tile_size(model))
     log_w = _log_weights(particles, log_likelihood, available.shape[1], setting)
     w = jax.nn.softmax(log_w, axis=0)
     every_example = jnp.arange(available.shape[1])
@@ -165,7 +166,8 @@ def _log_weights(
 
         return None, weigh
 
-    size = setting.chunk or default_tile_size()
+    assert setting.chunk is not None, "set by weighted_latents"
+    size = setting.chunk
     width = max(NARROWEST, size // 32)
     _, log_w = over_tiles(of_examples, setting.num_particles, num_examples, size, width=width)
     return log_w
@@ -185,8 +187,8 @@ def _mean(
         like, _ = jax.eval_shape(particles, index[None], index)
         return jnp.zeros((like.shape[2], len(index)), like.dtype), add
 
-    size = setting.chunk or default_tile_size()
-    total, _ = over_tiles(of_examples, len(w), w.shape[1], size)
+    assert setting.chunk is not None, "set by weighted_latents"
+    total, _ = over_tiles(of_examples, len(w), w.shape[1], setting.chunk)
     return total.T
 
 

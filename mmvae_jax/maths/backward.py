@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mmvae_jax.checks import check_count
-from mmvae_jax.maths.tiles import default_tile_size
 
 KINDS = ("auto", "dense", "sparse", "sampled", "residual")
 Keys = Array | None  # a random key for each example
@@ -46,8 +45,8 @@ class Backward:
           random numbers, which other kinds refuse.
 
       tolerance: share of each group's weight that ``sparse`` may drop.
-      chunk: particles per decoder call of the kinds other than dense; by default 64 on CPU, whose
-        caches it fits, and 4096 elsewhere.
+      chunk: particles per decoder call of the kinds other than dense. By default 64 on CPU, whose
+        caches it fits, 256 there for decoders without convolutions, and 4096 elsewhere.
       num_backward: number of particles that ``sampled`` draws from each group.
 
     Raises:
@@ -74,7 +73,13 @@ class Backward:
         check_count("num_backward", self.num_backward)
 
     def resolve(
-        self, num_experts: int, num_particles: int, num_examples: int, *, is_random: bool
+        self,
+        num_experts: int,
+        num_particles: int,
+        num_examples: int,
+        *,
+        tile_size: int,
+        is_random: bool,
     ) -> "Backward":
         """Returns the settings with every choice made for this problem and platform.
 
@@ -82,6 +87,7 @@ class Backward:
           num_experts: number M of experts.
           num_particles: number K of particles per expert.
           num_examples: number of examples, of all devices together.
+          tile_size: number of particles per decoder call where ``chunk`` is None.
           is_random: True if the decoders draw random numbers.
 
         Raises:
@@ -96,12 +102,13 @@ class Backward:
                 f"backward is {kind!r}, but the decoders draw random numbers, which differ between "
                 "a pass forward and a pass backward: use backward='dense' or 'auto'"
             )
-        return dataclasses.replace(self, kind=kind, chunk=self.tile_size)
+        return dataclasses.replace(self, kind=kind, chunk=self.chunk or tile_size)
 
     @property
     def tile_size(self) -> int:
-        """Number of particles per decoder call."""
-        return default_tile_size() if self.chunk is None else self.chunk
+        """Number of particles per decoder call, of resolved settings."""
+        assert self.chunk is not None, "set by resolve"
+        return self.chunk
 
 
 def _sparse_pays(num_experts: int, num_particles: int, num_examples: int) -> bool:

@@ -26,6 +26,7 @@ class Inputs(NamedTuple):
       noise: standard draws ``[m k b d]``, or the key to draw them from, particle by particle.
       factors: rescale factor of each modality.
       beta: weight of log p(z) - log q_mix(z|X).
+      weight: weight of each example's bound in the total.
       state: constants of the log-likelihood (random keys, variables of the networks).
       key: randomness of a backward pass that draws particles.
       sources: numbers of the experts that are drawn from, for every example; None for all.
@@ -36,6 +37,7 @@ class Inputs(NamedTuple):
     noise: Float[Array, "m k b d"] | PRNGKeyArray
     factors: Float[Array, " j"]
     beta: Float[Array, ""]
+    weight: Float[Array, " b"]
     state: Any = None
     key: PRNGKeyArray | None = None
     sources: Int[Array, "s b"] | None = None

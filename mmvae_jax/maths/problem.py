@@ -1,4 +1,4 @@
-"""Log importance weights of a tile of particles, and their gradient for a chosen estimator."""
+"""Log importance weights of a tile of particles, and the gradient for a chosen estimator."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,12 +9,19 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from mmvae_jax.maths.backward import Backward
+from mmvae_jax.maths.backward import Backward, coefficients
 from mmvae_jax.maths.bounds import Bound
 from mmvae_jax.maths.collectives import ALONE, Shards
 from mmvae_jax.maths.distributions import Family
 from mmvae_jax.maths.estimators import Estimator
-from mmvae_jax.maths.particles import Draws, Examples, Inputs, draws_at, own_expert
+from mmvae_jax.maths.particles import (
+    Draws,
+    Examples,
+    Inputs,
+    draws_at,
+    examples_at,
+    own_expert,
+)
 from mmvae_jax.maths.weights import (
     Experts,
     Terms,
@@ -37,6 +44,7 @@ class Objective(NamedTuple):
       estimator: gradient estimator for the parameters of the experts.
       num_particles: number K of particles per expert; on a mesh, those of one device.
       backward: choice of the particles that the gradient is computed from, resolved.
+      in_groups: True to take tiles of whole groups where they fit (``mmvae_jax.maths.groups``).
       shards: mesh axes that examples and particles are spread over.
     """
 
@@ -47,7 +55,33 @@ class Objective(NamedTuple):
     estimator: Estimator
     num_particles: int
     backward: Backward = Backward("dense")
+    in_groups: bool = False
     shards: Shards = ALONE
+
+
+class ParticleWeights(NamedTuple):
+    """The weights of particles.
+
+    Attributes:
+      w: weights w~, normalised inside a group.
+      chosen: coefficients in place of w~ in the gradient, 0 for particles that are left out.
+    """
+
+    w: Float[Array, "m k b"]
+    chosen: Float[Array, "m k b"]
+
+
+class Gradient(NamedTuple):
+    """The gradient of the weighted sum of bounds.
+
+    Attributes:
+      theta: gradient for decoders, prior and likelihoods.
+      experts: gradient for the posteriors' parameters ``[m b d]``, and its control variate if the
+        estimator has one.
+    """
+
+    theta: PyTree
+    experts: tuple[Experts, ...]
 
 
 class Linear(NamedTuple):
@@ -55,6 +89,7 @@ class Linear(NamedTuple):
 
     Attributes:
       examples: examples of the tile.
+      pull_examples: maps a cotangent of the tile's experts to that of all ``[m b d]``.
       draws: draws of the tile.
       z: particles of the tile.
       pull_log_w: maps a cotangent of log w to those of theta, of the experts' densities and of z.
@@ -63,6 +98,7 @@ class Linear(NamedTuple):
     """
 
     examples: Examples
+    pull_examples: Callable
     draws: Draws
     z: Float[Array, "g e d"]
     pull_log_w: Callable
@@ -130,29 +166,42 @@ class Problem(NamedTuple):
         )
 
     def linearise(
-        self, examples: Examples, draws: Draws
+        self, experts: Experts, index: Int[Array, " e"] | None, particles: Int[Array, "g e"]
     ) -> tuple[Float[Array, "g e"], Terms, Linear]:
-        """Returns log w of a tile, its terms, and the linear maps of its derivative."""
-        experts = examples.experts
+        """Returns log w of a tile, its terms, and the linear maps of its derivative.
+
+        Args:
+          experts: posterior parameters ``[m b d]``.
+          index: numbers of the tile's examples, which may repeat; None for all in order.
+          particles: numbers of the tile's particles.
+        """
+
+        # The transpose adds up the gradients of an example that repeats, and drops those of
+        # missing experts, which were replaced by standard ones.
+        def at_examples(experts: Experts) -> tuple[Experts, Examples]:
+            examples = examples_at(experts, self.inputs, index)
+            return examples.experts, examples
+
+        draws = self.draws(experts, particles)
+        experts, pull_examples, examples = jax.vjp(at_examples, experts, has_aux=True)
         own, pull_own = jax.vjp(partial(own_expert, draws=draws), experts)
         z = own.loc + own.scale * draws.noise
         weights_of = partial(self.log_weights, examples, draws)
         log_w, pull_log_w, terms = jax.vjp(weights_of, self.theta, experts, z, has_aux=True)
-        return log_w, terms, Linear(examples, draws, z, pull_log_w, own, pull_own)
+        linear = Linear(examples, pull_examples, draws, z, pull_log_w, own, pull_own)
+        return log_w, terms, linear
 
     def gradient(
         self, linear: Linear, w: Float[Array, "g e"], weighted: Float[Array, "g e"]
-    ) -> tuple[PyTree, tuple[Experts, ...]]:
-        """Returns the gradient for theta and for the experts of a tile.
-
-        For an adaptive estimator, the control variate of the experts' gradient comes after it.
+    ) -> Gradient:
+        """Returns the gradient of a tile.
 
         Args:
           linear: linearised log weights of the tile.
           w: normalised weights w~.
-          weighted: cotangents of log w, ``w~`` times the share of its group in the bound.
+          weighted: cotangents of log w, ``w~`` times the weight of its group.
         """
-        # d(bound)/d(log w) = share w~ (``weighted``) gives, in one backward pass,
+        # d(total)/d(log w) = weight_of_groups w~ (``weighted``) gives, in one backward pass,
         #   d_theta  = sum weighted d(log w)/d(theta)        for decoders and prior: done,
         #   d_direct = sum weighted d(log w)/d(densities)    the direct path, for the experts that
         #                                                    log_weights left differentiated,
@@ -170,7 +219,8 @@ class Problem(NamedTuple):
         noise = linear.draws.noise
         if not estimator.is_adaptive:
             (d_drawn,) = linear.pull_own(Experts(estimated, estimated * noise))
-            return d_theta, (jax.tree.map(jnp.add, d_direct, d_drawn),)
+            of_experts = (jax.tree.map(jnp.add, d_direct, d_drawn),)
+            return Gradient(d_theta, tuple(linear.pull_examples(g)[0] for g in of_experts))
         # adaptive_dreg: the direct path is whole, and the step to mixture_dreg is apart,
         #   Delta = f d(log q_m)/d(phi) - df/dz dz/d(phi)
         own_log_q = partial(self.objective.family.log_prob, linear.z)
@@ -178,7 +228,32 @@ class Problem(NamedTuple):
         change, d_score = estimated - d_z, pull_log_q(beta * r * weighted)
         delta = map(jnp.add, d_score, (change, change * noise))
         (d_drawn,), (variate,) = map(linear.pull_own, (Experts(d_z, d_z * noise), Experts(*delta)))
-        return d_theta, (jax.tree.map(jnp.add, d_direct, d_drawn), variate)
+        of_experts = (jax.tree.map(jnp.add, d_direct, d_drawn), variate)
+        return Gradient(d_theta, tuple(linear.pull_examples(g)[0] for g in of_experts))
+
+    def weigh(
+        self, log_w: Float[Array, "m k b"], drawn: Bool[Array, "m b"], numbers: Int[Array, " b"]
+    ) -> ParticleWeights:
+        """Returns the weights of whole groups of particles.
+
+        Args:
+          log_w: log weights of the particles.
+          drawn: True for the experts that particles were drawn from.
+          numbers: numbers of the examples over all devices.
+        """
+        bound, key = self.objective.bound, self.inputs.key
+        w = bound.normalise(log_w, drawn)
+        chosen = coefficients(self.objective.backward, w, key, numbers, joint=bound.joint)
+        return ParticleWeights(w, chosen)
+
+    def weight_of_groups(self) -> Float[Array, "m b"]:
+        """Returns the derivative of the total by log w, over w~: one number for each group.
+
+        Every bound is a mean over groups of particles, so that ``d(bound)/d(log w) =
+        share[m, b] w~[m, k, b]``. Estimators need w~ apart from that product.
+        """
+        weight = self.inputs.weight[None]
+        return self.objective.bound.share(self.inputs.drawn()).astype(weight.dtype) * weight
 
     def _responsibility(
         self, linear: Linear, weighted: Float[Array, "g e"]

@@ -71,9 +71,11 @@ def over_tiles(
     return jax.tree.map(joined, jax.lax.map(scan_or_skip, columns))
 
 
-def default_tile_size() -> int:
+def default_tile_size(*, has_convolutions: bool) -> int:
     """Returns the number of particles per decoder call: few on CPU, whose caches they fit."""
-    return 64 if jax.default_backend() == "cpu" else 4096
+    if jax.default_backend() != "cpu":
+        return 4096
+    return 64 if has_convolutions else 256
 
 
 def in_parts(total: int, size: int) -> tuple[Int[Array, "t n"], Bool[Array, "t n"]]:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import chex
@@ -53,13 +54,13 @@ def test_log_weights_and_loss(stored):
     """The loss as MultiVae reports it: minus the bound for IWAE, sum w~ log w for DReG."""
     model, noise = stored.load(), stored.group("noise/")
     observed = stored.observed(model)
-    bound, terms = jax.jit(lambda noise: bound_of_batch(model, observed, Options(noise=noise)))(
-        noise
-    )
-    log_w = np.where(observed.mask[:, None], terms.log_w, 0)
+    options = Options(noise=noise)
+    _, report = jax.jit(partial(bound_of_batch, model, observed))(options)
+    bound = report.bound
+    log_w = np.where(observed.mask[:, None], report.log_w, 0)
     np.testing.assert_allclose(log_w, stored.stacked("log_w/"), **TOLERANCE)
     if model.config.loss == "dreg_looser":
-        surrogate = (jax.nn.softmax(terms.log_w, axis=1) * terms.log_w).sum(1)
+        surrogate = (jax.nn.softmax(report.log_w, axis=1) * report.log_w).sum(1)
         bound = np.where(observed.mask, surrogate, 0).sum(0) / observed.mask.sum(0)
     # MultiVae's weights exp(log w - logsumexp) are off by as much as log w is rounded.
     rounding = np.finfo(np.float32).eps * np.abs(log_w).max()

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import itertools
+from functools import partial
 
 import chex
 import jax
@@ -14,6 +15,8 @@ from flax import nnx
 from helpers.small_model import DIMS, double, every_mask, make_data, make_model
 
 import mmvae_jax as mm
+from mmvae_jax import objective
+from mmvae_jax.maths import groups
 from mmvae_jax.maths.backward import Backward, coefficients
 
 K = 7
@@ -55,6 +58,29 @@ def test_sparse_without_tolerance_is_dense(x64, loss, backward):
     expected = gradient(model, batch, DENSE)
     ours = gradient(model, batch, backward)
     chex.assert_trees_all_close(ours, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("loss", "direct_share"),
+    [
+        ("adaptive_dreg_looser", 0.2),
+        pytest.param("adaptive_dreg_looser", 0.0, marks=pytest.mark.slow),
+        pytest.param("mixture_dreg", 0.2, marks=pytest.mark.slow),
+    ],
+)
+def test_tiles_of_groups_give_the_same_gradient(x64, monkeypatch, loss, direct_share):
+    """Some or all tiles go backward at once, with masks and weights, and tiles that are padded."""
+    model, batch = problem(loss)
+    batch = batch.replace(weight=np.arange(8) / 4)
+    rough = dataclasses.replace(ROUGH, chunk=3 * K)
+
+    def gradient(*, in_groups):
+        monkeypatch.setattr(objective, "has_convolutions", lambda decoders: not in_groups)
+        return jax.jit(partial(mm.value_and_grad, backward=rough))(model, batch, jax.random.key(1))
+
+    expected = gradient(in_groups=False)
+    monkeypatch.setattr(groups, "DIRECT_SHARE", direct_share)
+    chex.assert_trees_all_close(gradient(in_groups=True), expected, rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.slow
@@ -240,7 +266,7 @@ def test_random_decoders_run_dense():
     ],
 )
 def test_auto_on_cpu(experts, particles, examples, is_random, kind):
-    resolved = Backward().resolve(experts, particles, examples, is_random=is_random)
+    resolved = Backward().resolve(experts, particles, examples, tile_size=64, is_random=is_random)
     assert resolved == Backward(kind, chunk=64)
 
 
