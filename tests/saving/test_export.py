@@ -120,7 +120,8 @@ def test_values_of_default_networks(tmp_path):
 
 def test_conditions_on_the_given_modalities(exported, model):
     words = np.array([[0, 1, 2], [4, 4, 3]])
-    shown = mm.Batch({name: make_batch(2).data[name] for name in DIMS} | {"word": words})
+    others = {name: np.ones((2, *dim), np.float32) for name, dim in DIMS.items()}
+    shown = mm.Batch(others | {"word": words})
     given = exported.predict({"word": words}, key=jax.random.key(0))
     expected = mm.predict(model, shown, jax.random.key(0), cond_mod="word", N=4)
     chex.assert_trees_all_close(given, expected, **ROUNDING)
