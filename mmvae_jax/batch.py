@@ -11,10 +11,10 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
-from mmvae_jax.array_likes import as_array, as_column, map_modalities
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.model_inputs import checked_arrays, model_inputs
-from mmvae_jax.value_checks import check_values
+from mmvae_jax.inputs.array_likes import as_array, as_column, map_modalities
+from mmvae_jax.inputs.model_inputs import checked_arrays, model_inputs
+from mmvae_jax.inputs.value_checks import check_values
 
 
 class Batch(flax.struct.PyTreeNode):

@@ -17,8 +17,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped, UInt8
 from mmvae_jax.batch import AnyBatch, Batch, as_batch
 from mmvae_jax.checks import check_count
 from mmvae_jax.inference import reconstruct
-from mmvae_jax.keys import as_key
-from mmvae_jax.paths import as_path
+from mmvae_jax.inputs.keys import as_key
+from mmvae_jax.inputs.paths import as_path
 from mmvae_jax.saving.files import write_text
 from mmvae_jax.training.steps import TrainState
 

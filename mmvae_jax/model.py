@@ -13,11 +13,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from mmvae_jax.checks import check_modalities
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.keys import as_optional_key
+from mmvae_jax.inputs.keys import as_optional_key
+from mmvae_jax.inputs.model_inputs import as_default_float, encoder_input, model_inputs
 from mmvae_jax.likelihood_params import Learned, LikelihoodParams
 from mmvae_jax.maths.tiles import default_tile_size
 from mmvae_jax.maths.weights import Experts
-from mmvae_jax.model_inputs import as_default_float, encoder_input, model_inputs
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 
 Modules = Mapping[str, Any]

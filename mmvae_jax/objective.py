@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.generative import log_likelihoods, split_theta
-from mmvae_jax.keys import as_optional_key
+from mmvae_jax.inputs.keys import as_optional_key
 from mmvae_jax.maths import gradients
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.bounds import BOUNDS, expert_bounds, normalised_per_expert

@@ -15,7 +15,7 @@ from mmvae_jax.cli.export import Export
 from mmvae_jax.cli.info import Info
 from mmvae_jax.cli.predict import Predict
 from mmvae_jax.cli.train import Train
-from mmvae_jax.paths import as_path
+from mmvae_jax.inputs.paths import as_path
 from mmvae_jax.training.preemption import EXIT_CODE
 
 Command = (

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from mmvae_jax.batch import AnyBatch, MultimodalArrays, as_arrays
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.columns import Column, read_rows
-from mmvae_jax.value_checks import check_values
+from mmvae_jax.inputs.value_checks import check_values
 
 #: Size of the parts in which a data set is checked, small enough for a cache.
 PART_BYTES = 2**22

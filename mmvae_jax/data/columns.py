@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Integer, Shaped
 
-from mmvae_jax.array_likes import native
+from mmvae_jax.inputs.array_likes import native
 
 
 @runtime_checkable

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from mmvae_jax.array_likes import as_array
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_count
 from mmvae_jax.data.columns import IndexedColumn
+from mmvae_jax.inputs.array_likes import as_array
 
 
 def pair_by_label(

@@ -18,7 +18,7 @@ from mmvae_jax.batch import AnyBatch, Batch, Observed, observe
 from mmvae_jax.checks import check_count, check_positive
 from mmvae_jax.generative import likelihood_of_examples
 from mmvae_jax.inference import decode, generate_from_prior
-from mmvae_jax.keys import as_key
+from mmvae_jax.inputs.keys import as_key
 from mmvae_jax.maths.annealing import (
     NUM_PILOTS,
     Annealed,

@@ -150,9 +150,11 @@ def _of_block(
     )
     num_sources = jnp.maximum(available.sum(0), 1) if task.every_expert else jnp.ones(BLOCK)
     log_count = jnp.log(task.K * num_sources.astype(dtype))
-    log_p = running.largest[:, 0] + jnp.log(running.total) - log_count[None]
+    # The examples that pad a block have no weights; 0 / 0 would stop jax_debug_nans.
+    total, squares = (jnp.where(a > 0, a, 1) for a in (running.total, running.squares))
+    log_p = running.largest[:, 0] + jnp.log(total) - log_count[None]
     k = pareto_k(jnp.moveaxis(running.largest, 1, 0))
-    return log_p, Diagnostics(running.total**2 / running.squares, 1 / running.total, k)
+    return log_p, Diagnostics(total**2 / squares, 1 / total, k)
 
 
 def _weigher(model: MMVAE, observed: Observed, proposal: Proposal, task: Task):

@@ -16,7 +16,7 @@ from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count, check_share
 from mmvae_jax.evidence.importance_sampling import Diagnostics, Task, estimate
 from mmvae_jax.inference.selection import Selection, modality_mask, modality_names
-from mmvae_jax.keys import as_key
+from mmvae_jax.inputs.keys import as_key
 from mmvae_jax.model import MMVAE, tile_size
 
 #: Share of the prior among the particles; ``docs/likelihoods.md`` has the measurements.

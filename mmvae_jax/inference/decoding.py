@@ -18,7 +18,7 @@ from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inference.encoding import encode
 from mmvae_jax.inference.selection import Selection, modality_names
 from mmvae_jax.inference.weighting import Weighting
-from mmvae_jax.keys import as_key, as_optional_key
+from mmvae_jax.inputs.keys import as_key, as_optional_key
 from mmvae_jax.maths.likelihoods import likelihood_of
 from mmvae_jax.model import MMVAE, decode_modality, evaluation
 

@@ -11,7 +11,7 @@ from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.inference.selection import Selection, check_available, modality_mask, modality_names
 from mmvae_jax.inference.weighting import Weighting, importance_weighting, weighted_latents
-from mmvae_jax.keys import as_optional_key
+from mmvae_jax.inputs.keys import as_optional_key
 from mmvae_jax.maths.mixture import draw_mixture, mixture_mean
 from mmvae_jax.maths.pareto import Diagnostics
 from mmvae_jax.model import MMVAE, evaluation

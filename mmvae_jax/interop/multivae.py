@@ -9,12 +9,12 @@ import numpy as np
 from flax import nnx
 
 from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.inputs.paths import as_path
 from mmvae_jax.interop.files import CONFIG, SOURCE, as_arrays, read_params
 from mmvae_jax.interop.layers import fill
 from mmvae_jax.interop.networks import DEFAULTS, NETWORKS, Sizes
 from mmvae_jax.interop.settings import Settings, convert_settings
 from mmvae_jax.model import MMVAE
-from mmvae_jax.paths import as_path
 from mmvae_jax.saving.files import read_json
 
 PRIOR = "prior"

@@ -30,7 +30,7 @@ class Diagnostics(NamedTuple):
       pareto_k: shape k of a generalised Pareto distribution fitted to the largest weights (Vehtari
         et al. 2024). Below 0.5, the weights have a finite variance, and errors fall as
         ``1/sqrt(K)``. Up to 0.7, the estimate is usable. Above ``min(1 - 1/log10(K), 0.7)``, do
-        not trust it. NaN for K below 25, too few for a fit; -inf if all weights are equal.
+        not trust it. inf for K below 25, too few for a fit; -inf if all weights are equal.
     """
 
     ess: Float[Array, "*t b"]
@@ -90,12 +90,12 @@ def pareto_k(largest: Float[Array, "n *b"]) -> Float[Array, "*b"]:
         the threshold that the tail is measured from.
 
     Returns:
-      NaN for fewer than five weights in the tail. -inf where all of ``largest`` are equal up to
+      inf for fewer than five weights in the tail. -inf where all of ``largest`` are equal up to
       rounding, which is the lightest tail. inf where a quarter of the tail does not exceed the
       threshold although the largest weight does: a few weights outweigh the others by exp(60).
     """
     if len(largest) <= SMALLEST_TAIL:
-        return jnp.full(largest.shape[1:], jnp.nan, largest.dtype)
+        return jnp.full(largest.shape[1:], jnp.inf, largest.dtype)
     flat = largest.reshape(len(largest), -1)
     k = jax.vmap(_shape_of_tail, in_axes=1)(flat)
     return k.reshape(largest.shape[1:])
@@ -103,7 +103,9 @@ def pareto_k(largest: Float[Array, "n *b"]) -> Float[Array, "*b"]:
 
 def _shape_of_tail(largest: Float[Array, " n"]) -> Float[Array, ""]:
     eps = jnp.finfo(largest.dtype).eps
-    is_flat = largest[0] - largest[-1] <= 10 * eps * jnp.abs(largest[0])
+    has_weights = jnp.isfinite(largest[0])  # or else all are -inf, and differences would be NaN
+    largest = jnp.maximum(largest, jnp.finfo(largest.dtype).min / 4)
+    is_flat = has_weights & (largest[0] - largest[-1] <= 10 * eps * jnp.abs(largest[0]))
     log_w = jnp.maximum(largest - largest[0], LOG_FLOOR)
     excess = jnp.exp(log_w[:-1]) - jnp.exp(log_w[-1])
     count = len(excess)

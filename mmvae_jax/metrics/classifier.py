@@ -14,12 +14,12 @@ import optax
 from flax import nnx, struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
-from mmvae_jax.array_likes import as_array, as_column
 from mmvae_jax.batch import Batch, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.columns import Column, read_rows
-from mmvae_jax.keys import as_key
+from mmvae_jax.inputs.array_likes import as_array, as_column
+from mmvae_jax.inputs.keys import as_key
 from mmvae_jax.metrics.classifier_networks import NETWORKS, Dim, choose
 from mmvae_jax.saving.files import whole_file
 

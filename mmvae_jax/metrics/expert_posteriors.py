@@ -10,9 +10,9 @@ from jaxtyping import Array, Bool
 
 from mmvae_jax.batch import AnyBatch, MultimodalArrays, Observed, observe
 from mmvae_jax.data.batching import eval_batches
+from mmvae_jax.inputs.value_checks import check_values
 from mmvae_jax.maths.weights import Experts
 from mmvae_jax.model import MMVAE, evaluation
-from mmvae_jax.value_checks import check_values
 
 
 class Posteriors(NamedTuple):

@@ -18,7 +18,7 @@ from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inference import decode, generate
 from mmvae_jax.inference.selection import modality_mask, modality_names
-from mmvae_jax.keys import as_key
+from mmvae_jax.inputs.keys import as_key
 from mmvae_jax.maths.mixture import draw_mixture
 from mmvae_jax.metrics.coherence import Tally, conditional_tallies, joint_tally, subsets
 from mmvae_jax.metrics.expert_posteriors import posteriors_of

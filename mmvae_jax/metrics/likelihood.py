@@ -20,12 +20,12 @@ from mmvae_jax.evidence.likelihood_estimates import (
     compute_joint_nll,
     compute_marginal_nll,
 )
-from mmvae_jax.keys import as_key
+from mmvae_jax.inputs.keys import as_key
+from mmvae_jax.inputs.value_checks import check_values
 from mmvae_jax.maths.pareto import largest_reliable_k
 from mmvae_jax.metrics.coherence import Given, given_names
 from mmvae_jax.metrics.moments import Entries, MeanVariance, mean_variance
 from mmvae_jax.model import MMVAE
-from mmvae_jax.value_checks import check_values
 
 #: Given modalities, and the modalities predicted jointly from them.
 Condition = tuple[Given, Given]

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
-from mmvae_jax.keys import as_key
+from mmvae_jax.inputs.keys import as_key
 from mmvae_jax.maths.distributions import responsibilities
 from mmvae_jax.maths.weights import Experts, expert_log_probs, mask_of_mixture, observed_experts
 from mmvae_jax.model import MMVAE, evaluation

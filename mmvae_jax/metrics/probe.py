@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mmvae_jax.batch import AnyBatch, as_arrays
-from mmvae_jax.keys import as_optional_key
+from mmvae_jax.inputs.keys import as_optional_key
 from mmvae_jax.metrics.expert_posteriors import posteriors_of
 from mmvae_jax.model import MMVAE
 

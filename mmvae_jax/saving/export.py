@@ -16,8 +16,8 @@ import numpy as np
 from mmvae_jax.batch import Batch
 from mmvae_jax.checks import check_count
 from mmvae_jax.inference import decode, encode, predict
+from mmvae_jax.inputs.paths import as_path
 from mmvae_jax.model import MMVAE
-from mmvae_jax.paths import as_path
 from mmvae_jax.saving.exported import FORMAT, KEY_IMPL, MANIFEST, PARAMS
 from mmvae_jax.saving.files import check_new, sha256, whole_folder
 from mmvae_jax.saving.named_arrays import split_model

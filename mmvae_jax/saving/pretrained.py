@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Dtype
 
+from mmvae_jax.inputs.paths import as_path
 from mmvae_jax.model import MMVAE, Modules
-from mmvae_jax.paths import as_path
 from mmvae_jax.saving.files import present, whole_folder
 from mmvae_jax.saving.named_arrays import split_model
 from mmvae_jax.saving.saved_model import (

@@ -11,7 +11,7 @@ import jax
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from mmvae_jax.paths import as_path
+from mmvae_jax.inputs.paths import as_path
 from mmvae_jax.saving.files import damage, write_manifest
 from mmvae_jax.training.damaged_steps import first_intact, set_aside
 from mmvae_jax.training.donation import check_not_donated

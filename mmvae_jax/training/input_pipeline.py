@@ -12,9 +12,9 @@ from mmvae_jax.batch import AnyBatch, Batch, as_batch
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.batching import Shard, batches
 from mmvae_jax.data.prefetch import Prefetch, prefetch_to_device
+from mmvae_jax.inputs.value_checks import check_values
 from mmvae_jax.training.mesh import Layout, shard_batch
 from mmvae_jax.training.schedule import Schedule
-from mmvae_jax.value_checks import check_values
 
 
 def device_batches(

@@ -8,8 +8,8 @@ from flax import nnx
 from flax.typing import Dtype
 
 from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.inputs.paths import as_path
 from mmvae_jax.model import MMVAE, Modules
-from mmvae_jax.paths import as_path
 from mmvae_jax.training.checkpoint import Checkpoints
 from mmvae_jax.training.run_settings import SETTINGS_FILE, read_settings, with_new_fields
 

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from mmvae_jax.batch import AnyBatch, as_batch
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.keys import as_key
+from mmvae_jax.inputs.keys import as_key
+from mmvae_jax.inputs.value_checks import check_values
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.collectives import ALONE
 from mmvae_jax.maths.means import Means, over_devices
@@ -33,7 +34,6 @@ from mmvae_jax.overrides import Overrides
 from mmvae_jax.training.donation import check_not_donated, refusing_donated
 from mmvae_jax.training.mesh import Layout, gather, over_mesh
 from mmvae_jax.training.optimizer import reported, taken_by
-from mmvae_jax.value_checks import check_values
 
 
 class _Static:

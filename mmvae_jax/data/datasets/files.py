@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmvae_jax.batch import MultimodalArrays
-from mmvae_jax.paths import as_path
+from mmvae_jax.inputs.paths import as_path
 
 #: Environment variable that names the folder of data sets, used if no ``data_dir`` is given.
 ENVIRONMENT = "MMVAE_DATA"

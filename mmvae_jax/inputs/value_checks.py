@@ -13,8 +13,8 @@ from jax.core import Tracer
 from jaxtyping import Bool, Int, Shaped
 
 from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.inputs.model_inputs import are_intensities
 from mmvae_jax.maths.likelihoods import SUPPORTS, Support
-from mmvae_jax.model_inputs import are_intensities
 
 #: Largest deviation of the sum of a one-hot vector from 1, which half precision keeps to.
 TOLERANCE = 1e-2

@@ -12,9 +12,9 @@ import pytest
 from flax import nnx
 
 import mmvae_jax as mm
-from mmvae_jax.array_likes import as_array
 from mmvae_jax.batch import as_arrays
 from mmvae_jax.data import eval_batches, num_examples, take
+from mmvae_jax.inputs.array_likes import as_array
 
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
 CONFIG = mm.MMVAEConfig(input_dims={"x": (3,)}, latent_dim=2, K=2)

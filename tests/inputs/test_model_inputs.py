@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import mmvae_jax as mm
-from mmvae_jax.model_inputs import model_inputs
+from mmvae_jax.inputs.model_inputs import model_inputs
 
 KINDS = ("normal", "bernoulli", "laplace", "categorical")
 CONFIG = mm.MMVAEConfig(

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
-from mmvae_jax.array_likes import as_array, map_arrays
 from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.inputs.array_likes import as_array, map_arrays
 
 
 def model_inputs(

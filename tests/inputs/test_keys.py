@@ -13,7 +13,7 @@ from flax import nnx
 from helpers.small_model import make_data, make_model
 
 import mmvae_jax as mm
-from mmvae_jax.keys import as_key
+from mmvae_jax.inputs.keys import as_key
 from mmvae_jax.metrics.generation import generations, measure_joint_coherence
 from mmvae_jax.metrics.likelihood import measure_log_likelihoods
 from mmvae_jax.metrics.particles import measure_log_weights, measure_responsibilities

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import mmvae_jax as mm
-from mmvae_jax.paths import as_path
+from mmvae_jax.inputs.paths import as_path
 from mmvae_jax.saving.files import whole_file, write_npz
 from mmvae_jax.training.checkpoint import Checkpoints
 
