@@ -61,6 +61,7 @@ def test_one_term_of_a_larger_loss(batch):
     )
 
 
+@pytest.mark.slow
 def test_larger_model_under_an_nnx_optimizer(batch):
     model = LabelledMMVAE(make_model(), num_classes=2, rngs=nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
@@ -154,6 +155,7 @@ class LinenEncoder(linen.Module):
         return linen.Dense(LATENT_DIM)(h), linen.Dense(LATENT_DIM)(h)
 
 
+@pytest.mark.slow
 def test_a_linen_encoder(batch):
     data = make_data()
     encoder = nnx.bridge.ToNNX(LinenEncoder(), rngs=nnx.Rngs(3)).lazy_init(data["a"])
@@ -294,6 +296,7 @@ def test_padding_never_counts(sentences):
     chex.assert_trees_all_equal(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sparse", "sampled"])
 def test_several_arrays_train(sentences, kind):
     """Through tiles of particles, too, which take rows of the data."""

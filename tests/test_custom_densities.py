@@ -71,6 +71,7 @@ def test_a_density_alone_is_a_likelihood_without_draws():
         mm.generate(model, key(), 3, sample=True)
 
 
+@pytest.mark.slow
 def test_its_parameters_can_be_overridden():
     """Also by arrays: the likelihood is one's own."""
     batch, exposure = mm.Batch(make_arrays()), jnp.array([1.0, 4.0, 2.0])

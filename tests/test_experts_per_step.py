@@ -28,6 +28,7 @@ def given_noise():
     return {m: jax.random.laplace(jax.random.key(i), (K, 8, 4)) for i, m in enumerate(DIMS)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "backward"),
     [
@@ -87,6 +88,7 @@ def test_metrics_are_of_the_drawn_experts_and_evaluations_of_all():
     chex.assert_trees_all_equal(mm.eval_step(state, batch), mm.eval_step(expected, batch))
 
 
+@pytest.mark.slow
 def test_log_weights_are_of_all_experts():
     """Measurements of particles are evaluations, and leave the model as it was."""
     model, batch = make_model(experts_per_step=1), mm.Batch(make_data())

@@ -106,6 +106,7 @@ def learned_scale(model):
     return model.likelihood_params("a")["scale"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", ["normal", "laplace"])
 @pytest.mark.parametrize("loss", ["iwae", "mixture_dreg_looser"])
 def test_gradient_is_the_derivative_of_the_loss(x64, batch, likelihood, loss):
@@ -167,6 +168,7 @@ class Zeros(nnx.Module):
         return jnp.zeros((len(z), 6))
 
 
+@pytest.mark.slow
 def test_constant_data_stop_at_the_floor(batch):
     """A decoder that is exact drives the scale down, and the loss stays finite."""
     learned = {"a": {"scale": mm.Learned(0.5, floor=0.1)}}
@@ -179,6 +181,7 @@ def test_constant_data_stop_at_the_floor(batch):
     assert np.isfinite(metrics["loss"])
 
 
+@pytest.mark.slow
 def test_likelihoods_and_draws_use_the_current_value(batch):
     """Estimates of the likelihood, and data that are drawn, are those of the fixed value."""
     model = moved(make_model(decoder_dist_params=LEARNED), -1.0)
@@ -243,6 +246,7 @@ def test_every_device_trains_them(batch):
     assert (np.abs(scales[0] - 0.75) > 1e-4).any()
 
 
+@pytest.mark.slow
 def test_they_are_saved(batch, tmp_path):
     """In checkpoints, which resume exactly, in pretrained folders and on cards."""
     config = mm.MMVAEConfig(

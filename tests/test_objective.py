@@ -67,6 +67,7 @@ def test_missing_data_change_no_bit(loss, family, data, mask):
         chex.assert_trees_all_equal(filled(filler), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["dreg_looser", "adaptive_dreg", "elbo"])
 def test_nothing_observed_contributes_nothing(loss, data, mask):
     """A batch without its empty example has the same loss and gradient: a mean over the others."""
@@ -91,6 +92,7 @@ def test_everything_missing(data):
     assert all(not leaf.any() for leaf in jax.tree.leaves(grads))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["dreg_looser", "adaptive_dreg"])
 def test_a_full_mask_is_no_mask(loss, data):
     full = dict.fromkeys(DIMS, np.ones(NUM_EXAMPLES, bool))
@@ -208,6 +210,7 @@ class NoisyOwn(Noisy):
 ENCODERS = {"own": NoisyOwn, "call": Noisy}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streams", ["own", "call"])
 def test_dropout_draws_from_the_key(streams, data):
     """Own streams and ``rngs=`` at call time: the key decides, the model stays as it is."""

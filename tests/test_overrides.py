@@ -69,6 +69,7 @@ def test_what_is_left_out_is_as_in_the_config(batch):
     np.testing.assert_allclose(found, loss(expected, batch, key()), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_other_values_do_not_compile_again(batch):
     """Nor does another learning rate, which is a number of the optimizer's state."""
     state = make_state(make_model(), mm.make_optimizer(1e-2))

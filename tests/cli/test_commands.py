@@ -169,6 +169,7 @@ def test_weighting_of_all_that_is_given(run, trained, files, tmp_path):
 # Measurements
 
 
+@pytest.mark.slow
 def test_likelihoods_have_the_units_of_the_data(trained):
     """Data in units c times as large have a density 1 / c times as high, for each value."""
     opened, model, _, data = trained

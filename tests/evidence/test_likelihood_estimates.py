@@ -32,6 +32,7 @@ def exact(data, mask, log_p):
     return np.array(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "num_modalities",
     [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)],

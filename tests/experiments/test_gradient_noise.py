@@ -141,6 +141,7 @@ def test_only_an_unbiased_gradient_has_cosine_one():
     assert 0.85 < found["dreg_looser"] < 0.94
 
 
+@pytest.mark.slow
 def test_with_loss_changes_only_the_copy():
     model = make_model(loss="dreg_looser")
     copy = with_loss(model, "stl")

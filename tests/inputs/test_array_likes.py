@@ -122,6 +122,7 @@ def test_rows_of_a_file_are_read_on_demand(tmp_path):
     np.testing.assert_array_equal(rows, X[[2, 2, 1]])
 
 
+@pytest.mark.slow
 def test_pytrees_of_array_likes():
     """Under a custom likelihood, in data sets as in batches."""
 

@@ -44,6 +44,7 @@ def test_as_quiet_as_the_quieter(x64, scale):
     assert (noise["adaptive_dreg"] < 1.05 * quieter).all(), noise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["looser", pytest.param("tight", marks=pytest.mark.slow)])
 def test_unbiased_among_unlike_examples(x64, name):
     """The coefficients come from examples of other scales, some of which lack an expert."""
@@ -92,6 +93,7 @@ def test_a_collapsed_example_stays_quiet(x64):
     assert noise["adaptive_dreg"] < 1.05 * noise["reparam"] < 1e-3 * noise["mixture_dreg"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_examples", [pytest.param(1, marks=pytest.mark.slow), MIN_OTHERS])
 def test_few_examples_are_reparam(x64, num_examples):
     experts, mask = same_experts(0.3, num_examples), jnp.ones((2, num_examples), bool)

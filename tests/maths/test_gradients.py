@@ -155,6 +155,7 @@ def test_dreg_and_stl_are_biased_for_a_mixture(x64, estimator, name, num_seeds):
     assert z_scores.max() > 10, z_scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("beta", [1.0, 0.4])
 def test_one_expert_is_dreg(x64, family, beta):

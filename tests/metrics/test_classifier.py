@@ -31,6 +31,7 @@ def make_patterns(num_examples: int, seed: int, shape=(4, 4, 1)):
     return x.astype(np.float32), labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(4, 4, 3), (5, 7), (12,)])
 def test_the_classifier_learns_examples_of_any_shape(shape):
     x, labels = make_patterns(600, seed=1, shape=shape)
@@ -172,6 +173,7 @@ def test_large_images_get_convolutions(input_dim, network):
     assert classifier_networks.choose("auto", input_dim) == network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_both_networks_come_back_as_they_were(tmp_path, network):
     classifier = make_image_classifier(network)
@@ -183,6 +185,7 @@ def test_both_networks_come_back_as_they_were(tmp_path, network):
     np.testing.assert_array_equal(loaded.features(x), classifier.features(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_bytes_are_intensities(network):
     x = make_images(40)

@@ -21,6 +21,7 @@ def make_experts(seed=0):
     return Experts(jnp.asarray(loc), jnp.asarray(np.exp(loc[::-1] / 2)))
 
 
+@pytest.mark.slow
 def test_normals_are_distrax_s():
     loc, scale = make_experts()
     found = kl_between_experts("normal", Experts(loc, scale), ALL)

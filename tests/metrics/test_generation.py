@@ -64,6 +64,7 @@ def make_dataset(mask=None):
     return MultimodalArrays(dict.fromkeys(NAMES, x), LABELS)
 
 
+@pytest.mark.slow
 def test_a_model_that_copies_is_coherent_from_every_subset():
     tallies = measure_coherence(
         make_model(),

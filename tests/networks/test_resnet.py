@@ -76,6 +76,7 @@ def test_block_is_its_equation(in_features, out_features, x64):
     chex.assert_trees_all_close(block(x), residual(block, np.asarray(x)), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_encoder_is_its_layers():
     network = with_biases(encoder(width=4))
     x = normal(2, 28, 28, 3)
@@ -117,6 +118,7 @@ def test_everything_takes_part():
     assert_everything_takes_part(decoder(width=4), normal(8, 5))
 
 
+@pytest.mark.slow
 def test_bfloat16():
     assert_bfloat16(lambda dtype: encoder(width=4, dtype=dtype), normal(2, 28, 28, 3))
     assert_bfloat16(lambda dtype: decoder(width=4, dtype=dtype), normal(2, 5))

@@ -76,6 +76,7 @@ def test_published_sizes():
     assert output_shapes(lambda: decoder(32), 2, 32) == [(2, 8, 71)]
 
 
+@pytest.mark.slow
 def test_everything_takes_part():
     assert_everything_takes_part(encoder(**SMALL), normal(8, 8, 6))
     assert_everything_takes_part(decoder(**SMALL), normal(8, 5))

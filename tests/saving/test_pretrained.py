@@ -39,6 +39,7 @@ def assert_computes_the_same(given, expected):
         chex.assert_trees_all_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_custom_networks(model, folder):
     other = converted(model, "float32")
     before = arrays_of(other)

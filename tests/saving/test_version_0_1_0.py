@@ -52,6 +52,7 @@ def test_an_export(expected):
     np.testing.assert_allclose(predicted, expected["predicted"], **ROUNDING)
 
 
+@pytest.mark.slow
 def test_a_resumed_run(expected, tmp_path):
     folder = shutil.copytree(FOLDER / "checkpoints", tmp_path / "run")
     data = mm.MultimodalArrays(DATA)

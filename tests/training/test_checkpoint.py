@@ -231,6 +231,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     ["flipped", *(pytest.param(k, marks=pytest.mark.slow) for k in DAMAGES if k != "flipped")],
@@ -277,6 +278,7 @@ def test_damage_to_an_old_step_does_not_stop_a_run(checkpoints):
     assert again.best_step == 2
 
 
+@pytest.mark.slow
 def test_restores_on_any_number_of_devices(tmp_path):
     all_devices = mm.make_mesh()
     model = mm.MMVAE(CONFIG, rngs=nnx.Rngs(0))

@@ -61,6 +61,7 @@ def test_quiet_estimators_may_be_narrow(loss):
     assert not course(loss, [3.0], [1e-6])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "posterior", "learning_rate", "message"),
     [
@@ -79,6 +80,7 @@ def test_fit_warns(monkeypatch, loss, posterior, learning_rate, message):
         mm.fit(state, DATA, num_steps=4, batch_size=8, log_every=2, progress=False)
 
 
+@pytest.mark.slow
 def test_min_scale_is_the_smallest_of_all():
     """Over examples, observed experts and axes; in steps and in evaluations."""
     model = make_model()

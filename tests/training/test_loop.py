@@ -70,6 +70,7 @@ def test_the_current_rate_is_reported():
     np.testing.assert_allclose(rates, 1e-2 * (1 - np.arange(STEPS) / STEPS), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_clipping_clips():
     """One step of clipped SGD moves the parameters by rate times norm."""
     tx = optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.1))
@@ -81,6 +82,7 @@ def test_clipping_clips():
     np.testing.assert_allclose(moved, 0.05, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_several_steps_in_a_call_are_the_same_steps():
     one, many = Log(), Log()
     mm.fit(make_state(), TRAIN, callbacks=[one], **QUIET)
@@ -98,6 +100,7 @@ def test_epochs_are_counted_in_whole_batches():
     assert int(result.state.step) == 2 * (40 // 16)
 
 
+@pytest.mark.slow
 def test_evaluation_is_a_mean_over_examples():
     """Of incomplete data, on one device and on a mesh."""
     state = make_state()

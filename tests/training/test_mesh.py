@@ -145,6 +145,7 @@ def compiled_step(kind, mesh, fsdp=False):
     return state, jax.jit(step).lower(leaves, batch).compile()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dense", "sparse", "sampled"])
 def test_a_data_parallel_step_exchanges_the_gradient_and_scalars(kind):
     state, step = compiled_step(kind, mm.make_mesh())
@@ -154,6 +155,7 @@ def test_a_data_parallel_step_exchanges_the_gradient_and_scalars(kind):
     assert 0 < rest <= 4 * 40  # scalars
 
 
+@pytest.mark.slow
 def test_fsdp_gathers_parameters_and_scatters_gradients(small_is_large):
     state, step = compiled_step("sparse", mm.make_mesh(), fsdp=True)
     exchanged = collectives(step.as_text())

@@ -53,6 +53,7 @@ def batch():
     return mm.Batch(data={m: x.astype(np.float32) for m, x in scaled.items()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss",
     [
