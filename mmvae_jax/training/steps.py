@@ -332,4 +332,14 @@ def _eval_means(
 
 
 def _copy(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda x: jnp.copy(x) if isinstance(x, jax.Array) else x, tree)
+    """Returns a tree with copies of its arrays, all in one program."""
+    arrays, treedef = jax.tree.flatten(tree)
+    places = [place for place, x in enumerate(arrays) if isinstance(x, jax.Array)]
+    for place, x in zip(places, _copies([arrays[place] for place in places]), strict=True):
+        arrays[place] = x
+    return jax.tree.unflatten(treedef, arrays)
+
+
+@jax.jit
+def _copies(arrays: list[Array]) -> list[Array]:
+    return [jnp.copy(x) for x in arrays]
