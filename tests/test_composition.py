@@ -122,6 +122,7 @@ class Trunk(nnx.Module):
         return self.loc(h), self.log_var(h)
 
 
+@pytest.mark.slow
 def test_a_shared_trunk_gets_the_sum_of_the_gradients(batch):
     """One set of parameters, under the first of its names; its gradient is that of all its uses.
 

@@ -65,6 +65,7 @@ def test_inference_takes_either(model):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["dreg_looser", "iwae"])
 def test_weights_are_those_of_a_mean(loss):
     """Loss and gradient are weighted means of those of single examples."""

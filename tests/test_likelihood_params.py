@@ -126,6 +126,7 @@ def test_gradient_is_the_derivative_of_the_loss(x64, batch, likelihood, loss):
         np.testing.assert_allclose(gradient @ direction, difference, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradient_in_closed_form(x64, batch):
     """``d log N(x; loc, s) / ds = ((x - loc)^2 / s^2 - 1) / s``, and ``ds / draw = s - floor``."""
     model = make_model(loss="elbo", K=1, decoder_dist_params=PER_FEATURE)

@@ -242,6 +242,7 @@ def test_batchnorm_is_refused_by_name():
         mm.MMVAE(make_model().config, {"a": Normed()}, rngs=nnx.Rngs(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("networks", "message"),
     [

@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Sequence
 
+from mmvae_jax import __version__
+
 #: Packages of the extra ``experiments`` that the commands import.
 EXTRAS = ("matplotlib", "tyro")
 
@@ -13,9 +15,14 @@ def main(args: Sequence[str] | None = None) -> int:
     0: done. 1: data or run are wrong, and stderr says how. 2, as SystemExit: wrong usage.
     75: preempted by SIGTERM, with everything saved. 130: interrupted from the keyboard.
 
+    ``mmvae --version`` prints the version.
+
     Args:
       args: words after ``mmvae``; by default the arguments of the process.
     """
+    if list(sys.argv[1:] if args is None else args) == ["--version"]:
+        print(f"mmvae {__version__}")
+        return 0
     try:
         from mmvae_jax.cli.commands import run
     except ModuleNotFoundError as error:

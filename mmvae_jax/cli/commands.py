@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 import mmvae_jax as mm
+from mmvae_jax.cli.encode import Encode
 from mmvae_jax.cli.evaluate import Evaluate
 from mmvae_jax.cli.export import Export
 from mmvae_jax.cli.info import Info
@@ -21,6 +22,7 @@ from mmvae_jax.training.preemption import EXIT_CODE
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Encode, tyro.conf.subcommand("encode")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Info, tyro.conf.subcommand("info")]

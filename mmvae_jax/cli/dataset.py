@@ -1,10 +1,10 @@
 """The rows of a table as examples of the model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Integer, Shaped
+from jaxtyping import Bool, Int, Integer, Shaped
 
 import mmvae_jax as mm
 from mmvae_jax.checks import check_at_least, check_modalities
@@ -94,6 +94,12 @@ def check_examples(table: Table, views: Mapping[str, View]) -> mm.MultimodalArra
     for name, modality in table.modalities.items():
         check_values(modality, views[name])
     return make_examples(table, views, np.arange(table.num_rows))
+
+
+def available_rows(data: mm.MultimodalArrays, given: Sequence[str]) -> Bool[np.ndarray, " n"]:
+    """Returns True for the rows that observe one of these modalities or more."""
+    assert data.mask is not None, "make_examples gives a mask"
+    return np.any([data.mask[name] for name in given], axis=0)
 
 
 def split_rows(

@@ -14,9 +14,9 @@ from tyro.conf import arg, create_mutex_group
 import mmvae_jax as mm
 from mmvae_jax.checks import check_count
 from mmvae_jax.cli.arguments import Data, RunFolder, Step
-from mmvae_jax.cli.dataset import check_examples
-from mmvae_jax.cli.run_folder import open_run
-from mmvae_jax.cli.tables import MASK, read_table
+from mmvae_jax.cli.dataset import available_rows, check_examples
+from mmvae_jax.cli.run_folder import check_out_file, open_run
+from mmvae_jax.cli.tables import MASK, PROBABILITIES, read_table
 from mmvae_jax.cli.views import View
 from mmvae_jax.data import take
 from mmvae_jax.inference.selection import modality_names
@@ -33,8 +33,9 @@ _MEAN_OR_DRAWS = create_mutex_group(required=False, title="mean or draws")
 class Predict:
     """Generate modalities from others, in the units and shapes of the data.
 
-    Classes are integers. Other values are floats: bytes from 0 to 255, booleans as probabilities. A
-    row that observes nothing of --given becomes NaN, or -1 for classes, and False in mask/NAME.
+    Classes are integers, with their probabilities in probabilities/NAME unless there are draws.
+    Other values are floats: bytes from 0 to 255, booleans as probabilities. A row that observes
+    nothing of --given becomes NaN, or -1 for classes, and False in mask/NAME.
     """
 
     run_dir: RunFolder
@@ -57,10 +58,7 @@ class Predict:
 
     def run(self) -> None:
         """Writes the file, or nothing if anything is wrong."""
-        if self.out.exists():
-            raise FileExistsError(f"--out is {self.out}: it exists, and nothing is overwritten")
-        if not self.out.parent.is_dir():
-            raise FileNotFoundError(f"--out is {self.out}: make the folder {self.out.parent} first")
+        check_out_file(self.out)
         run = open_run(self.run_dir)
         given = modality_names("--given", self.given, run.config)
         generate = modality_names("--generate", self.generate, run.config)
@@ -81,15 +79,23 @@ class Predict:
         )
         if not available.all():
             rows |= {MASK + name: available for name in generate}
-            print(
-                f"warning: {(~available).sum()} of {len(available)} rows observe nothing of "
-                f"{', '.join(given)}: NaN there, -1 for classes, and False in {MASK}NAME",
-                file=sys.stderr,
-            )
+            placeholders = f"NaN there, -1 for classes, and False in {MASK}NAME"
+            warn_of_unavailable(available, given, placeholders)
         with whole_file(self.out) as file:
             write_npz(file, rows)
         for name in generate:
             print(f"{name}: {rows[name].dtype}{list(rows[name].shape)} in {self.out}")
+
+
+def warn_of_unavailable(
+    available: Bool[np.ndarray, " n"], given: Sequence[str], placeholders: str
+) -> None:
+    """Prints a warning of the rows that observe nothing given, and of what stands in for them."""
+    print(
+        f"warning: {(~available).sum()} of {len(available)} rows observe nothing of "
+        f"{', '.join(given)}: {placeholders}",
+        file=sys.stderr,
+    )
 
 
 def predict_rows(
@@ -112,13 +118,18 @@ def predict_rows(
     Returns:
       Rows ``[n, *shape]`` by modality, or ``[n, num_samples, *shape]`` for draws, and a mask
       ``[n]`` of the rows that observe something given. Other rows are NaN, or -1 for classes.
+      Without draws, ``probabilities/<m>`` holds the ``[n, *shape, classes]`` of a class.
     """
     is_mean = num_samples is None
     num = 1 if num_samples is None else num_samples
     check_count("--num-samples", num)
-    assert data.mask is not None, "make_examples gives a mask"
-    available = np.any([data.mask[name] for name in given], axis=0)
+    available = available_rows(data, given)
     predicted = {name: views[name].missing_rows(len(available), num) for name in generate}
+    probabilities = {
+        name: np.full((len(available), *views[name].dim), np.nan, np.float32)
+        for name in generate
+        if is_mean and views[name].num_classes
+    }
     noisy = [name for name in generate if not (is_mean or views[name].is_image)]
     plain = [name for name in generate if name not in noisy]
     there = np.flatnonzero(available)
@@ -142,4 +153,7 @@ def predict_rows(
             )
             for name, x in decoded.items():
                 predicted[name][rows] = views[name].to_rows(np.asarray(x), are_draws=sample)
-    return {name: x[:, 0] if is_mean else x for name, x in predicted.items()}, available
+                if name in probabilities:
+                    probabilities[name][rows] = jax.nn.softmax(x[:, 0], axis=-1)
+    found = {name: x[:, 0] if is_mean else x for name, x in predicted.items()}
+    return found | {PROBABILITIES + name: x for name, x in probabilities.items()}, available

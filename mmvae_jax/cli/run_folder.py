@@ -80,6 +80,22 @@ def open_run(folder: Path) -> TrainedRun:
         ) from error
 
 
+def check_out_file(file: Path) -> None:
+    """Checks that a file of results is new, and that its name says what it is.
+
+    Raises:
+      FileExistsError: if it exists.
+      FileNotFoundError: if its folder does not.
+      ValueError: for a name that does not end in .npz.
+    """
+    if file.suffix != ".npz":
+        raise ValueError(f"--out is {file}: arrays are written as .npz, give {file.stem}.npz")
+    if file.exists():
+        raise FileExistsError(f"--out is {file}: it exists, and nothing is overwritten")
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"--out is {file}: make the folder {file.parent} first")
+
+
 def check_out(folder: Path, *, resume: bool) -> None:
     """Raises ValueError if a folder holds anything or, to resume, no run."""
     if resume and not (folder / CHECKPOINTS).is_dir():

@@ -16,6 +16,8 @@ from mmvae_jax.data import num_examples
 LABELS = "labels"
 #: Prefix of masks: ``mask/image`` is True in the rows that observe ``image``.
 MASK = "mask/"
+#: Prefix of the probabilities of classes that ``mmvae predict`` writes beside them.
+PROBABILITIES = "probabilities/"
 #: Approximate size of the blocks in which files larger than memory are read.
 BLOCK_BYTES = 2**25
 
@@ -72,7 +74,7 @@ def read_table(path: Path) -> Table:
       ValueError: if an array is damaged, not numeric, of another length, infinite, or NaN in part
         of a row.
     """
-    arrays = _load(path)
+    arrays = {name: x for name, x in _load(path).items() if not name.startswith(PROBABILITIES)}
     names = [name for name in arrays if name.startswith(MASK)]
     masks = {name.removeprefix(MASK): arrays.pop(name) for name in names}
     labels = arrays.pop(LABELS, None)

@@ -1,5 +1,7 @@
 """Choice of the view that suits a modality's values, and checks of values against a view."""
 
+import warnings
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -72,6 +74,9 @@ def check_values(modality: ModalityArray, view: View) -> None:
 
     Raises:
       ValueError: naming the first row that does not.
+
+    Warns:
+      UserWarning: if a column that did not vary in training does here.
     """
     values, place = modality.values, modality.place
     if values.shape[1:] != view.shape:
@@ -83,6 +88,7 @@ def check_values(modality: ModalityArray, view: View) -> None:
     elif view.is_image or view.likelihood == "bernoulli":
         top, expected = float(view.scale), "a value"
     else:
+        _warn_of_constants(modality, view)
         return
     for rows, block in blocks(values, np.flatnonzero(modality.observed)):
         flat = block.reshape(len(block), -1)
@@ -95,6 +101,27 @@ def check_values(modality: ModalityArray, view: View) -> None:
                 f"{place}: row {rows[row]} holds {flat[row, column]:g}: expected {expected} from 0 "
                 f"to {top:g} ({view.likelihood}); missing rows are False in {MASK}NAME"
             )
+
+
+def _warn_of_constants(modality: ModalityArray, view: View) -> None:
+    """Warns if a column without a scale, because it was constant in training, varies here."""
+    mean = view.mean.ravel()
+    columns = np.flatnonzero(view.scale.ravel() == 1)
+    if not columns.size:
+        return
+    for rows, block in blocks(modality.values, np.flatnonzero(modality.observed)):
+        found = block.reshape(len(block), -1)[:, columns]
+        differs = np.abs(found - mean[columns]) > 1e-6 * np.maximum(np.abs(mean[columns]), 1)
+        if differs.any():
+            row, number = np.argwhere(differs)[0]
+            column = columns[number]
+            warnings.warn(
+                f"{modality.place}: column {column} was {mean[column]:g} in all rows to train on, "
+                f"and is {found[row, number]:g} in row {rows[row]}: it has no scale, and may "
+                "decide all likelihoods; leave the column out, or train on rows where it varies",
+                stacklevel=2,
+            )
+            return
 
 
 def _is_image(modality: ModalityArray) -> bool:

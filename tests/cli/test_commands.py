@@ -102,15 +102,56 @@ def test_predictions_are_those_of_the_model(run, trained, files, tmp_path):
     args = "--given error diagnosis --generate mean diagnosis --mean --out"
     assert mmvae("predict", run, files[1], args, tmp_path / "found.npz") == 0
     found = arrays_in(tmp_path / "found.npz")
-    assert set(found) == {"mean", "diagnosis"}
+    assert set(found) == {"mean", "diagnosis", "probabilities/diagnosis"}
     batch = mm.Batch({name: data.data[name][:] for name in ("error", "diagnosis")})
     expected = mm.predict(model, batch, None, return_mean=True)
     view = opened.views["mean"]
     rows = np.asarray(expected["mean"][:, 0], np.float64) * view.scale + view.mean
     np.testing.assert_allclose(found["mean"], rows, rtol=1e-4)
     np.testing.assert_array_equal(found["diagnosis"], expected["diagnosis"][:, 0].argmax(-1))
+    np.testing.assert_allclose(
+        found["probabilities/diagnosis"], jax.nn.softmax(expected["diagnosis"][:, 0]), rtol=1e-4
+    )
+    assert set(read_table(tmp_path / "found.npz").modalities) == {"mean", "diagnosis"}
     truth = table.modalities["mean"].values
     assert np.mean((found["mean"] - truth) ** 2 / truth.var(0)) < 1  # better than the mean row
+
+
+def test_latents_are_those_of_the_model(run, trained, files, tmp_path, capsys):
+    _, model, _, data = trained
+    out = tmp_path / "latents.npz"
+    assert mmvae("encode", run, files[1], "--given error --out", out) == 0
+    assert f"latents: float32[{NUM_TEST}, 4] in {out}" in capsys.readouterr().out
+    expected = mm.encode(model, mm.Batch({"error": data.data["error"][:]}), None, return_mean=True)
+    np.testing.assert_allclose(arrays_in(out)["latents"], expected[:, 0], rtol=1e-4, atol=1e-6)
+    assert mmvae("encode", run, files[1], "--num-samples 2 --out", tmp_path / "draws.npz") == 0
+    draws = arrays_in(tmp_path / "draws.npz")["latents"]
+    assert draws.shape == (NUM_TEST, 2, 4)
+    assert (draws[:, 0] != draws[:, 1]).all()
+
+
+def test_rows_without_anything_to_encode_are_masked(run, files, tmp_path, capsys):
+    arrays = arrays_in(files[1])
+    arrays["mean"][:7] = np.nan
+    np.savez(tmp_path / "some.npz", mean=arrays["mean"])
+    assert mmvae("encode", run, tmp_path / "some.npz", "--out", tmp_path / "found.npz") == 0
+    assert f"warning: 7 of {NUM_TEST} rows" in capsys.readouterr().err
+    found = arrays_in(tmp_path / "found.npz")
+    np.testing.assert_array_equal(found["mask/latents"], np.arange(NUM_TEST) >= 7)
+    np.testing.assert_array_equal(np.isnan(found["latents"]).all(1), ~found["mask/latents"])
+
+
+def test_arrays_are_not_written_under_another_suffix(run, files, tmp_path, capsys):
+    for command, args in (("predict", "--generate mean"), ("encode", "")):
+        args = f"--given error {args} --out"
+        assert mmvae(command, run, files[1], args, tmp_path / "found.csv") == 1
+        assert "found.csv: arrays are written as .npz" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_version(capsys):
+    assert mmvae("--version") == 0
+    assert capsys.readouterr().out == f"mmvae {mm.__version__}\n"
 
 
 def test_rows_with_nothing_given_have_no_prediction(run, files, tmp_path, capsys):
@@ -350,14 +391,15 @@ MISTAKES = {
     ),
     "no run": ({}, "evaluate {new} {data}", "RUN is {new}"),
     "given": (
-        {}, "predict {run} {data} --given men --generate mean --out {new}", "--given is ('men',)",
+        {}, "predict {run} {data} --given men --generate mean --out {new}.npz",
+        "--given is ('men',)",
     ),
     "not in the data": (
-        {"mean": None}, "predict {run} {data} --given mean --generate error --out {new}",
+        {"mean": None}, "predict {run} {data} --given mean --generate error --out {new}.npz",
         "--given is ['mean']",
     ),
     "no draws": (
-        {}, "predict {run} {data} --given mean --generate error --num-samples 0 --out {new}",
+        {}, "predict {run} {data} --given mean --generate error --num-samples 0 --out {new}.npz",
         "--num-samples is 0",
     ),
     "no folder": (

@@ -13,7 +13,9 @@ from helpers.cli_data import NUM_TEST, SIZE, arrays_in, config_of, every_kind, m
 import mmvae_jax as mm
 from mmvae_jax.cli import figures
 from mmvae_jax.cli.networks import NetworkSettings
+from mmvae_jax.cli.tables import read_table
 from mmvae_jax.cli.train import Train
+from mmvae_jax.cli.view_selection import choose_view
 from mmvae_jax.cli.views import View
 from mmvae_jax.networks import ConvDecoder, ConvEncoder, MLPEncoder
 
@@ -104,6 +106,16 @@ def test_a_column_that_never_varies_keeps_its_scale(tmp_path):
     np.savez(tmp_path / "data.npz", x=values)
     x = split(tmp_path / "data.npz").train.data["x"][:]
     np.testing.assert_allclose(x[:, 1], 0, atol=1e-6)
+
+
+def test_a_column_that_varies_later_is_said(tmp_path):
+    values = np.random.default_rng(0).standard_normal((8, 2))
+    values[:, 1] = 0.1
+    values[5, 1] = 4.0
+    np.savez(tmp_path / "data.npz", x=values)
+    whole = read_table(tmp_path / "data.npz").modalities["x"]
+    with pytest.warns(UserWarning, match=r"column 1 was 0\.1 .* is 4 in row 5"):
+        choose_view(whole, None, np.array([0, 1, 2, 3, 4, 6, 7]))
 
 
 def test_a_folder_is_read_like_a_file(tmp_path):
@@ -245,7 +257,9 @@ def test_wrong_usage(command, capsys):
     assert capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["", "train", "evaluate", "predict", "export", "info"])
+@pytest.mark.parametrize(
+    "command", ["", "train", "evaluate", "encode", "predict", "export", "info"]
+)
 def test_commands_explain_themselves(command, capsys):
     with pytest.raises(SystemExit) as end:
         mmvae(command, "--help")

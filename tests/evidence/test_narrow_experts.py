@@ -41,6 +41,7 @@ def seen_rows(batch, names):
     return np.all([batch.mask[name] for name in names], axis=0)
 
 
+@pytest.mark.slow
 def test_joint_likelihood_is_unbiased(narrow):
     """Of both modalities and of each by itself: the mean of p-hat / p is 1."""
     case, model, data, batch = narrow

@@ -26,6 +26,7 @@ def exact_posterior(case, data, names, b):
     return covariance @ w.T @ np.concatenate(residuals), covariance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior_share", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
 @pytest.mark.usefixtures("x64")
 def test_draws_and_mean_of_the_posterior(prior_share):

@@ -125,6 +125,7 @@ def test_every_named_likelihood_has_a_sampler():
     assert all(likelihood.sample for likelihood in LIKELIHOODS.values())
 
 
+@pytest.mark.slow
 def test_extreme_raw_outputs_have_finite_scales():
     """The scale is ``exp(raw / 2)`` bit for bit in the range, and smooth, finite and increasing."""
     low, high = RAW_RANGE

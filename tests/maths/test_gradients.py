@@ -119,6 +119,7 @@ def test_unbiased_against_quadrature(x64, family, beta, estimator):
     assert (jnp.abs(mean - exact) < 4 * error).all(), (mean, exact, error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_without_beta_only_the_likelihoods_count(x64, family):
     """At ``beta = 0`` the density of the mixture does not enter: the estimators agree."""

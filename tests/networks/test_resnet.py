@@ -91,6 +91,7 @@ def test_encoder_is_its_layers():
     chex.assert_trees_all_close(run(network, x), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_decoder_is_its_layers():
     network = with_biases(decoder(width=4))
     z = normal(2, 5)

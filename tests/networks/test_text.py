@@ -36,6 +36,7 @@ def relu(x):
     return np.maximum(x, 0)
 
 
+@pytest.mark.slow
 def test_encoder_is_its_layers(x64):
     """The convolutions as sums over places, in double precision."""
     network = encoder(**SMALL)

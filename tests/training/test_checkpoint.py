@@ -133,6 +133,7 @@ def test_names_the_settings_that_differ(checkpoints):
     assert json.loads((directory / "config.json").read_text())["K"] == 2
 
 
+@pytest.mark.slow
 def test_names_the_arrays_that_differ(checkpoints):
     checkpoints.save(make_state())
     with pytest.raises(ValueError, match=r"prior_log_var: float32\[2\] there, float32\[3\] now"):

@@ -224,6 +224,7 @@ def test_sigterm_saves_and_ends_with_its_own_code(tmp_path):
     chex.assert_trees_all_equal(result.state.opt_state, expected.state.opt_state)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_the_step_before_a_damaged_one(tmp_path):
     expected = mm.fit(make_state(), TRAIN, **QUIET)
     options = QUIET | {"checkpoint_dir": tmp_path / "run", "save_every": 4}

@@ -61,7 +61,7 @@ def make_state(**options):
 @pytest.mark.parametrize(
     ("kind", "mesh", "fsdp", "loss"),
     [
-        ("sparse", "both", True, "adaptive_dreg"),
+        pytest.param("sparse", "both", True, "adaptive_dreg", marks=pytest.mark.slow),
         pytest.param("sparse", "both", True, "mixture_dreg", marks=pytest.mark.slow),
         pytest.param("dense", "both", False, "adaptive_dreg_looser", marks=pytest.mark.slow),
         pytest.param("sampled", "both", True, "mixture_dreg", marks=pytest.mark.slow),
