@@ -129,6 +129,11 @@ class Observed(NamedTuple):
     mask: Bool[Array, "m b"]
     weight: Float[Array, " b"] | None = None
 
+    def weights(self, dtype: Any) -> Float[Array, " b"]:
+        """Returns the weight of every example, 0 where nothing is observed."""
+        is_observed = self.mask.any(0).astype(dtype)
+        return is_observed if self.weight is None else is_observed * self.weight.astype(dtype)
+
 
 def observe(config: MMVAEConfig, batch: Any, *, allow_absent: bool = False) -> Observed:
     """Checks a batch against the config and puts zeros in the place of missing data.

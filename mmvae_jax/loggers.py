@@ -20,7 +20,7 @@ from mmvae_jax.inference import reconstruct
 from mmvae_jax.inputs.keys import as_key
 from mmvae_jax.inputs.paths import as_path
 from mmvae_jax.saving.files import write_text
-from mmvae_jax.training.steps import TrainState
+from mmvae_jax.training.train_state import TrainState
 
 Logger: TypeAlias = Callable[[int, Mapping[str, Any], TrainState], None]
 Image: TypeAlias = UInt8[np.ndarray, "_height _width 3"]

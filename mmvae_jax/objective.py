@@ -177,9 +177,8 @@ def batch_means(model: MMVAE, batch: AnyBatch, options: Options, shards: Shards 
     """Returns the loss, differentiable, and the metrics of the device's examples."""
     observed = observe(model.config, batch)
     bound, report = bound_of_batch(model, observed, options, shards)
-    weight = _weight_of_examples(observed, bound.dtype)
     return {
-        "loss": Mean(-bound, weight.sum()),
+        "loss": Mean(-bound, observed.weights(bound.dtype).sum()),
         **_report_means(model.config, jax.lax.stop_gradient(report), observed),
     }
 
@@ -192,8 +191,7 @@ def bound_of_batch(
     sources, key = _drawn_experts(config, observed.mask, key, shards)
     keys = (None,) * 4 if key is None else jax.random.split(key, 4)
     noise_key, stream_key, call_key, draw_key = keys
-    stream_key, call_key = shards.own_key(stream_key), shards.own_key(call_key)
-    model = reseeded(model, stream_key)
+    model, call_key = reseeded(model, shards.own_key(stream_key)), shards.own_key(call_key)
     is_random = draws_numbers(model.decoders)
     num_particles = shards.num_own_particles(config.K, is_random=is_random)
     experts = model.experts(observed.data, key=call_key)
@@ -203,21 +201,18 @@ def bound_of_batch(
         raise ValueError("key and noise are both None: give key=jax.random.key(...), or noise")
     given = numbers(config, options.overrides, experts.loc.dtype)
     graphdef, theta, rest = split_theta(model, given.likelihood_params)
-    family, names = config.family, LOSSES[config.loss]
-    objective = Objective(
-        log_likelihood=partial(log_likelihoods, config, graphdef),
-        log_prior=lambda theta, z: prior_log_prob(family, theta.prior_log_var, z),
-        family=family,
-        bound=BOUNDS[names.bound],
-        estimator=ESTIMATORS[names.estimator],
+    backward = options.backward.resolve(
+        config.experts_per_step or len(config.modalities),
+        config.K,
+        shards.num_all_examples(experts.loc.shape[1]),
+        tile_size=tile_size(model),
+        is_random=is_random,
+    )
+    objective = _objective(
+        config,
+        graphdef,
         num_particles=num_particles,
-        backward=options.backward.resolve(
-            config.experts_per_step or len(config.modalities),
-            config.K,
-            shards.num_all_examples(experts.loc.shape[1]),
-            tile_size=tile_size(model),
-            is_random=is_random,
-        ),
+        backward=backward,
         # Keeping what convolutions need for a pass backward costs more than it saves.
         in_groups=not has_convolutions(model.decoders),
         shards=shards,
@@ -228,7 +223,7 @@ def bound_of_batch(
         draws,
         given.factors,
         given.beta,
-        _weight_of_examples(observed, experts.loc.dtype),
+        observed.weights(experts.loc.dtype),
         state=(rest, call_key),
         key=draw_key,
         sources=sources,
@@ -236,9 +231,17 @@ def bound_of_batch(
     return gradients.bound(objective, theta, experts, inputs)
 
 
-def _weight_of_examples(observed: Observed, dtype: Any) -> Float[Array, " b"]:
-    """Returns the weights of the examples, 0 for those with nothing observed."""
-    return weighted(observed.mask.any(0).astype(dtype), observed.weight)
+def _objective(config: MMVAEConfig, graphdef: nnx.GraphDef, **settings: Any) -> Objective:
+    """Returns densities, bound and estimator of a config, with these settings of the passes."""
+    family, names = config.family, LOSSES[config.loss]
+    return Objective(
+        log_likelihood=partial(log_likelihoods, config, graphdef),
+        log_prior=lambda theta, z: prior_log_prob(family, theta.prior_log_var, z),
+        family=family,
+        bound=BOUNDS[names.bound],
+        estimator=ESTIMATORS[names.estimator],
+        **settings,
+    )
 
 
 def _drawn_experts(

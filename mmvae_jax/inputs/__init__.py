@@ -1,1 +1,1 @@
-"""What users give, checked and converted at the package's entries: arrays, values, keys, paths."""
+"""Checks and conversions of arrays, values, keys and paths at the package's entries."""

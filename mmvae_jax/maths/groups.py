@@ -80,11 +80,9 @@ def in_groups(
         a = jnp.moveaxis(a.reshape(len(rows), len(columns), *a.shape[1:]), (0, 1), (-4, -2))
         return a.reshape(*a.shape[:-4], num_sources, -1)[..., :num_examples]
 
-    tiles = (
-        jnp.repeat(rows, len(columns), axis=0),
-        jnp.tile(columns, (len(rows), 1)),
-        jnp.tile(counts, (len(rows), 1)),
-    )
+    repeats = (len(rows), 1)
+    sources = jnp.repeat(rows, len(columns), axis=0)
+    tiles = (sources, jnp.tile(columns, repeats), jnp.tile(counts, repeats))
     gradient, emitted = jax.lax.scan(of_tile, gradient, tiles)
     log_w, means, is_done = jax.tree.map(joined, emitted)
     means = Terms(*map(inputs.by_expert, means))

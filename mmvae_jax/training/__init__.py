@@ -10,13 +10,8 @@ from mmvae_jax.training.mesh import make_mesh, shard_batch
 from mmvae_jax.training.monitor import NonFiniteError
 from mmvae_jax.training.optimizer import make_optimizer
 from mmvae_jax.training.preemption import LostProcessError, Preempted
-from mmvae_jax.training.steps import (
-    TrainState,
-    create_train_state,
-    eval_step,
-    train_step,
-    train_steps,
-)
+from mmvae_jax.training.steps import eval_step, train_step, train_steps
+from mmvae_jax.training.train_state import TrainState, create_train_state
 
 __all__ = [
     "Checkpointing",

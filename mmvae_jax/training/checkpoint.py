@@ -24,7 +24,7 @@ from mmvae_jax.training.saved_arrays import (
     with_keys,
     without_keys,
 )
-from mmvae_jax.training.steps import TrainState
+from mmvae_jax.training.train_state import TrainState
 
 #: Part of a saved step that holds its metrics; version 0.1.0 used the other name.
 METADATA, METADATA_0_1_0 = "metadata", "told"

@@ -12,7 +12,8 @@ from mmvae_jax.inputs.keys import as_key
 from mmvae_jax.inputs.value_checks import check_values
 from mmvae_jax.training.donation import check_not_donated
 from mmvae_jax.training.input_pipeline import device_placement
-from mmvae_jax.training.steps import TrainState, eval_means
+from mmvae_jax.training.steps import eval_means
+from mmvae_jax.training.train_state import TrainState
 
 #: Number that the key of evaluations is folded with; no step reaches it.
 _EVALUATION = np.uint32(2**32 - 1)

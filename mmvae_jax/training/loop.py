@@ -34,7 +34,8 @@ from mmvae_jax.training.setup import (
     open_checkpoints,
     restored,
 )
-from mmvae_jax.training.steps import TrainState, train_step, train_steps
+from mmvae_jax.training.steps import train_step, train_steps
+from mmvae_jax.training.train_state import TrainState
 
 Callback = Callable[[int, Mapping[str, float], TrainState], object]
 

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array
 
 from mmvae_jax.training.divergence import Divergence
-from mmvae_jax.training.steps import TrainState
+from mmvae_jax.training.train_state import TrainState
 
 #: With these finite, the parameters after the step are finite as well.
 CHECKED = ("loss", "grad_norm")

@@ -15,7 +15,7 @@ from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.training.fingerprint import describe_data, fingerprint
 from mmvae_jax.training.optimizer import Adam, hyperparams_of
-from mmvae_jax.training.steps import TrainState
+from mmvae_jax.training.train_state import TrainState
 
 #: Steps at which the values of a schedule stand for it.
 SCHEDULE_STEPS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from mmvae_jax.saving.files import differences
-from mmvae_jax.training.steps import TrainState
+from mmvae_jax.training.train_state import TrainState
 
 #: Fields of a ``TrainState`` by the part of a saved step that holds them.
 PARTS = {"model": ("params", "rest"), "run": ("step", "opt_state", "key")}

@@ -17,7 +17,7 @@ from mmvae_jax.training.checkpoint import Checkpoints
 from mmvae_jax.training.fit_options import Checkpointing, Evaluation
 from mmvae_jax.training.mesh import DATA, PARTICLE, Layout
 from mmvae_jax.training.optimizer import with_hyperparams
-from mmvae_jax.training.steps import TrainState
+from mmvae_jax.training.train_state import TrainState
 
 
 def count_steps(

@@ -10,7 +10,7 @@ import mmvae_jax as mm
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.training.checkpoint import Checkpoints
 from mmvae_jax.training.run_settings import read_settings
-from mmvae_jax.training.steps import create_train_state
+from mmvae_jax.training.train_state import create_train_state
 
 CONFIG = mm.MMVAEConfig(input_dims={"s": (5,)}, latent_dim=2, K=2)
 SGD = optax.sgd(1e-4)
