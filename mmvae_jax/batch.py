@@ -112,7 +112,9 @@ def as_arrays(examples: Any) -> MultimodalArrays:
             as_array("weight", weight),
         )
     batch = as_batch(examples)
-    data, mask, weight = jax.tree.map(np.asarray, (batch.data, batch.mask, batch.weight))
+    # By name, because jax.tree.map would sort the modalities.
+    data = {name: jax.tree.map(np.asarray, x) for name, x in batch.data.items()}
+    mask, weight = jax.tree.map(np.asarray, (batch.mask, batch.weight))
     return MultimodalArrays(data, None, mask, weight)
 
 

@@ -66,6 +66,8 @@ def of_chosen(problem: Problem, experts: Experts) -> tuple[Weighed, Gradient]:
         (log_w, means), is_done, gradient = _in_tiles(problem, experts), False, zero
     weighed = _weighed(problem, log_w, means)
     w, chosen = map(objective.shards.own_particles, weighed.weights)
+    if objective.backward.kind == "sparse":
+        w = chosen  # equal where a particle is chosen; one array of all particles less to keep
     left = ParticleWeights(w, jnp.where(is_done, 0, chosen))
     return weighed, _add_chosen(problem, experts, left, gradient)
 

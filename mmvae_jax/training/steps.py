@@ -163,14 +163,14 @@ def _update(
     shards: tuple[Any, ...] = (ALONE,)
     if layout is not None:
         gradient, shards = over_mesh(layout, gradient, differentiated=True), ()
-    (loss, metrics), grads = gradient(state.params, state.rest, batch, options, *shards)
+    (_, metrics), grads = gradient(state.params, state.rest, batch, options, *shards)
 
     def again(params: PyTree) -> Any:  # with the draws of the step
         same = options._replace(key=jax.random.clone(key))
         return gradient(params, state.rest, batch, same, *shards)
 
     value_fn = _value_function(again)
-    extra = taken_by(state.tx, {"value": loss, "grad": grads, "value_fn": value_fn})
+    extra = taken_by(state.tx, {"value": metrics["loss"], "grad": grads, "value_fn": value_fn})
     updates, opt_state = state.tx.update(grads, state.opt_state, state.params, **extra)
     params = optax.apply_updates(state.params, updates)
     if layout is not None:
@@ -189,11 +189,12 @@ def _value_function(
 
     @jax.custom_vjp
     def value(params: PyTree) -> Float[Array, ""]:
-        return gradient(params)[0][0]
+        (_, metrics), _ = gradient(params)
+        return metrics["loss"]  # of all devices
 
     def forward(params: PyTree) -> tuple[Float[Array, ""], PyTree]:
-        (loss, _), grads = gradient(params)
-        return loss, grads
+        (_, metrics), grads = gradient(params)
+        return metrics["loss"], grads
 
     def backward(grads: PyTree, cotangent: Float[Array, ""]) -> tuple[PyTree]:
         return (jax.tree.map(lambda g: cotangent.astype(g.dtype) * g, grads),)

@@ -47,7 +47,7 @@ def test_both_copies_start_alike_and_stay_close(history):
     np.testing.assert_allclose(losses[0][0], losses[1][0], rtol=1e-6)  # order of summation
     # Rounding differs between the two programs, and training amplifies the difference.
     np.testing.assert_allclose(losses[0][:8], losses[1][:8], rtol=1e-4)
-    np.testing.assert_allclose(*losses, atol=5)
+    np.testing.assert_allclose(*losses, atol=10)
     assert (losses[0] != losses[1]).any()
     for loss in losses:
         assert loss[-10:].mean() < loss[0] - 1000  # both learn

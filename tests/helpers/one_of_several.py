@@ -28,6 +28,7 @@ def main() -> None:
         )
     rng = np.random.default_rng(0)
     data = {name: rng.random((48, *dim), np.float32) for name, dim in DIMS.items()}
+    data["c"] = np.eye(5, dtype=np.float32)[rng.integers(0, 5, (48, 3))]
     dataset = mm.MultimodalArrays(data, mask={name: rng.random(48) < 0.7 for name in data})
     state = mm.create_train_state(
         make_model(K=4),
