@@ -38,6 +38,12 @@ def test_conversions_keep_everything():
     assert all(as_arrays(arrays).data[name] is x for name, x in arrays.data.items())
 
 
+def test_modalities_keep_their_order():
+    data = {"z": np.zeros((3, 2)), "a": np.ones((3, 1))}
+    for examples in (mm.Batch(data), mm.MultimodalArrays(data)):
+        assert [*as_arrays(examples).data] == [*take(examples, np.array([1])).data] == ["z", "a"]
+
+
 @pytest.mark.slow
 def test_every_function_takes_either(model):
     batch, arrays = both(mask=every_mask(), weight=WEIGHT)

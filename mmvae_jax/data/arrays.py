@@ -70,9 +70,13 @@ def take(dataset: AnyBatch, indices: Int[np.ndarray, " b"]) -> MultimodalArrays:
     """
     dataset = as_arrays(dataset)
 
-    return MultimodalArrays(
-        *jax.tree.map(lambda column: read_rows(column, indices), tuple(dataset))
-    )
+    def rows(columns: Any) -> Any:
+        return jax.tree.map(lambda column: read_rows(column, indices), columns)
+
+    # By name, because jax.tree.map would sort the modalities.
+    data = {name: rows(x) for name, x in dataset.data.items()}
+    mask = None if dataset.mask is None else {name: rows(x) for name, x in dataset.mask.items()}
+    return MultimodalArrays(data, rows(dataset.labels), mask, rows(dataset.weight))
 
 
 def check_values_in_memory(config: MMVAEConfig, dataset: AnyBatch, *, field: str) -> None:
