@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import mmvae_jax as mm
+from mmvae_jax.cli.encode import Encode
 from mmvae_jax.cli.evaluate import Evaluate
 from mmvae_jax.cli.export import Export
 from mmvae_jax.cli.info import Info
@@ -26,6 +27,7 @@ SLOW = ("composing", "devices", "likelihoods", "quickstart", "training", "weight
 MMVAE_COMMANDS = {
     "train": Train,
     "evaluate": Evaluate,
+    "encode": Encode,
     "predict": Predict,
     "export": Export,
     "info": Info,
