@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, arg, create_mutex_group
 from tyro.constructors import PrimitiveConstructorSpec
 
 from mmvae_jax.likelihood_params import LIKELIHOOD_PARAMS
@@ -26,6 +26,13 @@ Data = Annotated[
 Step = Annotated[
     int | None, arg(help="Checkpoint of the run.", help_behavior_hint="(default: the best)")
 ]
+#: Group of ``mean`` and ``num_samples``, of which a command takes one.
+MEAN_OR_DRAWS = create_mutex_group(required=False, title="mean or draws")
+WeightingFlag = Annotated[
+    Literal["mixture", "importance"],
+    arg(help="Use of several given modalities: one at random per draw, or all at once (slower)."),
+]
+DrawSeed = Annotated[int, arg(help="Seed of the draws.")]
 
 
 def named_values(

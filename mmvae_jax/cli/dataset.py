@@ -1,10 +1,12 @@
 """The rows of a table as examples of the model."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
-from jaxtyping import Bool, Int, Integer, Shaped
+from jaxtyping import Bool, Int, Integer, PRNGKeyArray, Shaped
 
 import mmvae_jax as mm
 from mmvae_jax.checks import check_at_least, check_modalities
@@ -12,6 +14,9 @@ from mmvae_jax.cli.tables import ModalityArray, Table
 from mmvae_jax.cli.view_selection import check_values, choose_view
 from mmvae_jax.cli.views import View
 from mmvae_jax.data import LazyColumn
+
+#: Rows in one call on the device.
+ROWS_PER_CALL = 256
 
 
 class InputColumn(LazyColumn):
@@ -100,6 +105,27 @@ def available_rows(data: mm.MultimodalArrays, given: Sequence[str]) -> Bool[np.n
     """Returns True for the rows that observe one of these modalities or more."""
     assert data.mask is not None, "make_examples gives a mask"
     return np.any([data.mask[name] for name in given], axis=0)
+
+
+def warn_of_unavailable(
+    available: Bool[np.ndarray, " n"], given: Sequence[str], placeholders: str
+) -> None:
+    """Prints a warning of the rows that observe nothing given, and of what stands in for them."""
+    print(
+        f"warning: {(~available).sum()} of {len(available)} rows observe nothing of "
+        f"{', '.join(given)}: {placeholders}",
+        file=sys.stderr,
+    )
+
+
+def device_calls(
+    available: Bool[np.ndarray, " n"], seed: int
+) -> Iterator[tuple[Int[np.ndarray, " b"], PRNGKeyArray]]:
+    """Yields the available rows of each call on the device, and a key for the call."""
+    there = np.flatnonzero(available)
+    for start in range(0, len(there), ROWS_PER_CALL):
+        key = jax.random.fold_in(jax.random.key(seed), start)
+        yield there[start : start + ROWS_PER_CALL], key
 
 
 def split_rows(

@@ -2,18 +2,28 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float
-from tyro.conf import arg, create_mutex_group
+from tyro.conf import arg
 
 import mmvae_jax as mm
 from mmvae_jax.checks import check_count
-from mmvae_jax.cli.arguments import Data, RunFolder, Step
-from mmvae_jax.cli.dataset import available_rows, check_examples
-from mmvae_jax.cli.predict import BATCH_SIZE, warn_of_unavailable
+from mmvae_jax.cli.arguments import (
+    MEAN_OR_DRAWS,
+    Data,
+    DrawSeed,
+    RunFolder,
+    Step,
+    WeightingFlag,
+)
+from mmvae_jax.cli.dataset import (
+    available_rows,
+    check_examples,
+    device_calls,
+    warn_of_unavailable,
+)
 from mmvae_jax.cli.run_folder import check_out_file, open_run
 from mmvae_jax.cli.tables import MASK, read_table
 from mmvae_jax.data import take
@@ -23,8 +33,6 @@ from mmvae_jax.saving.files import whole_file, write_npz
 
 #: Name of the latents in the file.
 LATENTS = "latents"
-
-_MEAN_OR_DRAWS = create_mutex_group(required=False, title="mean or draws")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,15 +48,13 @@ class Encode:
     """New .npz file for the latents."""
     given: tuple[str, ...] = ()
     """Modalities to encode, by default all. A row is encoded from the ones that it observes."""
-    mean: Annotated[bool, _MEAN_OR_DRAWS, arg(help_behavior_hint="(default)")] = False
+    mean: Annotated[bool, MEAN_OR_DRAWS, arg(help_behavior_hint="(default)")] = False
     """The mean latent of each row."""
-    num_samples: Annotated[int | None, _MEAN_OR_DRAWS, arg(help_behavior_hint="")] = None
+    num_samples: Annotated[int | None, MEAN_OR_DRAWS, arg(help_behavior_hint="")] = None
     """Draws per row, [rows, draws, latent_dim] in the file."""
-    weighting: Literal["mixture", "importance"] = "mixture"
-    """Use of several given modalities: one at random per draw, or all at once (slower)."""
+    weighting: WeightingFlag = "mixture"
     step: Step = None
-    seed: int = 0
-    """Seed of the draws."""
+    seed: DrawSeed = 0
 
     def run(self) -> None:
         """Writes the file, or nothing if anything is wrong."""
@@ -93,10 +99,7 @@ def encode_rows(
     check_count("--num-samples", num)
     available = available_rows(data, given)
     latents = np.full((len(available), num, model.config.latent_dim), np.nan, np.float32)
-    there = np.flatnonzero(available)
-    for start in range(0, len(there), BATCH_SIZE):
-        rows = there[start : start + BATCH_SIZE]
-        key = jax.random.fold_in(jax.random.key(seed), start)
+    for rows, key in device_calls(available, seed):
         latents[rows] = mm.encode(
             model,
             take(data, rows),

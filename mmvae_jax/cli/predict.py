@@ -1,20 +1,31 @@
 """``mmvae predict``: modalities from others, in the units of the data."""
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Shaped
-from tyro.conf import arg, create_mutex_group
+from tyro.conf import arg
 
 import mmvae_jax as mm
 from mmvae_jax.checks import check_count
-from mmvae_jax.cli.arguments import Data, RunFolder, Step
-from mmvae_jax.cli.dataset import available_rows, check_examples
+from mmvae_jax.cli.arguments import (
+    MEAN_OR_DRAWS,
+    Data,
+    DrawSeed,
+    RunFolder,
+    Step,
+    WeightingFlag,
+)
+from mmvae_jax.cli.dataset import (
+    available_rows,
+    check_examples,
+    device_calls,
+    warn_of_unavailable,
+)
 from mmvae_jax.cli.run_folder import check_out_file, open_run
 from mmvae_jax.cli.tables import MASK, PROBABILITIES, read_table
 from mmvae_jax.cli.views import View
@@ -22,11 +33,6 @@ from mmvae_jax.data import take
 from mmvae_jax.inference.selection import modality_names
 from mmvae_jax.inference.weighting import Weighting
 from mmvae_jax.saving.files import whole_file, write_npz
-
-#: Rows in one call on the device.
-BATCH_SIZE = 256
-
-_MEAN_OR_DRAWS = create_mutex_group(required=False, title="mean or draws")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,15 +52,13 @@ class Predict:
     """Modalities to predict."""
     out: Path
     """New .npz file for the predictions."""
-    mean: Annotated[bool, _MEAN_OR_DRAWS, arg(help_behavior_hint="(default)")] = False
+    mean: Annotated[bool, MEAN_OR_DRAWS, arg(help_behavior_hint="(default)")] = False
     """One value per row, decoded from the mean latent; of classes the most probable one."""
-    num_samples: Annotated[int | None, _MEAN_OR_DRAWS, arg(help_behavior_hint="")] = None
+    num_samples: Annotated[int | None, MEAN_OR_DRAWS, arg(help_behavior_hint="")] = None
     """Draws per row, [rows, draws, ...] in the file. Images have no pixelwise noise."""
-    weighting: Literal["mixture", "importance"] = "mixture"
-    """Use of several given modalities: one at random per draw, or all at once (slower)."""
+    weighting: WeightingFlag = "mixture"
     step: Step = None
-    seed: int = 0
-    """Seed of the draws."""
+    seed: DrawSeed = 0
 
     def run(self) -> None:
         """Writes the file, or nothing if anything is wrong."""
@@ -85,17 +89,6 @@ class Predict:
             write_npz(file, rows)
         for name in generate:
             print(f"{name}: {rows[name].dtype}{list(rows[name].shape)} in {self.out}")
-
-
-def warn_of_unavailable(
-    available: Bool[np.ndarray, " n"], given: Sequence[str], placeholders: str
-) -> None:
-    """Prints a warning of the rows that observe nothing given, and of what stands in for them."""
-    print(
-        f"warning: {(~available).sum()} of {len(available)} rows observe nothing of "
-        f"{', '.join(given)}: {placeholders}",
-        file=sys.stderr,
-    )
 
 
 def predict_rows(
@@ -132,11 +125,8 @@ def predict_rows(
     }
     noisy = [name for name in generate if not (is_mean or views[name].is_image)]
     plain = [name for name in generate if name not in noisy]
-    there = np.flatnonzero(available)
-    for start in range(0, len(there), BATCH_SIZE):
-        rows = there[start : start + BATCH_SIZE]
+    for rows, key in device_calls(available, seed):
         batch = take(data, rows)
-        key = jax.random.fold_in(jax.random.key(seed), start)
         for names, sample in ((plain, False), (noisy, True)):
             if not names:
                 continue
