@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inputs.array_likes import as_array, as_column, map_modalities
-from mmvae_jax.inputs.model_inputs import checked_arrays, model_inputs
+from mmvae_jax.inputs.model_inputs import checked_arrays, converted
 from mmvae_jax.inputs.value_checks import check_values
 
 
@@ -151,10 +151,10 @@ def observe(config: MMVAEConfig, batch: Any, *, allow_absent: bool = False) -> O
     batch = as_batch(batch)
     required = () if allow_absent else config.modalities
     check_names("batch.data", batch.data, config, required)
-    _, num_examples = checked_arrays(config, batch.data)
+    arrays, num_examples = checked_arrays(config, batch.data)
     mask = _checked_masks(config, batch, num_examples)
     check_values(config, batch)
-    data = model_inputs(config, batch.data)
+    data = converted(config, arrays)
     data = {
         name: jax.tree.map(partial(_zero_where_missing, mask[name]), data[name])
         for name in config.modalities

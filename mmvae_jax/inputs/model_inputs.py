@@ -29,7 +29,13 @@ def model_inputs(
     Raises:
       ValueError: naming the modality, what was expected and what came.
     """
-    arrays, _ = checked_arrays(config, data)
+    return converted(config, checked_arrays(config, data)[0])
+
+
+def converted(
+    config: MMVAEConfig, arrays: Mapping[str, Any]
+) -> dict[str, PyTree[Shaped[Array, "b ..."]]]:
+    """Returns the arrays of ``checked_arrays`` as ``model_inputs`` does."""
     return {
         name: jax.tree.map(lambda x, name=name: _converted(config, name, jnp.asarray(x)), tree)
         for name, tree in arrays.items()

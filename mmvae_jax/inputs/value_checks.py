@@ -35,16 +35,18 @@ class Place(NamedTuple):
     observed: Bool[np.ndarray, " b"] | None
     rows: Int[np.ndarray, " b"] | None
 
-    def first(self, is_wrong: Bool[np.ndarray, "b ..."]) -> int | None:
-        """Returns the first observed row with a wrong value; None without any."""
+    def first(
+        self, x: Shaped[np.ndarray, "b *n"], is_wrong: Bool[np.ndarray, "b *n"]
+    ) -> tuple[str, Any] | None:
+        """Returns the first observed row with a wrong value, and the value; None without any."""
         wrong = is_wrong.reshape(len(is_wrong), -1).any(1)
         if self.observed is not None:
             wrong = wrong & self.observed
-        return int(wrong.argmax()) if wrong.any() else None
-
-    def row(self, index: int) -> str:
-        """Returns the name of a row, for errors."""
-        return f"row {index} of the batch" if self.rows is None else f"row {self.rows[index]}"
+        if not wrong.any():
+            return None
+        index = int(wrong.argmax())
+        row = f"row {index} of the batch" if self.rows is None else f"row {self.rows[index]}"
+        return row, x[index][is_wrong[index]].flat[0]
 
 
 def check_values(
@@ -111,12 +113,10 @@ def _check_intensities(place: Place, x: Shaped[np.ndarray, "b ..."]) -> None:
 def _check_classes(place: Place, x: Shaped[np.ndarray, "b ..."], num_classes: int) -> None:
     if x.min() >= 0 and x.max() < num_classes:
         return
-    wrong = (x < 0) | (x >= num_classes)
-    index = place.first(wrong)
-    if index is not None:
-        value = x[index][wrong[index]].flat[0]
+    if found := place.first(x, (x < 0) | (x >= num_classes)):
+        row, value = found
         raise ValueError(
-            f"{place.field} is {value} in {place.row(index)}: give classes from 0 to "
+            f"{place.field} is {value} in {row}: give classes from 0 to "
             f"{num_classes - 1}, or a larger last axis of input_dims[{place.modality!r}]"
         )
 
@@ -130,27 +130,25 @@ def _check_floats(
     with np.errstate(invalid="ignore"):
         if not (low <= float(x.min()) and float(x.max()) <= high):  # also for NaN
             wide = x.astype(np.float64)
-            wrong = ~((wide >= low) & (wide <= high))
-            index = place.first(wrong)
-            if index is not None:
-                value = x[index][wrong[index]].flat[0]
+            if found := place.first(x, ~((wide >= low) & (wide <= high))):
+                row, value = found
                 raise ValueError(
-                    f"{place.field} is {value:g} in {place.row(index)}: "
+                    f"{place.field} is {value:g} in {row}: "
                     f"{_remedy(place, float(value), likelihood)}"
                 )
         if support.is_one_hot and x.ndim > 1:
             _check_one_hot(place, x)
 
 
+_GIVE_ONE_HOT = "give one-hot vectors over the last axis, or integer classes without it"
+
+
 def _check_one_hot(place: Place, x: Shaped[np.ndarray, "b ..."]) -> None:
     sums = x.sum(-1, dtype=np.float32)
-    wrong = ~(np.abs(sums - 1) <= TOLERANCE)
-    index = place.first(wrong)
-    if index is not None:
-        value = sums[index][wrong[index]].flat[0]
+    if found := place.first(sums, ~(np.abs(sums - 1) <= TOLERANCE)):
+        row, value = found
         raise ValueError(
-            f"{place.field} is a vector that sums to {value:g} in {place.row(index)}: give one-hot "
-            "vectors over the last axis, or integer classes without it"
+            f"{place.field} is a vector that sums to {value:g} in {row}: {_GIVE_ONE_HOT}"
         )
 
 
@@ -164,7 +162,7 @@ def _remedy(place: Place, value: float, likelihood: str) -> str:
             f"choose another likelihood in decoders_dist[{place.modality!r}]"
         )
     if likelihood == "categorical":
-        return "give one-hot vectors over the last axis, or integer classes without it"
+        return _GIVE_ONE_HOT
     return "give numbers within single precision, for instance standardised ones"
 
 
