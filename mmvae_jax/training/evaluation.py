@@ -13,7 +13,7 @@ from mmvae_jax.inputs.value_checks import check_values
 from mmvae_jax.training.donation import check_not_donated
 from mmvae_jax.training.input_pipeline import device_placement
 from mmvae_jax.training.steps import eval_means
-from mmvae_jax.training.train_state import TrainState
+from mmvae_jax.training.train_state import TrainState, config_of
 
 #: Number that the key of evaluations is folded with; no step reaches it.
 _EVALUATION = np.uint32(2**32 - 1)
@@ -48,7 +48,7 @@ def evaluate(
     place = device_placement(state.layout)
     totals: dict[str, Any] = {}
     shard = Shard(jax.process_index(), jax.process_count())
-    check = partial(check_values, state.view().config, field="data")
+    check = partial(check_values, config_of(state), field="data")
     for number, arrays in enumerate(eval_batches(data, batch_size, shard=shard, check=check)):
         means = eval_means(state, place([arrays]), jax.random.fold_in(key, number))
         for name, mean in jax.tree.map(float, jax.device_get(means)).items():

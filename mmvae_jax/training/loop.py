@@ -35,7 +35,7 @@ from mmvae_jax.training.setup import (
     restored,
 )
 from mmvae_jax.training.steps import train_step, train_steps
-from mmvae_jax.training.train_state import TrainState
+from mmvae_jax.training.train_state import TrainState, config_of
 
 Callback = Callable[[int, Mapping[str, float], TrainState], object]
 
@@ -136,7 +136,7 @@ def fit(
         save_every=checkpointing and checkpointing.every,
     ).checked()
     best, eval_batch_size = default_evaluation(evaluation, batch_size)
-    config = state.view().config
+    config = config_of(state)
     check_data(config, train_data, evaluation and evaluation.data)
     check_sizes(state.layout, config, batch_size, eval_batch_size)
     best.check(config)

@@ -53,16 +53,13 @@ def make_optimizer(
     >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
     """
     if not callable(learning_rate):
-        learning_rate = float(learning_rate)
-        check_positive("learning_rate", learning_rate)
-    check_not_negative("weight_decay", weight_decay)
+        learning_rate = float(check_positive("learning_rate", learning_rate))
+    weight_decay = float(check_not_negative("weight_decay", weight_decay))
     if clip_norm is not None:
-        check_positive("clip_norm", clip_norm)
-        clip_norm = float(clip_norm)
+        clip_norm = float(check_positive("clip_norm", clip_norm))
     if max_skips is not None:
-        check_count("max_skips", max_skips)
-        max_skips = int(max_skips)
-    return _adam(learning_rate, float(weight_decay), clip_norm, bool(amsgrad), max_skips)
+        max_skips = check_count("max_skips", max_skips)
+    return _adam(learning_rate, weight_decay, clip_norm, bool(amsgrad), max_skips)
 
 
 @lru_cache

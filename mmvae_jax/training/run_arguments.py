@@ -11,11 +11,10 @@ import numpy as np
 import optax
 
 from mmvae_jax.batch import AnyBatch
-from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.training.fingerprint import describe_data, fingerprint
 from mmvae_jax.training.optimizer import Adam, hyperparams_of
-from mmvae_jax.training.train_state import TrainState
+from mmvae_jax.training.train_state import TrainState, config_of
 
 #: Steps at which the values of a schedule stand for it.
 SCHEDULE_STEPS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
@@ -62,7 +61,7 @@ def _optimizer(tx: optax.GradientTransformation) -> dict[str, Any] | str:
 
 def _code(state: TrainState) -> dict[str, Any]:
     """Returns fingerprints of custom functions, which hold for these versions only."""
-    config: MMVAEConfig = state.view().config
+    config = config_of(state)
     likelihoods = {name: config.likelihood(name)[0] for name in config.modalities}
     custom: dict[str, Any] = {n: x for n, x in likelihoods.items() if not isinstance(x, str)}
     if not isinstance(config.prior_and_posterior_dist, str):
