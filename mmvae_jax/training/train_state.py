@@ -118,7 +118,12 @@ def create_train_state(
 
 
 def config_of(state: TrainState) -> MMVAEConfig:
-    """Returns the model's config, which is found once for all states of a run."""
+    """Returns the model's config, which is found once for all states of a run.
+
+    Raises:
+      ValueError: if a training step has taken over the state.
+    """
+    check_not_donated(state)
     static = state.graphdef
     if static.config is None:
         static.config = state.view().config
