@@ -105,7 +105,7 @@ def cast(value: np.ndarray, dtype: str) -> np.ndarray:
     return value.astype(dtype) if value.dtype == np.float64 else value
 
 
-@pytest.fixture(params=TOLERANCE)
+@pytest.fixture(params=["float64", pytest.param("float32", marks=pytest.mark.slow)])
 def dtype(request):
     """Both precisions, each as JAX's default."""
     with jax.enable_x64(request.param == "float64"):

@@ -192,6 +192,7 @@ def test_draws_have_the_noise_of_the_likelihood(trained):
     assert ((ratio > 0.95) & (ratio < 2)).all(), ratio  # the latents vary, too
 
 
+@pytest.mark.slow
 def test_weighting_of_all_that_is_given(run, trained, files, tmp_path):
     """``--weighting importance`` predicts as the function does, and not as the mixture."""
     opened, model, _, data = trained
@@ -231,6 +232,7 @@ def test_likelihoods_have_the_units_of_the_data(trained):
     np.testing.assert_allclose(change, -3 * SIZE * np.log(factor), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_evaluation_counts_observed_rows(run, trained, files, tmp_path, capsys):
     """The joint likelihood of incomplete rows is the model's estimate and the views' scales."""
     opened, model, _, _ = trained

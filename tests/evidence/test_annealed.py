@@ -84,6 +84,7 @@ def test_narrow_posterior_that_no_expert_finds():
     np.testing.assert_allclose(diagnostics.acceptance, 0.65, atol=0.1)
 
 
+@pytest.mark.slow
 def test_laplace_family_against_quadrature():
     """One latent axis with kinks in its densities; a Laplace and a categorical modality."""
     model, data, mask = curved_problem()

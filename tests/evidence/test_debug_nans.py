@@ -8,7 +8,9 @@ from helpers.small_model import NUM_EXAMPLES, make_data, make_model
 import mmvae_jax as mm
 
 
-@pytest.mark.parametrize("num", [20, 200])  # without and with a tail for k-hat
+@pytest.mark.parametrize(
+    "num", [pytest.param(20, marks=pytest.mark.slow), 200]
+)  # and with a tail for k-hat
 def test_estimates_make_no_nan(num):
     model, key, other = make_model(), *jax.random.split(jax.random.key(0))
     some = np.arange(NUM_EXAMPLES) > 2

@@ -13,7 +13,9 @@ import mmvae_jax as mm
 pytestmark = pytest.mark.usefixtures("x64")
 
 each = pytest.mark.parametrize("name", list(EVIDENCE))
-some = pytest.mark.parametrize("name", ["joint", "paper", "ratio"])  # all ways to draw and weigh
+some = pytest.mark.parametrize(  # all ways to draw and weigh
+    "name", ["joint", *(pytest.param(name, marks=pytest.mark.slow) for name in ("paper", "ratio"))]
+)
 
 K = 31
 # Sums of numbers of size 10 in 64 bits, in another order.

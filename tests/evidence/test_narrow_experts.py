@@ -71,6 +71,7 @@ def test_marginal_likelihood_is_unbiased(narrow, cond_mod):
     assert np.nanmax(np.median(without, axis=0)) < 0.5
 
 
+@pytest.mark.slow
 def test_conditional_likelihood_converges(narrow):
     """A ratio of two estimates with the same particles: consistent, its bias of order 1/K."""
     case, model, data, batch = narrow

@@ -53,6 +53,7 @@ def test_draws_and_mean_of_the_posterior(prior_share):
         assert np.all(np.abs(np.cov(draws[b].T) - covariance) < NUM_SIGMA * error)
 
 
+@pytest.mark.slow
 def test_examples_are_independent_of_neighbours():
     """Other data, fillers or masks of other examples: not a bit of an example's draws changes."""
     model, data = make_model(), {m: np.asarray(x) for m, x in make_data().items()}

@@ -131,7 +131,7 @@ def test_without_beta_only_the_likelihoods_count(x64, family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", ["looser", "tight"])
+@pytest.mark.parametrize("name", ["looser", pytest.param("tight", marks=pytest.mark.slow)])
 def test_mixture_dreg_agrees_with_reparam(x64, family, name):
     """The same mean with less noise; the means have separate seeds, so their errors add."""
     reparam = sampled_gradients(objective(family, name, "reparam"))

@@ -197,6 +197,7 @@ def test_bytes_are_intensities(network):
     np.testing.assert_array_equal(of_bytes.predict(x), of_bytes.predict(as_floats))
 
 
+@pytest.mark.slow
 def test_a_column_is_the_array_that_it_stands_for():
     few, index = make_images(10), np.random.default_rng(0).integers(10, size=40)
     column, array = IndexedColumn(few, index), few[index]

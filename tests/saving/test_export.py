@@ -105,7 +105,7 @@ def assert_same_values(exported: reader.Exported, model: mm.MMVAE, batch: mm.Bat
         chex.assert_trees_all_close(ours, expected, **ROUNDING)
 
 
-@pytest.mark.parametrize("num_examples", [1, 8])
+@pytest.mark.parametrize("num_examples", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_values_are_those_of_the_model(exported, model, num_examples):
     assert_same_values(exported, model, make_batch(num_examples))
 

@@ -33,6 +33,7 @@ def results_of(expected: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: expected[name] for name in ("encoded", "loss", "predicted")}
 
 
+@pytest.mark.slow
 def test_a_pretrained_folder(expected):
     model = mm.from_pretrained(FOLDER / "pretrained", **make_networks())
     chex.assert_trees_all_close(compute(model), results_of(expected), **ROUNDING)

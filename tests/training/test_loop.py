@@ -267,6 +267,7 @@ def test_updates_that_are_not_finite_can_be_left_out():
     assert all(np.isfinite(p).all() for p in jax.tree.leaves(result.state.params))
 
 
+@pytest.mark.slow
 def test_too_many_skips_stop_the_run():
     tx = mm.make_optimizer(1e-3, max_skips=2)
     with pytest.raises(mm.NonFiniteError, match="at step"):
