@@ -10,10 +10,10 @@ from jaxtyping import Bool, Int, Integer, PRNGKeyArray, Shaped
 
 import mmvae_jax as mm
 from mmvae_jax.checks import check_at_least, check_modalities
-from mmvae_jax.cli.tables import ModalityArray, Table
-from mmvae_jax.cli.view_selection import check_values, choose_view
-from mmvae_jax.cli.views import View
 from mmvae_jax.data import LazyColumn
+from mmvae_jax.tables.reading import ModalityArray, Table
+from mmvae_jax.tables.view_selection import check_values, choose_view
+from mmvae_jax.tables.views import View
 
 #: Rows in one call on the device.
 ROWS_PER_CALL = 256

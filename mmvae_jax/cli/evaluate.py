@@ -16,10 +16,10 @@ from mmvae_jax.cli.arguments import Data, RunFolder, Step
 from mmvae_jax.cli.dataset import check_examples
 from mmvae_jax.cli.predict import predict_rows
 from mmvae_jax.cli.run_folder import open_run
-from mmvae_jax.cli.tables import Table, read_table
-from mmvae_jax.cli.views import View
 from mmvae_jax.data import num_examples
 from mmvae_jax.metrics import LogLikelihood, measure_log_likelihoods
+from mmvae_jax.tables.reading import Table, read_table
+from mmvae_jax.tables.views import View
 
 BATCH_SIZE = 128
 #: A single object, because every new optimizer compiles ``mm.evaluate`` again.

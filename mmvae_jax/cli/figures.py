@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 import mmvae_jax as mm
 from mmvae_jax import loggers, plots
 from mmvae_jax.cli.run_folder import HISTORY_FILE
-from mmvae_jax.cli.views import View
 from mmvae_jax.data import num_examples, take
 from mmvae_jax.metrics import latents_of_experts
+from mmvae_jax.tables.views import View
 
 #: Rows on the map of latents, and its fewest points: t-SNE is slow with many, and fails with few.
 MAX_POINTS, MIN_POINTS = 500, 5

@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 
 from flax import nnx
 
-from mmvae_jax.cli.views import View
 from mmvae_jax.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
+from mmvae_jax.tables.views import View
 
 #: Fewest pixels a side of an image for convolutions.
 MIN_SIDE = 20

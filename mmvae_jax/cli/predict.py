@@ -27,12 +27,12 @@ from mmvae_jax.cli.dataset import (
     warn_of_unavailable,
 )
 from mmvae_jax.cli.run_folder import check_out_file, open_run
-from mmvae_jax.cli.tables import MASK, PROBABILITIES, read_table
-from mmvae_jax.cli.views import View
 from mmvae_jax.data import take
 from mmvae_jax.inference.selection import modality_names
 from mmvae_jax.inference.weighting import Weighting
 from mmvae_jax.saving.files import whole_file, write_npz
+from mmvae_jax.tables.reading import MASK, PROBABILITIES, read_table
+from mmvae_jax.tables.views import View
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from flax import nnx
 
 import mmvae_jax as mm
 from mmvae_jax.cli.networks import NetworkSettings
-from mmvae_jax.cli.views import View
 from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.tables.views import View
 from mmvae_jax.training.checkpoint import Checkpoints
 from mmvae_jax.training.run_settings import SETTINGS_FILE, read_settings
 

@@ -19,11 +19,11 @@ from mmvae_jax.cli.arguments import named_values, parse_likelihood
 from mmvae_jax.cli.dataset import TrainingData, split_for_training
 from mmvae_jax.cli.figures import draw
 from mmvae_jax.cli.networks import NetworkSettings
-from mmvae_jax.cli.tables import read_table
-from mmvae_jax.cli.views import View
 from mmvae_jax.data import num_examples
 from mmvae_jax.maths.losses import LOSSES
 from mmvae_jax.saving.files import write_text
+from mmvae_jax.tables.reading import read_table
+from mmvae_jax.tables.views import View
 from mmvae_jax.training.loop import FitResult
 from mmvae_jax.training.optimizer import make_optimizer
 

@@ -21,9 +21,9 @@ from mmvae_jax.cli import evaluate
 from mmvae_jax.cli.dataset import check_examples
 from mmvae_jax.cli.predict import predict_rows
 from mmvae_jax.cli.run_folder import open_run
-from mmvae_jax.cli.tables import read_table
-from mmvae_jax.cli.views import View
 from mmvae_jax.data import eval_batches
+from mmvae_jax.tables.reading import read_table
+from mmvae_jax.tables.views import View
 
 ROOT = Path(__file__).parents[2]
 STEPS = 100

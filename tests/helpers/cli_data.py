@@ -8,8 +8,8 @@ from sklearn.datasets import load_breast_cancer
 import mmvae_jax as mm
 from mmvae_jax.cli import main
 from mmvae_jax.cli.dataset import TrainingData, split_for_training
-from mmvae_jax.cli.tables import read_table
-from mmvae_jax.cli.views import View
+from mmvae_jax.tables.reading import read_table
+from mmvae_jax.tables.views import View
 
 VIEWS = ("mean", "error", "worst")
 SIZE = 10  # features of a view

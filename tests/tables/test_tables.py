@@ -13,11 +13,11 @@ from helpers.cli_data import NUM_TEST, SIZE, arrays_in, config_of, every_kind, m
 import mmvae_jax as mm
 from mmvae_jax.cli import figures
 from mmvae_jax.cli.networks import NetworkSettings
-from mmvae_jax.cli.tables import read_table
 from mmvae_jax.cli.train import Train
-from mmvae_jax.cli.view_selection import choose_view
-from mmvae_jax.cli.views import View
 from mmvae_jax.networks import ConvDecoder, ConvEncoder, MLPEncoder
+from mmvae_jax.tables.reading import read_table
+from mmvae_jax.tables.view_selection import choose_view
+from mmvae_jax.tables.views import View
 
 
 @pytest.fixture(scope="module")

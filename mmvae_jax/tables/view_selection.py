@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 from jaxtyping import Float, Int
 
-from mmvae_jax.cli.tables import MASK, ModalityArray, blocks
-from mmvae_jax.cli.views import BYTE, View
 from mmvae_jax.metrics import mean_variance
+from mmvae_jax.tables.reading import MASK, ModalityArray, blocks
+from mmvae_jax.tables.views import BYTE, View
 
 #: Integers from this value on are more likely counts or measurements than classes.
 MAX_CLASSES = 1000

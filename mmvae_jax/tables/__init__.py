@@ -1,0 +1,1 @@
+"""Tables: a user's arrays, one per modality, and their conversion to the model's inputs."""
