@@ -1,4 +1,4 @@
-"""Files that the tests of the command line read."""
+"""Files that the tests of tables and of the command line read."""
 
 from pathlib import Path
 
