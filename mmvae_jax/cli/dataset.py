@@ -10,8 +10,8 @@ from jaxtyping import Bool, Int, Integer, PRNGKeyArray, Shaped
 
 import mmvae_jax as mm
 from mmvae_jax.checks import check_at_least, check_modalities
-from mmvae_jax.data import LazyColumn
-from mmvae_jax.tables.reading import ModalityArray, Table
+from mmvae_jax.data import LazyColumn, read_rows
+from mmvae_jax.tables.tables import Table, Tables
 from mmvae_jax.tables.view_selection import check_values, choose_view
 from mmvae_jax.tables.views import View
 
@@ -22,14 +22,14 @@ ROWS_PER_CALL = 256
 class InputColumn(LazyColumn):
     """Rows of a modality as the model's input, converted when they are read."""
 
-    def __init__(self, modality: ModalityArray, view: View, rows: Int[np.ndarray, " r"]):
+    def __init__(self, modality: Table, view: View, rows: Int[np.ndarray, " r"]):
         self.modality, self.view, self.rows = modality, view, rows
         self.shape = (len(rows), *view.input_shape)
         self.dtype = view.input_dtype
 
     def _read(self, rows: Integer[np.ndarray, " b"]) -> Shaped[np.ndarray, "b ..."]:
         chosen = self.rows[rows]
-        values = np.asarray(self.modality.values[chosen])
+        values = read_rows(self.modality.values, chosen)
         return self.view.to_input(values, self.modality.observed[chosen])
 
 
@@ -43,14 +43,14 @@ class TrainingData(NamedTuple):
       validation: examples to evaluate on; None without any.
     """
 
-    table: Table
+    table: Tables
     views: dict[str, View]
     train: mm.MultimodalArrays
     validation: mm.MultimodalArrays | None
 
 
 def split_for_training(
-    table: Table, likelihoods: Mapping[str, str], *, validation: float, seed: int
+    table: Tables, likelihoods: Mapping[str, str], *, validation: float, seed: int
 ) -> TrainingData:
     """Returns the table with a random share of its rows set aside, and views of the other rows.
 
@@ -74,7 +74,7 @@ def split_for_training(
 
 
 def make_examples(
-    table: Table, views: Mapping[str, View], rows: Int[np.ndarray, " r"]
+    table: Tables, views: Mapping[str, View], rows: Int[np.ndarray, " r"]
 ) -> mm.MultimodalArrays:
     """Returns rows of a table with a mask; modalities that the table lacks are all missing."""
     data, mask = {}, {}
@@ -89,13 +89,13 @@ def make_examples(
     return mm.MultimodalArrays(data, None if table.labels is None else table.labels[rows], mask)
 
 
-def check_examples(table: Table, views: Mapping[str, View]) -> mm.MultimodalArrays:
+def check_examples(table: Tables, views: Mapping[str, View]) -> mm.MultimodalArrays:
     """Returns all rows of a table as examples of a trained model.
 
     Raises:
       ValueError: if the model does not know a modality, or was trained on other kinds of values.
     """
-    check_modalities(str(table.path), table.modalities, views)
+    check_modalities(table.place, table.modalities, views)
     for name, modality in table.modalities.items():
         check_values(modality, views[name])
     return make_examples(table, views, np.arange(table.num_rows))

@@ -29,7 +29,8 @@ from mmvae_jax.data import take
 from mmvae_jax.inference.selection import modality_names
 from mmvae_jax.inference.weighting import Weighting
 from mmvae_jax.saving.files import whole_file, write_npz
-from mmvae_jax.tables.reading import MASK, read_table
+from mmvae_jax.tables.reading import read_tables
+from mmvae_jax.tables.tables import MASK
 
 #: Name of the latents in the file.
 LATENTS = "latents"
@@ -61,7 +62,7 @@ class Encode:
         check_out_file(self.out)
         run = open_run(self.run_dir)
         given = modality_names("--given", self.given or "all", run.config)
-        table = read_table(self.data)
+        table = read_tables(self.data)
         latents, available = encode_rows(
             run.model(self.step)[0],
             check_examples(table, run.views),

@@ -16,9 +16,10 @@ from mmvae_jax.cli.arguments import Data, RunFolder, Step
 from mmvae_jax.cli.dataset import check_examples
 from mmvae_jax.cli.predict import predict_rows
 from mmvae_jax.cli.run_folder import open_run
-from mmvae_jax.data import num_examples
+from mmvae_jax.data import num_examples, read_rows
 from mmvae_jax.metrics import LogLikelihood, measure_log_likelihoods
-from mmvae_jax.tables.reading import Table, read_table
+from mmvae_jax.tables.reading import read_tables
+from mmvae_jax.tables.tables import Tables
 from mmvae_jax.tables.views import View
 
 BATCH_SIZE = 128
@@ -51,14 +52,14 @@ class Evaluate:
         """Prints the measurements."""
         check_count("--num-particles", self.num_particles)
         run = open_run(self.run_dir)
-        table = read_table(self.data)
+        table = read_tables(self.data)
         data = check_examples(table, run.views)
         model, step = run.model(self.step)
         key = jax.random.key(self.seed)
         found = {
             "run": str(self.run_dir),
             "step": step,
-            "data": str(table.path),
+            "data": table.place,
             "num_rows": table.num_rows,
             **likelihoods(model, run.views, data, key, num_particles=self.num_particles),
             "reconstruction_error": reconstruction_errors(model, run.views, table, data),
@@ -95,7 +96,7 @@ def likelihoods(
 
 
 def reconstruction_errors(
-    model: mm.MMVAE, views: Mapping[str, View], table: Table, data: mm.MultimodalArrays
+    model: mm.MMVAE, views: Mapping[str, View], table: Tables, data: mm.MultimodalArrays
 ) -> dict[str, dict[str, Any]]:
     """Returns the errors of the rows that the mean latent decodes to, for each observed modality.
 
@@ -111,7 +112,7 @@ def reconstruction_errors(
             seen = data.mask[name] & np.any([data.mask[other] for other in given], axis=0)
             if seen.any():
                 found, _ = predict_rows(model, views, data, given=given, generate=[name])
-                truth = np.asarray(table.modalities[name].values[seen])
+                truth = read_rows(table.modalities[name].values, np.flatnonzero(seen))
                 error, errors[name]["what"] = _error(views[name], found[name][seen], truth)
                 errors[name][field] = float(error)
     return errors

@@ -31,7 +31,8 @@ from mmvae_jax.data import take
 from mmvae_jax.inference.selection import modality_names
 from mmvae_jax.inference.weighting import Weighting
 from mmvae_jax.saving.files import whole_file, write_npz
-from mmvae_jax.tables.reading import MASK, PROBABILITIES, read_table
+from mmvae_jax.tables.reading import read_tables
+from mmvae_jax.tables.tables import MASK, PROBABILITIES
 from mmvae_jax.tables.views import View
 
 
@@ -66,10 +67,10 @@ class Predict:
         run = open_run(self.run_dir)
         given = modality_names("--given", self.given, run.config)
         generate = modality_names("--generate", self.generate, run.config)
-        table = read_table(self.data)
+        table = read_tables(self.data)
         if not any(name in table.modalities for name in given):
             raise ValueError(
-                f"--given is {list(given)}: {table.path} has only {list(table.modalities)}"
+                f"--given is {list(given)}: {table.place} has only {list(table.modalities)}"
             )
         rows, available = predict_rows(
             run.model(self.step)[0],

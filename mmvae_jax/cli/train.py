@@ -22,7 +22,7 @@ from mmvae_jax.cli.networks import NetworkSettings
 from mmvae_jax.data import num_examples
 from mmvae_jax.maths.losses import LOSSES
 from mmvae_jax.saving.files import write_text
-from mmvae_jax.tables.reading import read_table
+from mmvae_jax.tables.reading import read_tables
 from mmvae_jax.tables.views import View
 from mmvae_jax.training.loop import FitResult
 from mmvae_jax.training.optimizer import make_optimizer
@@ -112,7 +112,7 @@ class Train:
         check_count("--batch-size", self.batch_size)
         if self.patience is not None and not self.validation:
             raise ValueError(f"--patience is {self.patience}: give --validation a share above 0")
-        table = read_table(self.data)
+        table = read_tables(self.data)
         check_modalities("--scale", self.scale, table.modalities)
         data = split_for_training(
             table, self.likelihood, validation=self.validation, seed=self.seed
@@ -206,7 +206,7 @@ class Train:
 def _format_data(data: TrainingData) -> Iterator[str]:
     """Yields a line for the table and a line per modality."""
     held_out = 0 if data.validation is None else num_examples(data.validation)
-    yield f"{data.table.path}: {data.table.num_rows} rows, {held_out} of them for validation"
+    yield f"{data.table.place}: {data.table.num_rows} rows, {held_out} of them for validation"
     for name, view in data.views.items():
         kind, observed = f"{view.dtype}{list(view.shape)}", data.table.modalities[name].observed
         rows = "all rows" if observed.all() else f"{observed.sum()} rows"

@@ -5,31 +5,32 @@ import warnings
 import numpy as np
 from jaxtyping import Float, Int
 
+from mmvae_jax.data import Column
 from mmvae_jax.metrics import mean_variance
-from mmvae_jax.tables.reading import MASK, ModalityArray, blocks
+from mmvae_jax.tables.tables import MASK, Table, blocks
 from mmvae_jax.tables.views import BYTE, View
 
 #: Integers from this value on are more likely counts or measurements than classes.
 MAX_CLASSES = 1000
 
 
-def choose_view(
-    modality: ModalityArray, likelihood: str | None, rows: Int[np.ndarray, " r"]
-) -> View:
+def choose_view(modality: Table, likelihood: str | None, rows: Int[np.ndarray, " r"]) -> View:
     """Returns the view of a modality, with the mean and scale of the rows to train on.
 
     Args:
-      modality: array of the modality.
+      modality: table of the modality.
       likelihood: name of the likelihood; by default the values decide.
       rows: rows to train on.
 
     Raises:
-      ValueError: if none of the rows is observed, or values do not fit the likelihood.
+      ValueError: if none of the rows is observed, values do not fit the likelihood, or single
+        values of a row are missing.
     """
     values, high = modality.values, modality.high
     seen = rows[modality.observed[rows]]
     if not seen.size:
         raise ValueError(f"{modality.place} is missing in all rows to train on: leave it out")
+    _check_entries(modality)
     likelihood = likelihood or suggest_likelihood(modality)
     is_categorical = likelihood == "categorical"
     is_image = not is_categorical and _is_image(modality)
@@ -38,13 +39,15 @@ def choose_view(
         scale = np.array(float(BYTE))
     elif likelihood in ("normal", "laplace") and not is_image:
         mean, scale = _mean_and_scale(values, seen)
-    num_classes = max(int(high), 0) + 1 if is_categorical else 0
+    num_classes = 0
+    if is_categorical:
+        num_classes = len(modality.classes) if modality.classes else max(int(high), 0) + 1
     view = View(likelihood, str(values.dtype), values.shape[1:], mean, scale, num_classes, is_image)
     check_values(modality, view)
     return view
 
 
-def suggest_likelihood(modality: ModalityArray) -> str:
+def suggest_likelihood(modality: Table) -> str:
     """Returns the likelihood that suits the values, as the help of ``mmvae train`` lists them.
 
     Images are bytes of two or three axes, and floats from 0 to 1 of three axes whose last one is
@@ -54,6 +57,8 @@ def suggest_likelihood(modality: ModalityArray) -> str:
       ValueError: for integers that do not look like classes.
     """
     low, high = modality.low, modality.high
+    if modality.classes:
+        return "categorical"
     if modality.are_whole and low >= 0 and high <= 1:
         return "bernoulli"
     if _is_image(modality):
@@ -69,7 +74,7 @@ def suggest_likelihood(modality: ModalityArray) -> str:
     return "categorical"
 
 
-def check_values(modality: ModalityArray, view: View) -> None:
+def check_values(modality: Table, view: View) -> None:
     """Checks that all observed rows fit the view.
 
     Raises:
@@ -78,6 +83,7 @@ def check_values(modality: ModalityArray, view: View) -> None:
     Warns:
       UserWarning: if a column that did not vary in training does here.
     """
+    _check_entries(modality)
     values, place = modality.values, modality.place
     if values.shape[1:] != view.shape:
         raise ValueError(f"{place} has rows of shape {values.shape[1:]}: expected {view.shape}")
@@ -103,7 +109,22 @@ def check_values(modality: ModalityArray, view: View) -> None:
             )
 
 
-def _warn_of_constants(modality: ModalityArray, view: View) -> None:
+def _check_entries(modality: Table) -> None:
+    """Raises ValueError if an observed row is NaN in part."""
+    if not modality.num_missing_entries:
+        return
+    for rows, block in blocks(modality.values, np.flatnonzero(modality.observed)):
+        num_nan = np.isnan(block.reshape(len(block), -1)).sum(1)
+        if num_nan.any():
+            first = (num_nan > 0).argmax()
+            raise ValueError(
+                f"{modality.place}: row {rows[first]} is NaN in {num_nan[first]} of its "
+                f"{block[0].size} values: fill in single values; a missing row is NaN throughout, "
+                f"or False in {MASK}NAME"
+            )
+
+
+def _warn_of_constants(modality: Table, view: View) -> None:
     """Warns if a column without a scale, because it was constant in training, varies here."""
     mean = view.mean.ravel()
     columns = np.flatnonzero(view.scale.ravel() == 1)
@@ -124,7 +145,7 @@ def _warn_of_constants(modality: ModalityArray, view: View) -> None:
             return
 
 
-def _is_image(modality: ModalityArray) -> bool:
+def _is_image(modality: Table) -> bool:
     """True for values that look like intensities."""
     dtype, shape = modality.values.dtype, modality.values.shape[1:]
     if dtype in (np.uint8, np.bool_):
@@ -134,7 +155,7 @@ def _is_image(modality: ModalityArray) -> bool:
 
 
 def _mean_and_scale(
-    values: np.ndarray, rows: np.ndarray
+    values: Column, rows: np.ndarray
 ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
     """Mean and standard deviation over rows; 1 for values that do not vary."""
     moments = mean_variance(np.zeros((0, *values.shape[1:])))

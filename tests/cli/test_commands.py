@@ -22,7 +22,7 @@ from mmvae_jax.cli.dataset import check_examples
 from mmvae_jax.cli.predict import predict_rows
 from mmvae_jax.cli.run_folder import open_run
 from mmvae_jax.data import eval_batches
-from mmvae_jax.tables.reading import read_table
+from mmvae_jax.tables.reading import read_tables
 from mmvae_jax.tables.views import View
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def copy(run, tmp_path) -> Path:
 def trained(run, files):
     """Run, model, held-out table and held-out examples."""
     opened = open_run(run)
-    table = read_table(files[1])
+    table = read_tables(files[1])
     return opened, opened.model(None)[0], table, check_examples(table, opened.views)
 
 
@@ -112,7 +112,7 @@ def test_predictions_are_those_of_the_model(run, trained, files, tmp_path):
     np.testing.assert_allclose(
         found["probabilities/diagnosis"], jax.nn.softmax(expected["diagnosis"][:, 0]), rtol=1e-4
     )
-    assert set(read_table(tmp_path / "found.npz").modalities) == {"mean", "diagnosis"}
+    assert set(read_tables(tmp_path / "found.npz").modalities) == {"mean", "diagnosis"}
     truth = table.modalities["mean"].values
     assert np.mean((found["mean"] - truth) ** 2 / truth.var(0)) < 1  # better than the mean row
 
@@ -172,7 +172,7 @@ def test_rows_with_nothing_given_have_no_prediction(run, files, tmp_path, capsys
     # The predictions are data again: the mask says where -1 is no class.
     again = {name: x[:, 0] if x.ndim > 1 else x for name, x in found.items()}
     np.savez(tmp_path / "again.npz", **again)
-    read = check_examples(read_table(tmp_path / "again.npz"), open_run(run).views)
+    read = check_examples(read_tables(tmp_path / "again.npz"), open_run(run).views)
     for name in ("worst", "diagnosis"):
         np.testing.assert_array_equal(read.mask[name], np.arange(NUM_TEST) >= 5)
 
@@ -243,7 +243,7 @@ def test_evaluation_counts_observed_rows(run, trained, files, tmp_path, capsys):
     options = f"--num-particles {NUM_PARTICLES} --json"
     assert mmvae("evaluate", run, tmp_path / "some.npz", options) == 0
     found = json.loads(capsys.readouterr().out)
-    data = check_examples(read_table(tmp_path / "some.npz"), opened.views)
+    data = check_examples(read_tables(tmp_path / "some.npz"), opened.views)
     log_p = []
     for number, part in enumerate(eval_batches(data, 128)):
         key = jax.random.key(number)

@@ -8,7 +8,7 @@ from sklearn.datasets import load_breast_cancer
 import mmvae_jax as mm
 from mmvae_jax.cli import main
 from mmvae_jax.cli.dataset import TrainingData, split_for_training
-from mmvae_jax.tables.reading import read_table
+from mmvae_jax.tables.reading import read_tables
 from mmvae_jax.tables.views import View
 
 VIEWS = ("mean", "error", "worst")
@@ -28,7 +28,7 @@ def arrays_in(file: Path) -> dict[str, np.ndarray]:
 
 
 def split(path: Path, validation: float = 0.0, seed: int = 0, **likelihoods: str) -> TrainingData:
-    return split_for_training(read_table(path), likelihoods, validation=validation, seed=seed)
+    return split_for_training(read_tables(path), likelihoods, validation=validation, seed=seed)
 
 
 def config_of(views: dict[str, View]) -> mm.MMVAEConfig:

@@ -15,7 +15,7 @@ from mmvae_jax.cli import figures
 from mmvae_jax.cli.networks import NetworkSettings
 from mmvae_jax.cli.train import Train
 from mmvae_jax.networks import ConvDecoder, ConvEncoder, MLPEncoder
-from mmvae_jax.tables.reading import read_table
+from mmvae_jax.tables.reading import read_tables
 from mmvae_jax.tables.view_selection import choose_view
 from mmvae_jax.tables.views import View
 
@@ -113,7 +113,7 @@ def test_a_column_that_varies_later_is_said(tmp_path):
     values[:, 1] = 0.1
     values[5, 1] = 4.0
     np.savez(tmp_path / "data.npz", x=values)
-    whole = read_table(tmp_path / "data.npz").modalities["x"]
+    whole = read_tables(tmp_path / "data.npz").modalities["x"]
     with pytest.warns(UserWarning, match=r"column 1 was 0\.1 .* is 4 in row 5"):
         choose_view(whole, None, np.array([0, 1, 2, 3, 4, 6, 7]))
 
