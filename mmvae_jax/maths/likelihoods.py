@@ -1,29 +1,28 @@
-"""The likelihoods p(x_m|z) of one example; log densities are sums over its event axes.
-
-Densities that treat all axes alike flatten them first: compilers sum one long axis faster than
-several, XLA's CPU backend twenty times faster if the last axis is a single channel.
-"""
+"""The likelihoods p(x_m|z) of one example, built-in and custom."""
 
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import distrax
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree, Shaped
+from jaxtyping import Array, Float, PyTree
+
+from mmvae_jax.maths import densities
 
 
 class Likelihood(NamedTuple):
     """A likelihood: built-in (``LIKELIHOODS``) or custom.
 
-    Both functions also take the config's ``decoder_dist_params`` of the modality, by keyword.
+    All functions also take the config's ``decoder_dist_params`` of the modality, by keyword.
 
     Attributes:
       log_prob: ``(decoded [*input_dim], x) -> log p(x|z) []`` of one example, where x is
         ``[*input_dim]``, or the pytree of arrays that the batches hold of an example.
       sample: ``(key, decoded [*n, *input_dim]) -> [*n, *input_dim]`` draws x given the decoded
         array; None for a likelihood that is never drawn from.
+      entry_log_prob: ``(decoded [*input_dim], x) -> [entries]``, the log density of every entry of
+        x, flattened; ``log_prob`` is its sum. The entries of a categorical are its vectors over
+        the last axis. None for a likelihood whose entries depend on each other.
 
     >>> def log_prob(decoded, x):
     ...     return jax.scipy.stats.poisson.logpmf(x, jnp.exp(decoded)).sum()
@@ -38,69 +37,26 @@ class Likelihood(NamedTuple):
 
     log_prob: Callable[..., Float[Array, ""]]
     sample: Callable[..., Array] | None = None
+    entry_log_prob: Callable[..., Float[Array, " entries"]] | None = None
 
 
-#: One scale for all entries of an example, or one for each entry of its last axis.
-Scale = Float[Array, ""] | Float[Array, " features"] | float
+def of_entries(
+    entry_log_prob: Callable[..., Float[Array, " entries"]],
+    sample: Callable[..., Array] | None = None,
+) -> Likelihood:
+    """Returns the likelihood of independent entries, whose log density is the sum of theirs."""
 
+    def log_prob(decoded: Array, x: Array, **params: Any) -> Float[Array, ""]:
+        return entry_log_prob(decoded, x, **params).sum()
 
-def normal(
-    decoded: Float[Array, "*dim"], x: Float[Array, "*dim"], *, scale: Scale
-) -> Float[Array, ""]:
-    """Returns log p(x) of a normal with the decoded mean."""
-    return distrax.Normal(decoded.ravel(), _flat(scale, decoded)).log_prob(x.ravel()).sum()
-
-
-def laplace(
-    decoded: Float[Array, "*dim"], x: Float[Array, "*dim"], *, scale: Scale
-) -> Float[Array, ""]:
-    """Returns log p(x) of a Laplace with the decoded location."""
-    return distrax.Laplace(decoded.ravel(), _flat(scale, decoded)).log_prob(x.ravel()).sum()
-
-
-def bernoulli(decoded: Float[Array, "*dim"], x: Float[Array, "*dim"]) -> Float[Array, ""]:
-    """Returns log p(x) of a Bernoulli with decoded logits (minus a cross-entropy for 0 < x < 1)."""
-    return distrax.Bernoulli(logits=decoded.ravel()).log_prob(x.ravel()).sum()
-
-
-def categorical(
-    decoded: Float[Array, "*dim classes"], x: Shaped[Array, "*target"]
-) -> Float[Array, ""]:
-    """Returns log p(x) of a categorical with decoded logits.
-
-    Targets x are one-hot, ``[*dim, classes]``, or integers, ``[*dim]``.
-    """
-    if jnp.issubdtype(x.dtype, jnp.integer):
-        return distrax.Categorical(logits=decoded).log_prob(x).sum()
-    return distrax.OneHotCategorical(logits=decoded).log_prob(x).sum()
-
-
-def _flat(scale: Scale, decoded: Array) -> Any:
-    """Returns the scale of every entry of a flattened array; one scale for all as it is."""
-    return scale if jnp.ndim(scale) == 0 else jnp.broadcast_to(scale, decoded.shape).ravel()
-
-
-def _sample_normal(key: Array, decoded: Array, *, scale: Scale) -> Array:
-    return distrax.Normal(decoded, scale).sample(seed=key)
-
-
-def _sample_laplace(key: Array, decoded: Array, *, scale: Scale) -> Array:
-    return distrax.Laplace(decoded, scale).sample(seed=key)
-
-
-def _sample_bernoulli(key: Array, decoded: Array) -> Array:
-    return distrax.Bernoulli(logits=decoded, dtype=decoded.dtype).sample(seed=key)
-
-
-def _sample_categorical(key: Array, decoded: Array) -> Array:
-    return distrax.OneHotCategorical(logits=decoded, dtype=decoded.dtype).sample(seed=key)
+    return Likelihood(log_prob, sample, entry_log_prob)
 
 
 LIKELIHOODS: dict[str, Likelihood] = {
-    "normal": Likelihood(normal, _sample_normal),
-    "laplace": Likelihood(laplace, _sample_laplace),
-    "bernoulli": Likelihood(bernoulli, _sample_bernoulli),
-    "categorical": Likelihood(categorical, _sample_categorical),
+    "normal": of_entries(densities.normal, densities.sample_normal),
+    "laplace": of_entries(densities.laplace, densities.sample_laplace),
+    "bernoulli": of_entries(densities.bernoulli, densities.sample_bernoulli),
+    "categorical": of_entries(densities.categorical, densities.sample_categorical),
 }
 
 

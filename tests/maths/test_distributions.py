@@ -90,6 +90,7 @@ def test_mixture_of_the_observed(points):
 
 
 def test_likelihoods_against_scipy():
+    """Every entry by itself, in the order of the flattened array, and their sum."""
     decoded = np.asarray(jax.random.normal(jax.random.key(2), (6, 3, 4)))
     x = np.asarray(jax.random.uniform(jax.random.key(3), (6, 3, 4)))
     binary = (x > 0.5).astype(np.float32)
@@ -98,15 +99,21 @@ def test_likelihoods_against_scipy():
     probs = scipy.special.expit(decoded)
     picked = np.take_along_axis(logits, classes[..., None], -1)[..., 0]
     table = [
-        ("normal", x, {"scale": 0.3}, scipy.stats.norm.logpdf(x, decoded, 0.3).sum((1, 2))),
-        ("laplace", x, {"scale": 0.3}, scipy.stats.laplace.logpdf(x, decoded, 0.3).sum((1, 2))),
-        ("bernoulli", binary, {}, scipy.stats.bernoulli.logpmf(binary, probs).sum((1, 2))),
-        ("categorical", classes, {}, picked.sum(1)),
-        ("categorical", np.eye(4, dtype=np.float32)[classes], {}, picked.sum(1)),
+        ("normal", x, {"scale": 0.3}, scipy.stats.norm.logpdf(x, decoded, 0.3)),
+        ("laplace", x, {"scale": 0.3}, scipy.stats.laplace.logpdf(x, decoded, 0.3)),
+        ("bernoulli", binary, {}, scipy.stats.bernoulli.logpmf(binary, probs)),
+        ("categorical", classes, {}, picked),
+        ("categorical", np.eye(4, dtype=np.float32)[classes], {}, picked),
     ]
     for name, data, params, expected in table:
-        ours = log_likelihood(LIKELIHOODS[name], params)(jnp.asarray(decoded), jnp.asarray(data))
-        np.testing.assert_allclose(ours, expected, rtol=1e-4, err_msg=name)
+        likelihood, arrays = LIKELIHOODS[name], (jnp.asarray(decoded), jnp.asarray(data))
+        of_entries = jax.vmap(lambda *x, f=likelihood.entry_log_prob, p=params: f(*x, **p))
+        entries = of_entries(*arrays)
+        axes = (1, 2) if expected.ndim == 3 else (1,)
+        np.testing.assert_allclose(entries, expected.reshape(6, -1), rtol=1e-4, err_msg=name)
+        ours = log_likelihood(likelihood, params)(*arrays)
+        np.testing.assert_allclose(ours, expected.sum(axes), rtol=1e-4, err_msg=name)
+        np.testing.assert_array_equal(ours, entries.sum(1))
 
 
 def test_users_likelihood():
