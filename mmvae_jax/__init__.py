@@ -61,6 +61,8 @@ from mmvae_jax.overrides import Overrides
 from mmvae_jax.saving.export import export
 from mmvae_jax.saving.exported import Exported, load_exported
 from mmvae_jax.saving.pretrained import from_pretrained, push_to_hub, save_pretrained
+from mmvae_jax.tables.reading import read_tables
+from mmvae_jax.tables.tables import Tables
 from mmvae_jax.training.divergence import DivergenceWarning
 from mmvae_jax.training.evaluation import evaluate
 from mmvae_jax.training.fit_options import Checkpointing, Evaluation
@@ -97,6 +99,7 @@ __all__ = [
     "NonFiniteError",
     "Overrides",
     "Preempted",
+    "Tables",
     "TrainState",
     "bound_joint_nll_ais",
     "compute_cond_nll",
@@ -128,6 +131,7 @@ __all__ = [
     "networks",
     "predict",
     "push_to_hub",
+    "read_tables",
     "reconstruct",
     "save_pretrained",
     "shard_batch",

@@ -4,6 +4,7 @@ A check of a number returns it as a plain Python number: NumPy's and JAX's scala
 shapes and reductions, and neither hash nor save as JSON like their values.
 """
 
+import difflib
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -76,7 +77,12 @@ def check_modalities(field: str, names: Iterable[str], known: Iterable[str]) -> 
     """Raises ValueError if a name is not one of the known modalities."""
     known = list(known)
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"{field} has the unknown modalities {unknown}: known are {known}")
+        close = difflib.get_close_matches(str(unknown[0]), known, n=1)
+        advice = f"; did you mean {close[0]!r}?" if close else ""
+        listed = f"{known[:20]}{' and others' if len(known) > 20 else ''}"
+        raise ValueError(
+            f"{field} has the unknown modalities {unknown}: known are {listed}{advice}"
+        )
 
 
 def _is_finite(number: Any) -> bool:

@@ -65,7 +65,7 @@ WRONG_DATA: dict[str, tuple[str, Any, str]] = {
     "frame of text": (
         "table",
         pd.DataFrame({"a": [1.0] * SIZE, "b": ["x"] * SIZE, "c": [1.0] * SIZE}),
-        "has the column 'b' of str: convert it to booleans",
+        "has the column 'b' of ",
     ),
     "categories": ("kind", pd.Series(["a"] * SIZE, dtype="category"), "has the column None of cat"),
     "ragged list": ("table", [[1.0, 2.0, 3.0], [1.0]], "is a ragged list: give rows of one shape"),

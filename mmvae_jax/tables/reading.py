@@ -1,86 +1,135 @@
-"""Tables of a user, read from an .npz file or a folder of .npy files."""
+"""The tables of a user, from any source: files, frames, arrays, matrices of single cells."""
 
-import zipfile
-import zlib
-from pathlib import Path
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Integer
 
-from mmvae_jax.batch import MultimodalArrays
-from mmvae_jax.data import num_examples
-from mmvae_jax.tables.tables import LABELS, MASK, PROBABILITIES, Tables, scan
+from mmvae_jax.checks import check_modalities
+from mmvae_jax.tables.frames import IndexColumn
+from mmvae_jax.tables.matching import match_rows
+from mmvae_jax.tables.sources import open_source, place_of, read_entry
+from mmvae_jax.tables.tables import LABELS, MASK, Tables, scan
+from mmvae_jax.tables.values import UNKNOWN, SourceTable
 
 
-def read_tables(source: Path) -> Tables:
-    """Reads ``<name>`` of an .npz file, or ``<name>.npy`` of a folder, for every modality.
+def read_tables(
+    source: Any,
+    *,
+    modalities: Sequence[str] | None = None,
+    index_col: IndexColumn = None,
+) -> Tables:
+    """Reads the modalities of a source, and matches their rows.
 
-    Beside them may be ``labels``, and masks: ``mask/<name>`` in a file, ``mask/<name>.npy`` in a
-    folder. Nothing is unpickled.
+    A source is one of these:
+
+    - A dict by modality name. Values are arrays, lists, frames and series of pandas or polars,
+      sparse matrices, datasets of h5py, AnnData, or paths of .csv, .tsv, .parquet, .npy and .h5ad
+      files. ``("cells.h5ad", "obsm/X_pca")`` is one element of a file of several, or of an AnnData.
+    - A folder with one such file per modality, ``<name>.csv`` or the like.
+    - An .npz file, an .h5 file with datasets at its top, an .h5ad or an .h5mu file.
+    - An ``AnnData`` or ``MuData``, a ``MultimodalArrays`` or ``Batch``, and ``Tables``.
+
+    An AnnData has the modality ``X``. ``modalities=("X", "obs/celltype")`` also reads a column,
+    and ``layers/<name>`` and ``obsm/<name>`` are matrices.
+
+    **Rows** are matched by their names: the index of a frame, the first of several columns if it is
+    text without repetitions, ``obs_names``. The result has all names, in order of first appearance,
+    and a row that a modality lacks is missing there. Sources without names match by position, and
+    then all have one length.
+
+    **Values** are numbers. A column of text, or of categories, becomes classes: integers in the
+    sorted order of the names. A row that is NaN throughout is missing, as is one that is False in
+    the array ``mask/<name>``. ``labels`` is a class per row, which only figures use.
+
+    Arrays of .npy, .h5, .h5ad and .h5mu files stay in the file, and sparse matrices stay sparse.
+    Nothing is unpickled.
+
+    Args:
+      source: see above.
+      modalities: names of the modalities to read, in this order; all by default.
+      index_col: name or position of the column of row names in CSV, TSV, Parquet and frames.
+
+    Returns:
+      The modalities, with the statistics of one pass over their values.
 
     Raises:
-      FileNotFoundError: if there is no such file or folder.
-      ValueError: if an array is damaged, not numeric, of another length, or infinite.
+      FileNotFoundError: if a file or folder does not exist.
+      ImportError: if a format needs a package that is missing; the message has the extra.
+      ValueError: naming what is damaged, not a number, infinite, of another length, or repeated.
+
+    Warns:
+      UserWarning: of ignored files, and of a modality that shares no row with the others.
+
+    >>> import pandas as pd
+    >>> rna = pd.DataFrame({"TP53": [0.5, 1.5], "MYC": [2.0, 3.0]}, index=["p1", "p2"])
+    >>> tissue = pd.Series(["lung", "brain"], index=["p2", "p3"])
+    >>> tables = mm.read_tables({"rna": rna, "tissue": tissue})
+    >>> tables.index.tolist(), tables.modalities["rna"].observed.tolist()
+    (['p1', 'p2', 'p3'], [True, True, False])
+    >>> tables.modalities["tissue"].classes, tables.modalities["tissue"].values.tolist()
+    (('brain', 'lung'), [-1, 1, 0])
     """
-    arrays = {name: x for name, x in _load(source).items() if not name.startswith(PROBABILITIES)}
-    names = [name for name in arrays if name.startswith(MASK)]
-    masks = {name.removeprefix(MASK): arrays.pop(name) for name in names}
-    labels = arrays.pop(LABELS, None)
-    _check(source, arrays, masks, labels)
-    modalities = {
-        name: scan(f"{name} in {source}", x, masks.get(name, np.ones(len(x), bool)))
-        for name, x in arrays.items()
+    if isinstance(modalities, str):
+        raise ValueError(f"modalities is {modalities!r}: give a tuple of names, ({modalities!r},)")
+    names = None if modalities is None else tuple(modalities)
+    if isinstance(source, Tables):
+        return source if names is None else source.choose(names)
+    opened = open_source(source).choose(names)
+    parts = {
+        name: read_entry(place_of(opened.place, name, entry), entry, index_col)
+        for name, entry in opened.entries.items()
     }
-    return Tables(str(source), modalities, labels)
+    for name in [name for name in parts if name.startswith(MASK)]:
+        _add_mask(parts, name, parts.pop(name))
+    labels = parts.pop(LABELS, None)
+    for part in parts.values():
+        _check_size(part)
+    index, parts, labels = match_rows(parts, labels)
+    codes, label_names = (None, None) if labels is None else _label_codes(labels)
+    tables = {name: scan(part, index) for name, part in parts.items()}
+    return Tables(opened.place, tables, codes, index, label_names)
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
-    """Reads all arrays, masks and labels among them."""
-    if not path.exists():
-        raise FileNotFoundError(
-            f"DATA is {path}: it does not exist, give an .npz file or a folder of .npy files"
-        )
-    if path.is_file() and not zipfile.is_zipfile(path):
+def _add_mask(parts: dict[str, SourceTable], name: str, mask: SourceTable) -> None:
+    """Restricts the observed rows of a modality to those of its mask.
+
+    Args:
+      parts: modalities by name, of which one is replaced.
+      name: name of the mask.
+      mask: True for rows that are observed.
+    """
+    modality, values = name.removeprefix(MASK), np.asarray(mask.values[:])
+    check_modalities(mask.place, [modality], parts)
+    part = parts[modality]
+    if values.dtype != np.bool_ or values.shape != (part.num_rows,):
         raise ValueError(
-            f"DATA is {path}: it is no .npz file, write one with np.savez or give a folder"
+            f"{mask.place} is {values.dtype}{list(values.shape)}: give one boolean for each of "
+            f"the {part.num_rows} rows of {modality!r}, True where it was observed"
         )
-    arrays, place = {}, str(path)
-    try:
-        if path.is_dir():
-            for file in [*sorted(path.glob("*.npy")), *sorted(path.glob(f"{MASK}*.npy"))]:
-                place, name = str(file), file.relative_to(path).with_suffix("").as_posix()
-                arrays[name] = np.load(file, mmap_mode="r")
-        else:
-            with np.load(path) as archive:
-                for name in archive.files:
-                    place = f"{name} in {path}"
-                    arrays[name] = np.asarray(archive[name])
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{place} cannot be read: {error}") from error
-    return arrays
+    given = values if part.mask is None else values & part.mask
+    parts[modality] = dataclasses.replace(part, mask=given)
 
 
-def _check(
-    path: Path,
-    arrays: dict[str, np.ndarray],
-    masks: dict[str, np.ndarray],
-    labels: np.ndarray | None,
-) -> None:
-    """Checks names, lengths, shapes and types."""
-    if not arrays:
-        raise ValueError(f"DATA is {path}: it holds no arrays, give one per modality")
-    unknown = [MASK + name for name in masks if name not in arrays]
-    if unknown:
-        raise ValueError(f"{path} has the masks {unknown}: name them after {list(arrays)}")
-    try:
-        num_examples(MultimodalArrays(arrays, labels))
-        if masks:
-            num_examples(MultimodalArrays({name: arrays[name] for name in masks}, mask=masks))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    for name, x in arrays.items():
-        if 0 in x.shape:
-            raise ValueError(f"{name} in {path} has shape {x.shape}: give at least one value")
-    if labels is not None and (labels.dtype.kind not in "iu" or labels.ndim != 1):
+def _check_size(part: SourceTable) -> None:
+    if 0 in part.values.shape:
+        raise ValueError(f"{part.place} has shape {part.values.shape}: give at least one value")
+
+
+def _label_codes(labels: SourceTable) -> tuple[Integer[np.ndarray, " n"], tuple[str, ...] | None]:
+    """Returns the class of each row, and the names of the classes of text."""
+    codes = np.asarray(labels.values[:])
+    codes = codes[:, 0] if codes.shape[1:] == (1,) else codes
+    there = np.ones(len(codes), bool) if labels.mask is None else labels.mask
+    if codes.dtype.kind == "f":
+        there = there & ~np.isnan(codes)
+    seen = codes[there]
+    if codes.ndim != 1 or (seen != np.floor(seen)).any():
         raise ValueError(
-            f"{LABELS} in {path} is {labels.dtype}{list(labels.shape)}: give one integer per row"
+            f"{labels.place} is {codes.dtype}{list(codes.shape)}: give one integer per row, or text"
         )
+    whole = np.full(len(codes), UNKNOWN, codes.dtype if codes.dtype.kind in "iu" else np.int64)
+    whole[there] = seen
+    return whole, labels.classes

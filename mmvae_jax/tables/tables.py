@@ -2,13 +2,16 @@
 
 import dataclasses
 import zlib
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int, Integer, Shaped
 
+from mmvae_jax.checks import check_modalities
 from mmvae_jax.data.columns import Column, read_rows
+from mmvae_jax.tables.matching import select_rows
+from mmvae_jax.tables.values import SourceTable
 
 #: Name of the table that is no modality: a class per row, which only figures use.
 LABELS = "labels"
@@ -48,6 +51,28 @@ class Table(NamedTuple):
     features: tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
 
+    def select(self, rows: Int[np.ndarray, " r"]) -> SourceTable:
+        """Returns the values of some rows, without statistics."""
+        return SourceTable(
+            self.place,
+            select_rows(self.values, rows),
+            features=self.features,
+            classes=self.classes,
+            mask=self.observed[rows],
+        )
+
+    def describe(self) -> str:
+        """Returns type and shape of a row, and the numbers of rows and of missing values."""
+        observed = "all rows" if self.observed.all() else f"{self.observed.sum()} rows"
+        parts = [f"{self.values.dtype}{list(self.values.shape[1:])}", observed]
+        if self.num_missing_entries:
+            parts.append(f"{self.num_missing_entries} values missing")
+        if self.classes:
+            parts.append(f"{len(self.classes)} classes: {_first(self.classes)}")
+        elif self.features:
+            parts.append(_first(self.features))
+        return ", ".join(parts)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tables:
@@ -59,6 +84,14 @@ class Tables:
       labels: class of each row, -1 where unknown; None without labels.
       index: name of each row; None if rows are matched by position.
       label_names: names of the classes ``0, 1, ...`` of text labels.
+
+    >>> tables = mm.read_tables({"age": [31.0, 47.5, None], "kind": ["b", "a", "b"]})
+    >>> print(tables.describe())
+    source: 3 rows
+      age                  float64[], 2 rows
+      kind                 int64[], all rows, 2 classes: a, b
+    >>> tables.take([2, 0]).modalities["kind"].values.tolist()
+    [1, 1]
     """
 
     place: str
@@ -72,6 +105,45 @@ class Tables:
         """Number of examples."""
         return len(next(iter(self.modalities.values())).observed)
 
+    def take(self, rows: Any) -> "Tables":
+        """Returns some rows in a new order, with the statistics of these rows.
+
+        Args:
+          rows: vector of row numbers, slice or mask.
+        """
+        chosen = np.arange(self.num_rows)[rows]
+        index = None if self.index is None else self.index[chosen]
+        parts = {name: table.select(chosen) for name, table in self.modalities.items()}
+        return dataclasses.replace(
+            self,
+            modalities={name: scan(part, index) for name, part in parts.items()},
+            labels=None if self.labels is None else self.labels[chosen],
+            index=index,
+        )
+
+    def choose(self, modalities: Sequence[str]) -> "Tables":
+        """Returns some of the modalities, in this order.
+
+        Raises:
+          ValueError: for unknown names.
+        """
+        check_modalities("modalities", modalities, self.modalities)
+        return dataclasses.replace(
+            self, modalities={name: self.modalities[name] for name in modalities}
+        )
+
+    def describe(self) -> str:
+        """Returns a line for the rows and a line for each modality."""
+        named = "" if self.index is None else ", matched by name"
+        lines = [f"{self.place}: {self.num_rows} rows{named}"]
+        lines += [f"  {name:20} {table.describe()}" for name, table in self.modalities.items()]
+        return "\n".join(lines)
+
+
+def _first(names: tuple[str, ...]) -> str:
+    """Returns the first names, and dots if there are more."""
+    return ", ".join(names[:4]) + ", ..." * (len(names) > 4)
+
 
 def blocks(
     values: Column, rows: Int[np.ndarray, " r"]
@@ -84,60 +156,60 @@ def blocks(
         yield chosen, read_rows(values, chosen)
 
 
-def scan(
-    place: str,
-    values: Column,
-    mask: Bool[np.ndarray, " n"],
-    *,
-    features: tuple[str, ...] | None = None,
-    classes: tuple[str, ...] | None = None,
-) -> Table:
+def scan(part: SourceTable, index: Shaped[np.ndarray, " n"] | None = None) -> Table:
     """Returns a table with the statistics of its values, from one pass over them.
 
     Args:
-      place: name of the modality and its file, for messages.
-      values: one row per example.
-      mask: True for rows that may be observed; those that are NaN throughout are not.
-      features: names of the columns.
-      classes: names of the classes.
+      part: values with a mask; rows of it that are NaN throughout are not observed.
+      index: name of each row, for the error.
 
     Raises:
-      ValueError: if an observed value is infinite.
+      ValueError: naming row and column, if an observed value is infinite.
     """
-    observed = np.array(mask)
+    observed = np.ones(part.num_rows, bool) if part.mask is None else np.array(part.mask)
     low, high, are_whole, crc32, num_missing = np.inf, -np.inf, True, 0, 0
-    for rows, block in blocks(values, np.arange(len(mask))):
+    for rows, block in blocks(part.values, np.arange(part.num_rows)):
         crc32 = zlib.crc32(np.ascontiguousarray(block).data.cast("B"), crc32)
         flat = block.reshape(len(block), -1)
         if block.dtype.kind == "f":
             observed[rows] &= ~np.isnan(flat).all(1)
         seen = flat[observed[rows]]
         if block.dtype.kind == "f":
-            _check_finite(place, rows[observed[rows]], seen, features)
+            _check_finite(part, seen, rows[observed[rows]], index)
             there = ~np.isnan(seen)
             num_missing += int(seen.size - there.sum())
             seen = seen[there]
             are_whole = are_whole and bool((seen == np.floor(seen)).all())
         if seen.size:
             low, high = min(low, float(seen.min())), max(high, float(seen.max()))
-    crc32 = zlib.crc32(observed.tobytes(), crc32)
     return Table(
-        place, values, observed, low, high, are_whole, crc32, num_missing, features, classes
+        place=part.place,
+        values=part.values,
+        observed=observed,
+        low=low,
+        high=high,
+        are_whole=are_whole,
+        crc32=zlib.crc32(observed.tobytes(), crc32),
+        num_missing_entries=num_missing,
+        features=part.features,
+        classes=part.classes,
     )
 
 
 def _check_finite(
-    place: str,
+    part: SourceTable,
+    seen: Shaped[np.ndarray, "s c"],
     rows: Int[np.ndarray, " s"],
-    seen: Shaped[np.ndarray, "s n"],
-    features: tuple[str, ...] | None,
+    index: Shaped[np.ndarray, " n"] | None,
 ) -> None:
     """Checks that no observed value is infinite."""
     if not np.isinf(seen).any():
         return
     row, column = np.argwhere(np.isinf(seen))[0]
-    name = column if features is None else repr(features[column])
+    number = rows[row]
+    row_name = number if index is None else f"{number} ({str(index[number])!r})"
+    name = column if part.features is None else repr(part.features[column])
     raise ValueError(
-        f"{place}: row {rows[row]} holds {seen[row, column]} in column {name}: give finite "
+        f"{part.place}: row {row_name} is {seen[row, column]} in column {name}: give finite "
         "numbers, or NaN for a missing value"
     )

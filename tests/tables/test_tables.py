@@ -183,8 +183,8 @@ def test_scales_to_train(kinds):
 
 MISTAKES = {
     "NaN in part": ({"mean": with_holes()}, "", "mean in {data}: row 8 is NaN in 2 of its 10"),
-    "lengths": ({"mean": np.ones((3, 2))}, "", "{data}: data['mean'] has 3 rows"),
-    "text": ({"mean": np.array(["a"] * NUM_TEST)}, "", "{data}: data['mean'] is an array of <U1"),
+    "lengths": ({"mean": np.ones((3, 2))}, "", "mean in {data} has 3 rows, error in {data}"),
+    "text": ({"mean": np.full((NUM_TEST, 2), "a")}, "", "mean in {data} is text of shape (169, 2)"),
     "pickled": ({"mean": np.array([None] * NUM_TEST)}, "", "mean in {data} cannot be read"),
     "no classes": (
         {"mean": np.arange(NUM_TEST) - 1}, "", "mean in {data} holds integers from -1 to 167",
@@ -194,10 +194,10 @@ MISTAKES = {
         "mean in {data}: row 0 holds -1",
     ),
     "all missing": ({"mean": np.full((NUM_TEST, 2), np.nan)}, "", "mean in {data} is missing"),
-    "mask": ({"mask/means": np.ones(NUM_TEST, bool)}, "", "{data} has the masks ['mask/means']"),
-    "labels": ({"labels": np.ones(NUM_TEST)}, "", "labels in {data} is float64"),
+    "mask": ({"mask/means": np.ones(NUM_TEST, bool)}, "", "mask/means in {data} has the unknown"),
+    "labels": ({"labels": np.full(NUM_TEST, 0.5)}, "", "labels in {data} is float64"),
     "nothing": (
-        dict.fromkeys(("mean", "error", "worst", "diagnosis")), "", "DATA is {data}: it holds no",
+        dict.fromkeys(("mean", "error", "worst", "diagnosis")), "", "{data} holds no modalities",
     ),
     "likelihood": ({}, "--likelihood men=normal", "--likelihood has the unknown modalities"),
     "scale": ({}, "--scale men=2", "--scale has the unknown modalities ['men']"),

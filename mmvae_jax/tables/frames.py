@@ -1,0 +1,206 @@
+"""Frames of pandas and polars, and the files that pandas reads: CSV, TSV and Parquet."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from mmvae_jax.tables.packages import damage_named, import_for, library
+from mmvae_jax.tables.values import (
+    UNKNOWN,
+    SourceTable,
+    codes_of_text,
+    is_text,
+    numbers_of_objects,
+)
+
+#: Column of row names: its name or its position.
+IndexColumn = str | int | None
+#: Beginning of the name that pandas gives to a column without one, such as a written index.
+UNNAMED = "Unnamed: 0"
+
+
+def is_frame(x: Any) -> bool:
+    """Returns True for a frame or a column of pandas or polars."""
+    is_lazy = hasattr(x, "collect")  # a polars.LazyFrame has no length
+    return library(x) in ("pandas", "polars") and (hasattr(x, "__len__") or is_lazy)
+
+
+def read_frame_file(place: str, file: Path, index_col: IndexColumn = None) -> SourceTable:
+    """Reads a CSV, TSV or Parquet file.
+
+    Args:
+      place: name of the modality and its file, for messages.
+      file: path of the file, possibly compressed.
+      index_col: column of row names, see ``read_tables``.
+
+    Raises:
+      ImportError: if pandas is missing.
+      ValueError: if the file is damaged, or as ``table_of_frame``.
+    """
+    pandas = import_for(str(file), "pandas", "tables")
+    if ".parquet" in file.suffixes:
+        import_for(str(file), "pyarrow", "tables")
+        with damage_named(str(file)):
+            frame = pandas.read_parquet(file)
+        return table_of_frame(place, frame, index_col)
+    separator = "\t" if ".tsv" in file.suffixes else ","
+    with damage_named(str(file)):
+        header = list(pandas.read_csv(file, sep=separator, nrows=0).columns)
+    _check_header(file, header)
+    names = UNNAMED if index_col is None else _column(place, header, index_col)
+    with damage_named(str(file)):  # names of rows stay text, because "007" is not 7
+        frame = pandas.read_csv(file, sep=separator, dtype={names: str}, low_memory=False)
+    return table_of_frame(place, frame, index_col)
+
+
+def table_of_frame(place: str, x: Any, index_col: IndexColumn = None) -> SourceTable:
+    """Returns a modality of a frame, with names of rows and columns.
+
+    The index names the rows. In a frame without one, ``index_col`` does, or the first of several
+    columns if it is text without repetitions. A frame of one column is a vector, of numbers or of
+    classes.
+
+    Args:
+      place: name of the modality, for messages.
+      x: frame or column of pandas or polars.
+      index_col: name or position of the column that names the rows.
+
+    Raises:
+      ValueError: for text beside other columns, dates, complex numbers, and unknown columns.
+    """
+    frame = _as_pandas(place, x)
+    if frame.columns.nlevels > 1 or frame.index.nlevels > 1:
+        raise ValueError(f"{place} has a MultiIndex: flatten it, frame.reset_index()")
+    if index_col is not None:
+        frame = frame.set_index(_column(place, list(frame.columns), index_col))
+    elif _counts_rows(frame.index) and frame.shape[1] > 1 and _names_rows(frame.iloc[:, 0]):
+        frame = frame.set_index(frame.columns[0])
+    if not frame.shape[1]:
+        raise ValueError(f"{place} has no columns besides the names of its rows: give values")
+    index = _row_names(place, frame.index)
+    is_named = not _counts_rows(frame.columns)
+    features = tuple(map(str, frame.columns)) if is_named else None
+    text = _text_columns(place, frame)
+    if not text:
+        values = _numbers(place, frame)
+        values = values[:, 0] if values.shape[1] == 1 else values
+        return SourceTable(place, values, index, features)
+    if frame.shape[1] > 1:
+        raise ValueError(
+            f"{place} has the text column {text[0]!r} among {frame.shape[1]} columns: give it as a "
+            "modality by itself, make it the index (index_col), or drop it"
+        )
+    codes, classes = codes_of_text(frame.iloc[:, 0].astype(object).to_numpy())
+    return SourceTable(place, codes, index, features, classes, codes != UNKNOWN)
+
+
+def _as_pandas(place: str, x: Any) -> Any:
+    """Returns a frame of pandas."""
+    if library(x) == "polars":
+        import_for(f"{place}, a {type(x).__name__} of polars,", "pandas", "tables")
+        import_for(f"{place}, a {type(x).__name__} of polars,", "pyarrow", "tables")
+        x = (x.collect() if hasattr(x, "collect") else x).to_pandas()
+    if hasattr(x, "columns"):
+        return x
+    if not hasattr(x, "to_frame"):  # an array of categories or of another extension
+        x = import_for(place, "pandas", "tables").Series(x)
+    return x.to_frame() if hasattr(x, "index") else x.to_frame(index=False)
+
+
+def _column(place: str, columns: list[Any], index_col: IndexColumn) -> Any:
+    """Returns the name of the column that names the rows."""
+    if index_col in columns:
+        return index_col
+    if isinstance(index_col, int) and -len(columns) <= index_col < len(columns):
+        return columns[index_col]
+    raise ValueError(f"index_col is {index_col!r}: {place} has the columns {columns[:20]}")
+
+
+def _check_header(file: Path, header: list[Any]) -> None:
+    """Refuses files with another separator, and files whose first row is data."""
+    if len(header) == 1 and any(mark in str(header[0]) for mark in ";\t|"):
+        raise ValueError(
+            f"{file} has one column, {header[0]!r}: separate columns by commas, or by tabs in a "
+            ".tsv"
+        )
+    numbers = [_as_number(name) for name in header]
+    if numbers[0] is None:
+        numbers = numbers[1:]  # of a column of names
+    if None in numbers or not numbers:
+        return
+    is_count = any(numbers == [*range(start, start + len(numbers))] for start in (0, 1))
+    if len(header) == 1 or not is_count:
+        raise ValueError(
+            f"{file} begins with the row {header[:4]}: its first row has to name the columns"
+        )
+
+
+def _as_number(name: Any) -> float | None:
+    try:
+        return float(str(name))
+    except ValueError:
+        return None
+
+
+def _counts_rows(index: Any) -> bool:
+    """Returns True for an index that pandas makes by itself: 0, 1, 2, ..."""
+    return type(index).__name__ == "RangeIndex" and index.start == 0 and index.step == 1
+
+
+def _names_rows(column: Any) -> bool:
+    """Returns True for a column that pandas has written as an index, and for unique text."""
+    if column.name == UNNAMED:
+        return True
+    is_object = _kind(column.dtype) == "O" and str(column.dtype) != "category"
+    return is_object and bool(column.is_unique) and is_text(column.astype(object).to_numpy())
+
+
+def _row_names(place: str, index: Any) -> Shaped[np.ndarray, " n"]:
+    """Returns the names of rows as text."""
+    if index.hasnans:
+        row = int(np.flatnonzero(index.isna())[0])
+        raise ValueError(f"{place} has no name in row {row} of its index: give every row a name")
+    return np.array(index.map(str), dtype=str)
+
+
+def _text_columns(place: str, frame: Any) -> list[Any]:
+    """Returns the names of the columns of text, after a check that no others hold dates."""
+    text = []
+    for number, (name, dtype) in enumerate(frame.dtypes.items()):
+        kind = _kind(dtype)
+        if kind in "mMc":
+            raise ValueError(
+                f"{place} has the column {name!r} of {dtype}: convert it to numbers, or drop it"
+            )
+        if kind == "O" and is_text(frame.iloc[:, number].astype(object).to_numpy()):
+            text.append(name)
+    return text
+
+
+def _numbers(place: str, frame: Any) -> Shaped[np.ndarray, "n c"]:
+    """Returns columns of numbers and booleans, NaN where missing."""
+    kinds = {_kind(dtype) for dtype in frame.dtypes}
+    if len(kinds) == 1 and kinds != {"O"} and isinstance(frame.dtypes.iloc[0], np.dtype):
+        return frame.to_numpy()
+    columns = (frame.iloc[:, number] for number in range(frame.shape[1]))
+    return np.column_stack([_numbers_of(place, column) for column in columns])
+
+
+def _numbers_of(place: str, column: Any) -> Shaped[np.ndarray, " n"]:
+    """Returns a column of numbers; one of pandas' own types, or of objects, becomes NumPy's."""
+    kind = _kind(column.dtype)
+    if kind == "O":
+        objects = column.astype(object).to_numpy()
+        return numbers_of_objects(f"column {column.name!r} of {place}", objects)
+    if isinstance(column.dtype, np.dtype):
+        return column.to_numpy()
+    if kind == "f" or column.hasnans:
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return column.to_numpy(dtype=bool if kind == "b" else np.int64)
+
+
+def _kind(dtype: Any) -> str:
+    """Returns NumPy's letter for the kind of a type, "O" for types that pandas alone has."""
+    return getattr(dtype, "kind", "O")
