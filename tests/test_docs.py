@@ -28,7 +28,7 @@ WITHOUT_EXAMPLE = {
     "networks",
 }
 #: Rooms with public names of their own.
-ROOMS = ("data", "interop", "metrics", "networks", "plots")
+ROOMS = ("data", "interop", "metrics", "networks", "plots", "tables")
 
 
 @pytest.mark.parametrize("name", mm.__all__)
