@@ -46,12 +46,14 @@ from mmvae_jax.inference import (
     ImportanceWeighting,
     decode,
     encode,
+    expected_values,
     generate,
     generate_from_prior,
     predict,
     reconstruct,
 )
 from mmvae_jax.likelihood_params import Learned
+from mmvae_jax.likelihood_settings import MixedLikelihood
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.distributions import Family
 from mmvae_jax.maths.likelihoods import Likelihood
@@ -94,6 +96,7 @@ __all__ = [
     "Likelihood",
     "LostProcessError",
     "MMVAEConfig",
+    "MixedLikelihood",
     "MultimodalArrays",
     "NllBounds",
     "NonFiniteError",
@@ -114,6 +117,7 @@ __all__ = [
     "encode",
     "eval_step",
     "evaluate",
+    "expected_values",
     "export",
     "fit",
     "from_pretrained",

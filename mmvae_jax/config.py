@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, no_type_check
 
 import numpy as np
@@ -21,12 +21,10 @@ from mmvae_jax.checks import (
     plain,
 )
 from mmvae_jax.frozen_dict import FrozenDict
-from mmvae_jax.likelihood_params import LIKELIHOOD_PARAMS, Learned, checked_params
+from mmvae_jax.likelihood_params import Learned, checked_params
+from mmvae_jax.likelihood_settings import LikelihoodSetting, MixedLikelihood, checked_likelihoods
 from mmvae_jax.maths.distributions import FAMILIES, FLOORED, MIN_SCALE, Family, family_of
-from mmvae_jax.maths.likelihoods import Likelihood
 from mmvae_jax.maths.losses import LOSSES
-
-CustomLikelihood = Likelihood | Callable[..., Any]
 
 
 @no_type_check  # at run time: the checks here say more than an annotation would
@@ -41,14 +39,17 @@ class MMVAEConfig:
       latent_dim: size d of the latent variable.
       uses_likelihood_rescaling: multiply log p(x_m|z) by a factor, so that large modalities
         do not drown small ones.
-      rescale_factors: the factor of each modality; ``max_j dim_j / dim_m`` when left out.
+      rescale_factors: the factor of each modality; ``max_j dim_j / dim_m`` when left out, where
+        dim is the product of ``input_dims`` under any likelihood (one-hot classes count all).
       decoders_dist: likelihood of each modality: normal, laplace, bernoulli (logits),
-        categorical (logits over the last axis), a custom ``Likelihood``, or only its log
-        density ``(decoded [*input_dim], x [*input_dim], **params) -> log p []`` of one example;
-        normal for modalities left out.
+        categorical (logits over the last axis), poisson, negative_binomial or
+        zero_inflated_negative_binomial (log means), a ``MixedLikelihood`` of columns, a custom
+        ``Likelihood``, or only its log density ``(decoded [*input_dim], x [*input_dim], **params)
+        -> log p []`` of one example; normal for modalities left out.
       decoder_dist_params: keyword parameters of the likelihoods: ``{"scale": s}`` for normal
-        and laplace (default 1), any keywords for custom ones. ``Learned(s)`` in place of a number
-        is trained with the model.
+        and laplace (default 1), ``dispersion`` and ``zero_odds`` (trained, one per feature) and
+        ``library_size`` for counts, any keywords for custom ones. ``Learned(s)`` in place of a
+        number is trained with the model.
       K: number of particles drawn from each expert.
       prior_and_posterior_dist: ``laplace_with_softmax``, ``normal``, ``normal_with_softplus``,
         or a custom ``Family``.
@@ -82,7 +83,7 @@ class MMVAEConfig:
     latent_dim: int = 10
     uses_likelihood_rescaling: bool = False
     rescale_factors: Mapping[str, float] | None = None
-    decoders_dist: Mapping[str, str | CustomLikelihood] | None = None
+    decoders_dist: Mapping[str, LikelihoodSetting] | None = None
     decoder_dist_params: Mapping[str, Mapping[str, Any]] | None = None
     K: int = 10
     prior_and_posterior_dist: str | Family = "laplace_with_softmax"
@@ -110,8 +111,9 @@ class MMVAEConfig:
         self._check_family()
         check_choice("loss", self.loss, tuple(LOSSES))
         self._check_experts_per_step()
-        likelihoods = _checked_likelihoods(self.decoders_dist, dims)
+        given = _named("decoders_dist", self.decoders_dist or {}, dims)
         params = _named("decoder_dist_params", self.decoder_dist_params or {}, dims)
+        likelihoods = checked_likelihoods(given, params, dims)
         self._set("decoders_dist", likelihoods)
         self._set("decoder_dist_params", checked_params(likelihoods, params))
         self._set("rescale_factors", self._checked_factors())
@@ -171,11 +173,14 @@ class MMVAEConfig:
         """Names of the modalities, in the order of the experts."""
         return tuple(self.input_dims)
 
-    def likelihood(self, name: str) -> tuple[str | CustomLikelihood, Mapping[str, Any]]:
+    def likelihood(self, name: str) -> tuple[LikelihoodSetting, Mapping[str, Any]]:
         """Returns the modality's likelihood and its keyword parameters, with defaults filled in."""
         assert self.decoders_dist is not None, "filled in by __post_init__"
         assert self.decoder_dist_params is not None, "filled in by __post_init__"
-        return self.decoders_dist[name], self.decoder_dist_params[name]
+        likelihood = self.decoders_dist[name]
+        if isinstance(likelihood, MixedLikelihood):
+            return likelihood, likelihood.params
+        return likelihood, self.decoder_dist_params[name]
 
     @property
     def family(self) -> Family:
@@ -216,7 +221,7 @@ class MMVAEConfig:
             **own,
             "prior_and_posterior_dist": self.prior_and_posterior_dist,
         }.items():
-            if not isinstance(value, str):
+            if not isinstance(value, str | MixedLikelihood):
                 raise ValueError(
                     f"{field} is {value!r}, which JSON cannot hold: save it in code and pass it "
                     "with config.replace(...)"
@@ -258,7 +263,7 @@ def _name(value: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
-    return value.to_dict() if isinstance(value, Learned) else value
+    return value.to_dict() if isinstance(value, Learned | MixedLikelihood) else value
 
 
 def _checked_dims(input_dims: Any) -> FrozenDict:
@@ -278,14 +283,6 @@ def _checked_dims(input_dims: Any) -> FrozenDict:
             raise ValueError(f"input_dims[{name!r}] is {dim!r}: give a tuple of sizes, like (10,)")
         dims[name] = tuple(check_count(f"input_dims[{name!r}]", size) for size in dim)
     return FrozenDict(dims)
-
-
-def _checked_likelihoods(given: Any, dims: Mapping[str, tuple[int, ...]]) -> FrozenDict:
-    given = _named("decoders_dist", given or {}, dims)
-    for name, likelihood in given.items():
-        if not isinstance(likelihood, Likelihood) and not callable(likelihood):
-            check_choice(f"decoders_dist[{name!r}]", likelihood, tuple(LIKELIHOOD_PARAMS))
-    return FrozenDict({name: given.get(name, "normal") for name in dims})
 
 
 def _named(field: str, given: Any, dims: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 from mmvae_jax.batch import Observed
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.likelihood_params import LikelihoodParams
-from mmvae_jax.maths.likelihoods import likelihood_of, log_likelihood
+from mmvae_jax.likelihood_settings import likelihood_of
+from mmvae_jax.maths.likelihoods import log_likelihood
 from mmvae_jax.model import MMVAE, decode_modality
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Any, no_type_check
 
 import jax.numpy as jnp
@@ -10,17 +9,6 @@ from jaxtyping import Array, Float
 
 from mmvae_jax.checks import check_flag, check_positive, plain
 from mmvae_jax.frozen_dict import FrozenDict
-
-#: The parameters that ``decoder_dist_params`` may set, and their defaults.
-LIKELIHOOD_PARAMS: Mapping[str, Mapping[str, float]] = MappingProxyType(
-    {
-        "normal": MappingProxyType({"scale": 1.0}),
-        "laplace": MappingProxyType({"scale": 1.0}),
-        "bernoulli": MappingProxyType({}),
-        "categorical": MappingProxyType({}),
-    }
-)
-
 
 #: Values of parameters by modality and name.
 LikelihoodParams = dict[str, dict[str, Float[Array, "..."]]]
@@ -84,6 +72,26 @@ class Learned:
         return {"learned": self.initial, "floor": self.floor, "per_feature": self.per_feature}
 
 
+_SCALE = {"scale": 1.0}
+_DISPERSION = {"dispersion": Learned(1.0, per_feature=True)}
+#: Size of a library in draws; a number makes the decoder give shares of the library.
+_LIBRARY = {"library_size": None}
+#: The parameters that ``decoder_dist_params`` may set, and their defaults.
+LIKELIHOOD_PARAMS: Mapping[str, Mapping[str, float | Learned | None]] = FrozenDict(
+    {
+        "normal": FrozenDict(_SCALE),
+        "laplace": FrozenDict(_SCALE),
+        "bernoulli": FrozenDict({}),
+        "categorical": FrozenDict({}),
+        "poisson": FrozenDict(_LIBRARY),
+        "negative_binomial": FrozenDict(_DISPERSION | _LIBRARY),
+        "zero_inflated_negative_binomial": FrozenDict(
+            _DISPERSION | {"zero_odds": Learned(0.1, per_feature=True)} | _LIBRARY
+        ),
+    }
+)
+
+
 def checked_params(likelihoods: Mapping[str, Any], given: Mapping[str, Any]) -> FrozenDict:
     """Returns the parameters of every modality's likelihood, with defaults filled in.
 
@@ -97,29 +105,54 @@ def checked_params(likelihoods: Mapping[str, Any], given: Mapping[str, Any]) -> 
     """
     filled = {}
     for name, likelihood in likelihoods.items():
-        params = given.get(name, {})
-        field = f"decoder_dist_params[{name!r}]"
-        if not isinstance(params, Mapping):
-            raise ValueError(f"{field} is {params!r}: give a dict such as {{'scale': 0.75}}")
-        params = {param: plain(_from_json(value)) for param, value in params.items()}
-        if isinstance(likelihood, str):
-            check_known(field, likelihood, params)
-            for param, value in params.items():
-                if not isinstance(value, Learned):
-                    check_positive(f"{field}[{param!r}]", value)
-            params = {**LIKELIHOOD_PARAMS[likelihood], **params}
-        filled[name] = FrozenDict(params)
+        field, params = f"decoder_dist_params[{name!r}]", given.get(name, {})
+        is_named = isinstance(likelihood, str)
+        filled[name] = params_of(field, likelihood, params) if is_named else _plain(field, params)
     return FrozenDict(filled)
 
 
-def check_known(field: str, likelihood: str, params: Iterable[str]) -> None:
-    """Raises ValueError unless the built-in likelihood has all of the parameters."""
-    known = sorted(LIKELIHOOD_PARAMS[likelihood])
+def params_of(field: str, likelihood: str, given: Any) -> FrozenDict:
+    """Returns the parameters of a built-in likelihood, with defaults filled in.
+
+    Args:
+      field: name of the parameters, for errors.
+      likelihood: name of the likelihood.
+      given: parameters that differ from the defaults.
+
+    Raises:
+      ValueError: as ``checked_params``.
+    """
+    params = _plain(field, given)
+    defaults = LIKELIHOOD_PARAMS[likelihood]
+    check_known(field, likelihood, defaults, params)
+    for param, value in params.items():
+        is_optional = defaults[param] is None
+        if is_optional and isinstance(value, Learned):
+            raise ValueError(
+                f"{field}[{param!r}] is {value!r}: give a number, which is not trained"
+            )
+        if not (isinstance(value, Learned) or (is_optional and value is None)):
+            check_positive(f"{field}[{param!r}]", value)
+    return FrozenDict({**defaults, **params})
+
+
+def check_known(
+    field: str, likelihood: object, known: Iterable[str], params: Iterable[str]
+) -> None:
+    """Raises ValueError unless the likelihood has all of the parameters."""
+    known = sorted(known)
     if unknown := [param for param in params if param not in known]:
         raise ValueError(
             f"{field} sets {unknown[0]!r}, which the {likelihood} likelihood does not have: it "
             f"takes {known or 'no parameters'}"
         )
+
+
+def _plain(field: str, given: Any) -> FrozenDict:
+    """Returns parameters as Python's numbers, whatever the likelihood."""
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{field} is {given!r}: give a dict such as {{'scale': 0.75}}")
+    return FrozenDict({param: plain(_from_json(value)) for param, value in given.items()})
 
 
 def _from_json(value: Any) -> Any:

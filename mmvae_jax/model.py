@@ -16,6 +16,7 @@ from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inputs.keys import as_optional_key
 from mmvae_jax.inputs.model_inputs import as_default_float, encoder_input, model_inputs
 from mmvae_jax.likelihood_params import Learned, LikelihoodParams
+from mmvae_jax.likelihood_settings import MixedLikelihood
 from mmvae_jax.maths.tiles import default_tile_size
 from mmvae_jax.maths.weights import Experts
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
@@ -228,8 +229,13 @@ def _raw_likelihood_params(config: MMVAEConfig) -> nnx.Dict:
     """Returns the raw values of the ``Learned`` parameters; empty if there are none."""
     raw = {}
     for name, dim in config.input_dims.items():
-        _, params = config.likelihood(name)
-        learned = {p: nnx.Param(x.raw(dim)) for p, x in params.items() if isinstance(x, Learned)}
+        likelihood, params = config.likelihood(name)
+        sizes = likelihood.sizes if isinstance(likelihood, MixedLikelihood) else {}
+        learned = {
+            param: nnx.Param(x.raw((sizes.get(param, dim[-1]),)))
+            for param, x in params.items()
+            if isinstance(x, Learned)
+        }
         if learned:
             raw[name] = nnx.Dict(learned)
     return nnx.Dict(raw)

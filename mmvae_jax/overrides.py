@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from mmvae_jax.checks import check_modalities
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.likelihood_params import LikelihoodParams, check_known
+from mmvae_jax.likelihood_settings import columns_of
 
 
 class Overrides(NamedTuple):
@@ -74,13 +75,13 @@ def _checked_params(
     config: MMVAEConfig, name: str, params: Any, dtype: DTypeLike
 ) -> dict[str, Float[Array, "..."]]:
     """Returns the parameters of a likelihood as arrays, those of a built-in one as scalars."""
-    likelihood, _ = config.likelihood(name)
+    likelihood, known = config.likelihood(name)
     field = f"decoder_dist_params[{name!r}]"
     if not isinstance(params, Mapping):
         raise ValueError(f"overrides.{field} is {params!r}: give a dict such as {{'scale': 0.75}}")
-    if not isinstance(likelihood, str):
+    if not columns_of(likelihood):
         return {param: jnp.asarray(x, dtype) for param, x in params.items()}
-    check_known(f"overrides.{field}", likelihood, params)
+    check_known(f"overrides.{field}", likelihood, known, params)
     return {param: _number(f"{field}[{param!r}]", x, dtype) for param, x in params.items()}
 
 

@@ -2,6 +2,7 @@
 
 from mmvae_jax.inference.decoding import (
     decode,
+    expected_values,
     generate,
     generate_from_prior,
     predict,
@@ -14,6 +15,7 @@ __all__ = [
     "ImportanceWeighting",
     "decode",
     "encode",
+    "expected_values",
     "generate",
     "generate_from_prior",
     "predict",

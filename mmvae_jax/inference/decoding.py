@@ -4,7 +4,7 @@ Pure functions of a model, a batch and a key, usable under jit, vmap and grad. R
 off. Under ``jax.jit``, strings, counts and flags are static arguments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import jax
@@ -19,7 +19,7 @@ from mmvae_jax.inference.encoding import encode
 from mmvae_jax.inference.selection import Selection, modality_names
 from mmvae_jax.inference.weighting import Weighting
 from mmvae_jax.inputs.keys import as_key, as_optional_key
-from mmvae_jax.maths.likelihoods import likelihood_of
+from mmvae_jax.likelihood_settings import likelihood_of
 from mmvae_jax.model import MMVAE, decode_modality, evaluation
 
 
@@ -39,7 +39,8 @@ def decode(
       modalities: ``"all"``, a name, or several names.
       key: randomness of ``sample``.
       sample: draw from the likelihoods (one-hot for categorical) instead of returning the decoded
-        arrays: the mean of normal and Laplace, the logits of Bernoulli and categorical.
+        arrays: the mean of normal and Laplace, the logits of Bernoulli and categorical, the log
+        mean of counts. ``expected_values`` gives means of all of them.
 
     Raises:
       ValueError: for unknown names, latents of another size, or ``sample`` without a key or of a
@@ -57,6 +58,37 @@ def decode(
         )
     _check_sampling(config, names, key, sample)
     return _decode(*evaluation(model), z, names, key if sample else None)
+
+
+def expected_values(
+    model: MMVAE, decoded: Mapping[str, Float[Array, "..."]]
+) -> dict[str, Float[Array, "..."]]:
+    """Returns the expected value of x given decoded arrays, ``{modality: [*n, *input_dim]}``.
+
+    These are probabilities for Bernoulli and categorical, and mean counts for counts.
+
+    Args:
+      model: an MMVAE.
+      decoded: arrays from ``decode``, ``predict`` or ``generate`` without ``sample``.
+
+    Raises:
+      ValueError: for unknown names, and likelihoods without a mean.
+
+    >>> decoded = mm.decode(model, jnp.zeros((6, 2)), modalities="text")
+    >>> mm.expected_values(model, decoded)["text"].sum(-1).round(3).tolist()[0]
+    [1.0, 1.0]
+    """
+    config = model.config
+    names = modality_names("decoded", tuple(decoded), config)
+    values = {}
+    for name in names:
+        mean = likelihood_of(config.likelihood(name)[0]).mean
+        if mean is None:
+            raise ValueError(
+                f"decoded[{name!r}] has a likelihood without a mean: give mm.Likelihood(mean=...)"
+            )
+        values[name] = mean(decoded[name], **model.likelihood_params(name))
+    return values
 
 
 def predict(

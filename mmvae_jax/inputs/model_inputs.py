@@ -14,6 +14,11 @@ from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inputs.array_likes import as_array, map_arrays
+from mmvae_jax.likelihood_settings import columns_of
+from mmvae_jax.maths.likelihoods import SUPPORTS
+
+#: Likelihoods under which bytes stand for intensities, and other integers are refused.
+OF_INTENSITIES = ("normal", "laplace", "bernoulli")
 
 
 def model_inputs(
@@ -23,8 +28,9 @@ def model_inputs(
 
     Floats have JAX's default type or a wider one: single precision, or double precision with
     ``jax_enable_x64``. Booleans are zeros and ones, bytes of a modality with two or more axes
-    intensities from 0 to 1. Integers are classes of a categorical likelihood, or one-hot vectors if
-    they have all axes; under a custom likelihood they stay integers.
+    intensities from 0 to 1 under normal, laplace and bernoulli. Integers are counts under a
+    likelihood of counts; classes of a categorical likelihood, or one-hot vectors if they have all
+    axes; under a custom likelihood they stay integers.
 
     Raises:
       ValueError: naming the modality, what was expected and what came.
@@ -68,16 +74,27 @@ def field_of(name: str) -> str:
 
 
 def encoder_input(config: MMVAEConfig, name: str, x: PyTree) -> PyTree:
-    """Returns the input of the modality's encoder: one-hot vectors for integer classes, else x."""
-    if config.likelihood(name)[0] == "categorical" and jnp.issubdtype(x.dtype, jnp.integer):
+    """Returns the input of the modality's encoder.
+
+    Integer classes become one-hot vectors, and counts ``log(1 + x)``, as they may differ by orders
+    of magnitude.
+    """
+    setting, _ = config.likelihood(name)
+    if setting == "categorical" and jnp.issubdtype(x.dtype, jnp.integer):
         return jax.nn.one_hot(x, config.input_dims[name][-1])
-    return x
+    columns = columns_of(setting)
+    if not any(SUPPORTS[likelihood].is_count for likelihood, _ in columns):
+        return x
+    parts = [
+        jnp.log1p(x[..., part]) if SUPPORTS[likelihood].is_count else x[..., part]
+        for likelihood, part in columns
+    ]
+    return jnp.concatenate(parts, -1)
 
 
 def are_intensities(config: MMVAEConfig, name: str, dtype: Any) -> bool:
-    """Returns True for bytes of a built-in likelihood of numbers, which stand for intensities."""
-    likelihood, _ = config.likelihood(name)
-    return dtype == jnp.uint8 and isinstance(likelihood, str) and likelihood != "categorical"
+    """Returns True for bytes that stand for intensities."""
+    return dtype == jnp.uint8 and config.likelihood(name)[0] in OF_INTENSITIES
 
 
 def as_default_float(x: Float[Array, "*shape"] | Bool[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -116,10 +133,9 @@ def _converted(config: MMVAEConfig, name: str, x: Array) -> Array:
         return as_default_float(x.astype(jnp.float32)) / 255
     if jnp.issubdtype(x.dtype, jnp.floating):
         return as_default_float(x)
-    if likelihood == "categorical":
-        is_one_hot = x.ndim == len(config.input_dims[name]) + 1
-        return x.astype(jnp.result_type(float) if is_one_hot else jnp.int32)
-    if x.dtype == bool:
+    if likelihood == "categorical" and x.ndim == len(config.input_dims[name]):
+        return x.astype(jnp.int32)
+    if x.dtype == bool or columns_of(likelihood):
         return x.astype(jnp.result_type(float))
     # Arithmetic of narrow integers would wrap around.
     return x.astype(jnp.promote_types(x.dtype, jnp.int32)) if x.dtype.itemsize < 4 else x
@@ -131,7 +147,7 @@ def _check_array(config: MMVAEConfig, name: str, x: Any) -> None:
     field = field_of(name)
     is_float = jnp.issubdtype(x.dtype, jnp.floating) or x.dtype == bool
     is_integer = jnp.issubdtype(x.dtype, jnp.integer)
-    takes_integers = likelihood == "categorical" or not isinstance(likelihood, str)
+    takes_integers = likelihood not in OF_INTENSITIES
     if not is_float and not (is_integer and (takes_integers or x.dtype == jnp.uint8)):
         raise ValueError(
             f"{field} has dtype {x.dtype}, expected a floating type, or uint8 for intensities from "

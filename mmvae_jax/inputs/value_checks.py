@@ -14,6 +14,7 @@ from jaxtyping import Bool, Int, Shaped
 
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inputs.model_inputs import are_intensities
+from mmvae_jax.likelihood_settings import columns_of
 from mmvae_jax.maths.likelihoods import SUPPORTS, Support
 
 #: Largest deviation of the sum of a one-hot vector from 1, which half precision keeps to.
@@ -86,19 +87,17 @@ def check_values(
 
 
 def _check_array(config: MMVAEConfig, place: Place, x: Shaped[np.ndarray, "b ..."]) -> None:
-    name, kind = place.modality, x.dtype.kind
-    if are_intensities(config, name, x.dtype):
+    dim, (setting, _) = config.input_dims[place.modality], config.likelihood(place.modality)
+    is_integer = x.dtype.kind in "iub"
+    if are_intensities(config, place.modality, x.dtype):
         _check_intensities(place, x)
-    elif kind in "iub":
-        likelihood, _ = config.likelihood(name)
-        if likelihood == "categorical" and x.ndim == len(config.input_dims[name]):
-            _check_classes(place, x, config.input_dims[name][-1])
-        elif likelihood == "categorical":
-            _check_floats(place, x.astype(np.float32), SUPPORTS["categorical"], "categorical")
-    else:
-        likelihood, _ = config.likelihood(name)
-        support = SUPPORTS[likelihood] if isinstance(likelihood, str) else Support()
-        _check_floats(place, x, support, likelihood if isinstance(likelihood, str) else "custom")
+    elif setting == "categorical" and is_integer and x.ndim == len(dim):
+        _check_classes(place, x, dim[-1])
+    elif columns := columns_of(setting):
+        for likelihood, part in columns:
+            _check_numbers(place, x[..., part], SUPPORTS[likelihood], likelihood)
+    elif not is_integer:
+        _check_numbers(place, x, Support(), "custom")
 
 
 def _check_intensities(place: Place, x: Shaped[np.ndarray, "b ..."]) -> None:
@@ -121,16 +120,20 @@ def _check_classes(place: Place, x: Shaped[np.ndarray, "b ..."], num_classes: in
         )
 
 
-def _check_floats(
+def _check_numbers(
     place: Place, x: Shaped[np.ndarray, "b ..."], support: Support, likelihood: str
 ) -> None:
     x = x if x.dtype.kind == "f" else x.astype(np.float32)  # NumPy does not know bfloat16
     largest = float(np.finfo(jax.dtypes.canonicalize_dtype(float)).max)
     low, high = max(support.low, -largest), min(support.high, largest)
     with np.errstate(invalid="ignore"):
-        if not (low <= float(x.min()) and float(x.max()) <= high):  # also for NaN
+        is_inside = low <= float(x.min()) and float(x.max()) <= high  # also for NaN
+        if not is_inside or (support.is_count and (x != np.floor(x)).any()):
             wide = x.astype(np.float64)
-            if found := place.first(x, ~((wide >= low) & (wide <= high))):
+            is_wrong = ~((wide >= low) & (wide <= high))
+            if support.is_count:
+                is_wrong |= wide != np.floor(wide)
+            if found := place.first(x, is_wrong):
                 row, value = found
                 raise ValueError(
                     f"{place.field} is {value:g} in {row}: "
@@ -163,6 +166,13 @@ def _remedy(place: Place, value: float, likelihood: str) -> str:
         )
     if likelihood == "categorical":
         return _GIVE_ONE_HOT
+    support = SUPPORTS.get(likelihood, Support())
+    if support.is_count:
+        return (
+            f"a {likelihood} likelihood takes whole numbers from 0 to {support.high:g}; give "
+            "counts before any normalisation, or choose another likelihood in "
+            f"decoders_dist[{place.modality!r}]"
+        )
     return "give numbers within single precision, for instance standardised ones"
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Float, PyTree
 
-from mmvae_jax.maths import densities
+from mmvae_jax.maths import counts, densities
 
 
 class Likelihood(NamedTuple):
@@ -23,6 +23,8 @@ class Likelihood(NamedTuple):
       entry_log_prob: ``(decoded [*input_dim], x) -> [entries]``, the log density of every entry of
         x, flattened; ``log_prob`` is its sum. The entries of a categorical are its vectors over
         the last axis. None for a likelihood whose entries depend on each other.
+      mean: ``decoded [*n, *input_dim] -> [*n, *input_dim]``, the expected value of x;
+        probabilities for Bernoulli and categorical. None for a likelihood without a mean.
 
     >>> def log_prob(decoded, x):
     ...     return jax.scipy.stats.poisson.logpmf(x, jnp.exp(decoded)).sum()
@@ -38,25 +40,36 @@ class Likelihood(NamedTuple):
     log_prob: Callable[..., Float[Array, ""]]
     sample: Callable[..., Array] | None = None
     entry_log_prob: Callable[..., Float[Array, " entries"]] | None = None
+    mean: Callable[..., Array] | None = None
 
 
 def of_entries(
     entry_log_prob: Callable[..., Float[Array, " entries"]],
     sample: Callable[..., Array] | None = None,
+    mean: Callable[..., Array] | None = None,
 ) -> Likelihood:
     """Returns the likelihood of independent entries, whose log density is the sum of theirs."""
 
     def log_prob(decoded: Array, x: Array, **params: Any) -> Float[Array, ""]:
         return entry_log_prob(decoded, x, **params).sum()
 
-    return Likelihood(log_prob, sample, entry_log_prob)
+    return Likelihood(log_prob, sample, entry_log_prob, mean)
 
 
 LIKELIHOODS: dict[str, Likelihood] = {
-    "normal": of_entries(densities.normal, densities.sample_normal),
-    "laplace": of_entries(densities.laplace, densities.sample_laplace),
-    "bernoulli": of_entries(densities.bernoulli, densities.sample_bernoulli),
-    "categorical": of_entries(densities.categorical, densities.sample_categorical),
+    "normal": of_entries(densities.normal, densities.sample_normal, densities.location),
+    "laplace": of_entries(densities.laplace, densities.sample_laplace, densities.location),
+    "bernoulli": of_entries(densities.bernoulli, densities.sample_bernoulli, jax.nn.sigmoid),
+    "categorical": of_entries(densities.categorical, densities.sample_categorical, jax.nn.softmax),
+    "poisson": of_entries(counts.poisson, counts.sample_poisson, counts.mean),
+    "negative_binomial": of_entries(
+        counts.negative_binomial, counts.sample_negative_binomial, counts.mean
+    ),
+    "zero_inflated_negative_binomial": of_entries(
+        counts.zero_inflated_negative_binomial,
+        counts.sample_zero_inflated_negative_binomial,
+        counts.mean,
+    ),
 }
 
 
@@ -67,11 +80,13 @@ class Support(NamedTuple):
       low: smallest value.
       high: largest value.
       is_one_hot: True for vectors over the last axis that sum to 1.
+      is_count: True for whole numbers.
     """
 
     low: float = -math.inf
     high: float = math.inf
     is_one_hot: bool = False
+    is_count: bool = False
 
 
 SUPPORTS: dict[str, Support] = {
@@ -79,17 +94,10 @@ SUPPORTS: dict[str, Support] = {
     "laplace": Support(),
     "bernoulli": Support(0, 1),
     "categorical": Support(0, 1, is_one_hot=True),
+    "poisson": Support(0, counts.LARGEST, is_count=True),
+    "negative_binomial": Support(0, counts.LARGEST, is_count=True),
+    "zero_inflated_negative_binomial": Support(0, counts.LARGEST, is_count=True),
 }
-
-
-def likelihood_of(setting: str | Likelihood | Callable[..., Any]) -> Likelihood:
-    """Returns the likelihood that a setting in ``decoders_dist`` names.
-
-    A function is the log density of a likelihood without draws.
-    """
-    if isinstance(setting, str):
-        return LIKELIHOODS[setting]
-    return setting if isinstance(setting, Likelihood) else Likelihood(setting)
 
 
 def log_likelihood(

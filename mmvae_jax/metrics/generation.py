@@ -6,7 +6,7 @@ Frechet distances and errors of reconstructions in others.
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,9 @@ from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inference import decode, generate
 from mmvae_jax.inference.selection import modality_mask, modality_names
 from mmvae_jax.inputs.keys import as_key
+from mmvae_jax.likelihood_settings import MixedLikelihood
+from mmvae_jax.maths import counts
+from mmvae_jax.maths.likelihoods import SUPPORTS
 from mmvae_jax.maths.mixture import draw_mixture
 from mmvae_jax.metrics.coherence import Tally, conditional_tallies, joint_tally, subsets
 from mmvae_jax.metrics.expert_posteriors import posteriors_of
@@ -196,16 +199,36 @@ def measure_joint_coherence(
 def as_examples(
     config: MMVAEConfig, name: str, decoded: Float[Array | np.ndarray, "..."]
 ) -> Float[Array | np.ndarray, "..."]:
-    """Returns decoder outputs in the form of examples: logits become one-hot classes or bits.
+    """Returns decoder outputs in the form of examples.
+
+    Logits become one-hot classes or bits, and log means of counts become means, without excess
+    zeros.
 
     >>> as_examples(config, "text", jnp.array([[0.1, 2.0, 0.3], [1.0, 0.0, 0.0]])).tolist()
     [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     """
-    likelihood, _ = config.likelihood(name)
-    if likelihood == "categorical":
+    setting, params = config.likelihood(name)
+    if not isinstance(setting, MixedLikelihood):
+        return _as_values(setting, decoded, params)
+    return jnp.concatenate(
+        [
+            _as_values(part.likelihood, decoded[..., columns], part.params)
+            for part, (_, columns) in zip(setting.parts, setting.columns, strict=True)
+        ],
+        -1,
+    )
+
+
+def _as_values(
+    setting: Any, decoded: Float[Array | np.ndarray, "..."], params: Mapping[str, Any]
+) -> Float[Array | np.ndarray, "..."]:
+    """Returns the values that x most resembles under a built-in likelihood."""
+    if setting == "categorical":
         return jax.nn.one_hot(decoded.argmax(-1), decoded.shape[-1])
-    if likelihood == "bernoulli":
+    if setting == "bernoulli":
         return (decoded > 0).astype(decoded.dtype)
+    if isinstance(setting, str) and SUPPORTS[setting].is_count:
+        return counts.mean(jnp.asarray(decoded), library_size=params["library_size"])
     return decoded
 
 

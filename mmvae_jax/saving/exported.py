@@ -63,8 +63,8 @@ class Exported:
         Args:
           data: ``{modality: [b, *input_dim]}`` of floats, or of bytes, which stand for intensities
             and are divided by 255; a categorical modality may hold integer classes,
-            ``[b, *input_dim[:-1]]``. Modalities left out count as missing, which is how one
-            conditions on some of them.
+            ``[b, *input_dim[:-1]]``, and one of counts or a custom likelihood integers.
+            Modalities left out count as missing, which is how one conditions on some of them.
           mask: ``{modality: bool [b]}``, True where observed; None when all of ``data`` is.
             Placeholder values of missing examples never affect a result.
           key: randomness, a key of ``jax.random.key`` or ``PRNGKey``; not needed for the mean.
@@ -142,8 +142,8 @@ class Exported:
         if likelihood == "categorical":
             if jnp.issubdtype(x.dtype, jnp.integer):
                 return jax.nn.one_hot(x, dim[-1], dtype=jnp.float32)
-        elif x.dtype == jnp.uint8 and likelihood not in ("normal", "laplace", "bernoulli"):
-            return jnp.float32(x)
+        elif likelihood not in ("normal", "laplace", "bernoulli"):
+            return jnp.float32(x)  # numbers of a custom likelihood, and counts
         elif x.dtype == jnp.uint8 and len(dim) == 1:
             raise ValueError(
                 f"data[{name!r}] is uint8 of one axis: give x / np.float32(255) for intensities, "

@@ -99,8 +99,8 @@ def _rows_of(model: MMVAE) -> Table:
     """Yields a row for each modality."""
     for name, dim in model.config.input_dims.items():
         likelihood, settings = model.config.likelihood(name)
-        params = model.likelihood_params(name).items()
-        described = [str(likelihood), *(_describe(*param, settings) for param in params)]
+        params = {p: x for p, x in model.likelihood_params(name).items() if x is not None}
+        described = [str(likelihood), *(_describe(*param, settings) for param in params.items())]
         networks = (class_path(model.encoders[name]), class_path(model.decoders[name]))
         yield name, " x ".join(map(str, dim)), ", ".join(described), *networks
 

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from mmvae_jax.batch import AnyBatch
+from mmvae_jax.likelihood_settings import columns_of
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.training.fingerprint import describe_data, fingerprint
 from mmvae_jax.training.optimizer import Adam, hyperparams_of
@@ -63,7 +64,7 @@ def _code(state: TrainState) -> dict[str, Any]:
     """Returns fingerprints of custom functions, which hold for these versions only."""
     config = config_of(state)
     likelihoods = {name: config.likelihood(name)[0] for name in config.modalities}
-    custom: dict[str, Any] = {n: x for n, x in likelihoods.items() if not isinstance(x, str)}
+    custom: dict[str, Any] = {n: x for n, x in likelihoods.items() if not columns_of(x)}
     if not isinstance(config.prior_and_posterior_dist, str):
         custom["prior_and_posterior_dist"] = config.prior_and_posterior_dist
     if not isinstance(state.tx, Adam):
