@@ -1,9 +1,9 @@
 r"""Densities of counts, entry by entry: Poisson, negative binomial, and with excess zeros.
 
-Decoders give log means. Counts may be large, of which ``lgamma`` in single precision keeps too few
-digits: log 10^6! is 1.3e7, known to within 1. All densities are therefore written as deviances,
-whose terms are of the order of the result (Loader 2000, "Fast and accurate computation of binomial
-probabilities"). With
+Decoders give log means. Sums of ``lgamma`` lose all digits of large counts in single precision:
+the logarithm of 10^6! is 1.3e7, known to within 1. All densities are therefore written as
+deviances, whose terms are of the order of the result (Loader 2000, "Fast and accurate computation
+of binomial probabilities"). With
 
 .. math:: g(t) = e^t - 1 - t, \qquad c(y) = y \log y - y - \log \Gamma(y + 1),
 
