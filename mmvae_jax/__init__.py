@@ -27,7 +27,12 @@ from typing import Any
 from mmvae_jax import data, interop, networks
 from mmvae_jax.batch import Batch, MultimodalArrays
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.data.incomplete import incomplete_batch, missing_at_random, missing_by_label
+from mmvae_jax.data.incomplete import (
+    incomplete_batch,
+    mask_nan,
+    missing_at_random,
+    missing_by_label,
+)
 from mmvae_jax.evidence.annealed import (
     AnnealedDiagnostics,
     NllBounds,
@@ -130,6 +135,7 @@ __all__ = [
     "loss",
     "make_mesh",
     "make_optimizer",
+    "mask_nan",
     "missing_at_random",
     "missing_by_label",
     "networks",
@@ -146,7 +152,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imports these rooms on first use, so that importing ``mm`` stays fast."""
+    """Imports these on first use, so that importing ``mm`` stays fast and needs no scikit-learn."""
     if name in ("loggers", "metrics", "plots"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,6 +15,8 @@ from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inputs.array_likes import as_array, as_column, map_modalities
 from mmvae_jax.inputs.model_inputs import checked_arrays, converted
 from mmvae_jax.inputs.value_checks import check_values
+from mmvae_jax.likelihood_settings import MixedLikelihood, columns_of, likelihood_of
+from mmvae_jax.maths.likelihoods import Incomplete
 
 
 class Batch(flax.struct.PyTreeNode):
@@ -26,8 +28,10 @@ class Batch(flax.struct.PyTreeNode):
         integer classes, ``[b, *input_dim[:-1]]``. One with a custom likelihood may hold integers,
         and any dict, tuple or other pytree of arrays ``[b, ...]``. Frames, lists, tensors and
         columns in files become arrays, by position.
-      mask: ``{modality: Bool[b]}``, True where observed; None if everything is. Placeholder values
-        of missing modalities never affect a result.
+      mask: ``{modality: Bool[b]}``, True where observed; None if everything is. A mask of the
+        data's shape, ``Bool[b, *input_dim]``, is for single entries (of a categorical
+        ``Bool[b, *input_dim[:-1]]``): they drop out of the likelihood, and the encoder sees zeros.
+        Placeholder values of what is missing never affect a result.
       weight: weight of every example in the means over examples (loss and metrics),
         ``Float[b]``; None if all weigh 1.
 
@@ -59,7 +63,8 @@ class MultimodalArrays(NamedTuple):
         file, another ``mmvae_jax.data.Column``, a pytree of these for a custom likelihood, or any
         array-like that ``Batch`` takes.
       labels: class of every example, ``[b]``; None if unknown.
-      mask: True where the modality was observed, ``[b]`` per modality; None if everywhere.
+      mask: True where the modality was observed, ``[b]`` or of the data's shape per modality, as in
+        ``Batch``; None if everywhere.
       weight: weight of every example in the means over examples (loss and metrics), ``[b]``
         floats; None if all weigh 1.
 
@@ -122,7 +127,8 @@ class Observed(NamedTuple):
     """A checked batch.
 
     Attributes:
-      data: as given, with zeros where missing; without modalities that are missing throughout.
+      data: as given, with zeros where missing, and ``Incomplete`` where single entries may be;
+        without modalities that are missing throughout.
       mask: in the order of the config's modalities.
       weight: weight of every example; None if all weigh 1.
     """
@@ -156,11 +162,11 @@ def observe(config: MMVAEConfig, batch: Any, *, allow_absent: bool = False) -> O
     check_values(config, batch)
     data = converted(config, arrays)
     data = {
-        name: jax.tree.map(partial(_zero_where_missing, mask[name]), data[name])
+        name: _with_zeros(config, name, mask[name], data[name])
         for name in config.modalities
         if name in data
     }
-    masks = jnp.stack([mask[name] for name in config.modalities])
+    masks = jnp.stack([observed_rows(mask[name]) for name in config.modalities])
     return Observed(data, masks, _checked_weight(batch.weight, num_examples))
 
 
@@ -175,10 +181,33 @@ def _checked_weight(weight: Any, num_examples: Any) -> Float[Array, " b"] | None
     return jnp.asarray(weight, jnp.promote_types(jnp.result_type(weight), jnp.float32))
 
 
+def observed_rows(mask: Any) -> Any:
+    """Returns True for the examples ``[b]`` of which a mask observes anything."""
+    return mask.any(tuple(range(1, mask.ndim))) if mask.ndim > 1 else mask
+
+
+def _with_zeros(
+    config: MMVAEConfig, name: str, mask: Bool[Array, "b *entries"], data: PyTree
+) -> PyTree:
+    """Returns a modality's data with zeros where they are missing, as ``Observed`` has them."""
+    zeroed = jax.tree.map(partial(_zero_where_missing, mask), data)
+    if mask.ndim == 1:
+        return zeroed
+    setting, _ = config.likelihood(name)
+    if not isinstance(setting, MixedLikelihood):
+        return Incomplete(zeroed, mask)
+    parts = [
+        mask[..., part].all(-1, keepdims=True) if likelihood == "categorical" else mask[..., part]
+        for likelihood, part in columns_of(setting)
+    ]
+    return Incomplete(zeroed, jnp.concatenate(parts, -1))
+
+
 def _zero_where_missing(
-    mask: Bool[Array, " b"], x: Shaped[Array, "b *dim"]
+    mask: Bool[Array, "b *entries"], x: Shaped[Array, "b *dim"]
 ) -> Shaped[Array, "b *dim"]:
-    return jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros((), x.dtype))
+    mask = mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
+    return jnp.where(mask, x, jnp.zeros((), x.dtype))
 
 
 def check_names(
@@ -196,11 +225,36 @@ def check_names(
         )
 
 
+def _entry_mask(
+    config: MMVAEConfig, name: str, mask: Bool[Array, "..."], num_examples: Any
+) -> Bool[Array, "b *entries"]:
+    """Returns a checked mask of single entries, of a categorical without the last axis."""
+    dim, (likelihood, _) = config.input_dims[name], config.likelihood(name)
+    is_categorical = likelihood == "categorical"
+    shapes = [(num_examples, *dim)] + [(num_examples, *dim[:-1])] * is_categorical
+    if mask.shape not in shapes:
+        raise ValueError(
+            f"batch.mask[{name!r}] has shape {mask.shape}, expected ({num_examples},), one value "
+            f"per example, or {shapes[-1]}, one per entry"
+        )
+    if isinstance(likelihood, MixedLikelihood) and len(dim) > 1:
+        raise ValueError(
+            f"batch.mask[{name!r}] has shape {mask.shape}, but a MixedLikelihood of several axes "
+            "takes no masks of entries: give one value per example"
+        )
+    if likelihood_of(likelihood).entry_log_prob is None:
+        raise ValueError(
+            f"batch.mask[{name!r}] has shape {mask.shape}, but the custom likelihood of {name!r} "
+            "has no entries: give one value per example, or mm.Likelihood(..., entry_log_prob=)"
+        )
+    return mask.all(-1) if is_categorical and mask.shape == shapes[0] else mask
+
+
 def _checked_masks(
     config: MMVAEConfig,
     batch: Batch,
     num_examples: Any,  # an integer, or the symbol of an exported program's open batch size
-) -> dict[str, Bool[Array, " b"]]:
+) -> dict[str, Bool[Array, "b *entries"]]:
     """Returns the mask of every modality, in the config's order."""
     mask = dict.fromkeys(batch.data, jnp.ones(num_examples, bool))
     if batch.mask is not None:
@@ -213,10 +267,7 @@ def _checked_masks(
                 "observed: compare it first (mask > 0.5)"
             )
         if given.shape != (num_examples,):
-            raise ValueError(
-                f"batch.mask[{name!r}] has shape {given.shape}, expected ({num_examples},): "
-                "one value per example"
-            )
+            mask[name] = _entry_mask(config, name, given, num_examples)
         if name not in batch.data and not isinstance(given, Tracer) and given.any():
             raise ValueError(
                 f"batch.mask[{name!r}] says that {name!r} is observed, but batch.data lacks it: "

@@ -248,7 +248,8 @@ def _white_where_missing(batch: Batch, name: str) -> Float[np.ndarray, "n h w c"
     x = np.asarray(batch.data[name], np.float32) / scale
     if batch.mask is None:
         return x
-    return np.where(np.asarray(batch.mask[name])[:, None, None, None], x, np.float32(1))
+    mask = np.asarray(batch.mask[name])
+    return np.where(mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)), x, np.float32(1))
 
 
 def _intensities(

@@ -17,6 +17,7 @@ from mmvae_jax.inputs.keys import as_optional_key
 from mmvae_jax.inputs.model_inputs import as_default_float, encoder_input, model_inputs
 from mmvae_jax.likelihood_params import Learned, LikelihoodParams
 from mmvae_jax.likelihood_settings import MixedLikelihood
+from mmvae_jax.maths.likelihoods import Incomplete
 from mmvae_jax.maths.tiles import default_tile_size
 from mmvae_jax.maths.weights import Experts
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
@@ -123,21 +124,29 @@ class MMVAE(nnx.Module):
         """Returns the posterior parameters ``[m b d]`` of every modality, in the config's order.
 
         Args:
-          data: data of a batch, converted as a batch is. Modalities left out get location 0 and a
-            raw scale of 0.
+          data: data of a batch, converted as a batch is, or of an ``Observed`` one. Modalities left
+            out get location 0 and a raw scale of 0.
           key: randomness of encoders whose call takes ``rngs``.
         """
         config, key = self.config, as_optional_key(key)
         check_modalities("data", data, config.modalities)
-        given = model_inputs(config, data)
-        inputs = {name: encoder_input(config, name, x) for name, x in given.items()}
+        masks = {name: x.observed for name, x in data.items() if isinstance(x, Incomplete)}
+        given = model_inputs(
+            config, {name: x.values if name in masks else x for name, x in data.items()}
+        )
+        inputs = {
+            name: encoder_input(config, name, x, masks.get(name)) for name, x in given.items()
+        }
         shape = (jax.tree.leaves(inputs)[-1].shape[0], config.latent_dim)
         locs, log_vars = [], []
         for number, name in enumerate(config.modalities):
             loc = log_var = jnp.zeros(shape)
             if name in inputs:
                 encoder = nnx.clone(self.encoders[name])  # a call may count its random numbers
-                posterior = encoder(inputs[name], **random_streams(encoder, key, number))
+                keywords = random_streams(encoder, key, number)
+                if "observed" in inspect.signature(encoder.__call__).parameters:
+                    keywords["observed"] = masks.get(name)
+                posterior = encoder(inputs[name], **keywords)
                 loc, log_var = map(as_default_float, _checked_posterior(name, posterior, shape))
             locs.append(loc)
             log_vars.append(log_var)
@@ -187,7 +196,7 @@ def decode_modality(
     return as_default_float(decoded)
 
 
-def random_streams(network: Any, key: PRNGKeyArray | None, number: int) -> dict[str, nnx.Rngs]:
+def random_streams(network: Any, key: PRNGKeyArray | None, number: int) -> dict[str, Any]:
     """Returns the keyword ``rngs`` for a network whose call takes it, else no keywords."""
     if key is None or "rngs" not in inspect.signature(network.__call__).parameters:
         return {}

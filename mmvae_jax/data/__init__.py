@@ -7,7 +7,8 @@
   ``np.memmap``, h5py data sets). ``ImageFiles`` reads image files, ``IndexedColumn`` repeats rows.
 - Batches: ``batches`` shuffles, ``eval_batches`` keeps the order, ``prefetch_to_device`` works
   ahead, ``take`` picks examples.
-- Missing modalities: ``incomplete_batch``, ``missing_at_random``, ``missing_by_label``.
+- Missing modalities and entries: ``incomplete_batch``, ``mask_nan``, ``missing_at_random``,
+  ``missing_by_label``.
 - Pairs of examples by label: ``pair_by_label``, ``pairs_digest``.
 """
 
@@ -24,7 +25,12 @@ from mmvae_jax.data.datasets.polydigits import PolyDigits, polydigits
 from mmvae_jax.data.datasets.polymnist import polymnist
 from mmvae_jax.data.datasets.svhn import svhn
 from mmvae_jax.data.image_files import ImageFiles
-from mmvae_jax.data.incomplete import incomplete_batch, missing_at_random, missing_by_label
+from mmvae_jax.data.incomplete import (
+    incomplete_batch,
+    mask_nan,
+    missing_at_random,
+    missing_by_label,
+)
 from mmvae_jax.data.pairing import pair_by_label, pairs_digest
 from mmvae_jax.data.prefetch import Prefetch, Resumable, prefetch_to_device
 
@@ -51,6 +57,7 @@ __all__ = [
     "eval_batches",
     "fashion_mnist",
     "incomplete_batch",
+    "mask_nan",
     "missing_at_random",
     "missing_by_label",
     "mnist",

@@ -105,10 +105,11 @@ def _check_mask(mask: Mapping[str, np.ndarray], data: Mapping[str, Column]) -> N
             f"{sorted(data)}"
         )
     for name, observed in mask.items():
-        if observed.dtype != np.bool_ or observed.ndim != 1:
+        shape = tuple(data[name].shape[1 : observed.ndim]) if hasattr(data[name], "shape") else ()
+        if observed.dtype != np.bool_ or not observed.ndim or observed.shape[1:] != shape:
             raise ValueError(
-                f"mask[{name!r}] is {observed.dtype}{list(observed.shape)}: "
-                "give one boolean per example, True where the modality was observed"
+                f"mask[{name!r}] is {observed.dtype}{list(observed.shape)}: give one boolean per "
+                "example, or one per entry of its data, True where observed"
             )
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import grain
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from mmvae_jax.batch import AnyBatch, MultimodalArrays, as_arrays
 from mmvae_jax.checks import check_at_least, check_count
@@ -180,7 +180,7 @@ def eval_batches(
         places = np.arange(step * batch_size, (step + 1) * batch_size)[part]
         rows, is_real = np.minimum(places, size - 1), places < size
         batch = take(dataset, rows)._replace(
-            mask={name: observed[rows] & is_real for name, observed in mask.items()},
+            mask={name: _hidden(observed[rows], ~is_real) for name, observed in mask.items()},
             weight=weight[rows] * is_real,
         )
         return _checked(batch, rows, check)
@@ -208,3 +208,10 @@ def pipeline(batch_at: Callable[[int], T], steps: range) -> grain.IterDataset[T]
     on_demand = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
     numbers = grain.MapDataset.range(steps.start, steps.stop, steps.step)
     return numbers.map(batch_at).to_iter_dataset(on_demand)
+
+
+def _hidden(
+    mask: Bool[np.ndarray, "b *entries"], rows: Bool[np.ndarray, " b"]
+) -> Bool[np.ndarray, "b *entries"]:
+    """Returns a mask that is False throughout in these rows."""
+    return mask & ~rows.reshape(-1, *[1] * (mask.ndim - 1))

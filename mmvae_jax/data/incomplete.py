@@ -4,16 +4,25 @@ Hiding changes masks only, never values.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from mmvae_jax.batch import AnyBatch, Batch, MultimodalArrays, as_arrays, check_names
+from mmvae_jax.batch import (
+    AnyBatch,
+    Batch,
+    MultimodalArrays,
+    as_arrays,
+    check_names,
+    observed_rows,
+)
 from mmvae_jax.checks import check_at_least, check_modalities, plain
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.arrays import num_examples
 
+Data = TypeVar("Data", Batch, MultimodalArrays)
 #: One array or None per example, or None for a whole modality.
 Values = Sequence[Any] | np.ndarray | None
 
@@ -88,6 +97,39 @@ def _filled(
     return filled, mask
 
 
+def mask_nan(dataset: Data) -> Data:
+    """Masks every NaN of a batch or data set, and leaves all values as they are.
+
+    A modality whose NaN fill whole examples gets a mask of examples, ``[b]``; one with NaN in
+    single entries gets a mask of the data's shape. Modalities without NaN keep their mask.
+
+    Args:
+      dataset: ``Batch`` or ``MultimodalArrays`` of arrays in memory.
+
+    Returns:
+      The same container with the masks.
+
+    >>> sound = np.array([[0.1, np.nan], [0.2, 0.3]], np.float32)
+    >>> mm.mask_nan(mm.Batch({"sound": sound})).mask["sound"].tolist()
+    [[True, False], [True, True]]
+    """
+    masks = {}
+    for name, x in dataset.data.items():
+        size = jax.tree.leaves(x)[0].shape[0]
+        mask = np.ones(size, bool) if dataset.mask is None else np.asarray(dataset.mask[name])
+        masks[name] = mask
+        if not jax.tree_util.all_leaves([x]) or not np.issubdtype(x.dtype, np.floating):
+            continue
+        there = ~np.isnan(np.asarray(x))
+        rows = observed_rows(there)
+        if (there | ~rows.reshape(-1, *[1] * (there.ndim - 1))).all() and mask.ndim == 1:
+            masks[name] = mask & rows
+        elif not there.all():
+            masks[name] = there & mask.reshape(*mask.shape, *[1] * (there.ndim - mask.ndim))
+    fields = {"mask": masks}
+    return dataset.replace(**fields) if isinstance(dataset, Batch) else dataset._replace(**fields)
+
+
 def missing_at_random(dataset: AnyBatch, share: float, *, seed: int) -> MultimodalArrays:
     """Hides each modality of each example with probability ``share``, but never all of an example.
 
@@ -156,12 +198,17 @@ def missing_by_label(dataset: AnyBatch, hidden: Mapping[str, Collection[int]]) -
 
 
 def _mask(dataset: MultimodalArrays) -> Bool[np.ndarray, "m b"]:
-    """Returns the masks in the order of the data; all True if the data set has none."""
+    """Returns the rows that are observed, in the order of the data; all if there is no mask."""
     size = num_examples(dataset)
     if dataset.mask is None:
         return np.ones((len(dataset.data), size), bool)
-    return np.stack([dataset.mask[name] for name in dataset.data])
+    return np.stack([observed_rows(dataset.mask[name]) for name in dataset.data])
 
 
 def _with_mask(dataset: MultimodalArrays, mask: Bool[np.ndarray, "m b"]) -> MultimodalArrays:
-    return dataset._replace(mask=dict(zip(dataset.data, mask, strict=True)))
+    """Returns the data set with these rows; masks of entries stay where their rows do."""
+    rows = dict(zip(dataset.data, mask, strict=True))
+    for name, old in (dataset.mask or {}).items():
+        if old.ndim > 1:
+            rows[name] = old & rows[name].reshape(-1, *[1] * (old.ndim - 1))
+    return dataset._replace(mask=rows)

@@ -73,15 +73,18 @@ def field_of(name: str) -> str:
     return f"batch.data[{name!r}]"
 
 
-def encoder_input(config: MMVAEConfig, name: str, x: PyTree) -> PyTree:
+def encoder_input(
+    config: MMVAEConfig, name: str, x: PyTree, observed: Bool[Array, "b *entries"] | None = None
+) -> PyTree:
     """Returns the input of the modality's encoder.
 
-    Integer classes become one-hot vectors, and counts ``log(1 + x)``, as they may differ by orders
-    of magnitude.
+    Integer classes become one-hot vectors, zeros where ``observed`` is False. Counts become
+    ``log(1 + x)``, as they may differ by orders of magnitude.
     """
     setting, _ = config.likelihood(name)
     if setting == "categorical" and jnp.issubdtype(x.dtype, jnp.integer):
-        return jax.nn.one_hot(x, config.input_dims[name][-1])
+        one_hot = jax.nn.one_hot(x, config.input_dims[name][-1])
+        return one_hot if observed is None else one_hot * observed[..., None]
     columns = columns_of(setting)
     if not any(SUPPORTS[likelihood].is_count for likelihood, _ in columns):
         return x

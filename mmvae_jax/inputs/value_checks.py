@@ -76,14 +76,38 @@ def check_values(
         observed = None if mask is None else _on_host(mask)
         if mask is not None and observed is None:
             continue  # it is unknown which rows count
-        place = Place(f"{field}[{name!r}]", name, observed, rows)
+        seen = observed
+        if observed is not None and observed.ndim > 1:
+            seen = np.asarray(observed.any(tuple(range(1, observed.ndim))))
+        place = Place(f"{field}[{name!r}]", name, seen, rows)
         for leaf in jax.tree.leaves(x):
             values = _on_host(leaf)
             if values is None or not values.ndim or not values.size:
                 continue
-            if observed is not None and observed.shape != values.shape[:1]:
+            if observed is not None and observed.shape[:1] != values.shape[:1]:
                 continue  # an error of another check
+            if observed is not None and observed.ndim > 1:
+                values = _filled(config, name, values, observed)
             _check_array(config, place, values)
+
+
+def _filled(
+    config: MMVAEConfig,
+    name: str,
+    x: Shaped[np.ndarray, "b ..."],
+    observed: Bool[np.ndarray, "b *entries"],
+) -> Shaped[np.ndarray, "b ..."]:
+    """Returns an array with a value that every likelihood has, in the place of missing entries."""
+    if observed.shape != x.shape[: observed.ndim]:
+        return x  # an error of another check
+    missing = ~observed.reshape(*observed.shape, *[1] * (x.ndim - observed.ndim))
+    missing, fill = np.broadcast_to(missing, x.shape).copy(), np.zeros(x.shape[-1:], x.dtype)
+    if x.ndim > len(config.input_dims[name]):  # not of classes, which have no axis of vectors
+        for likelihood, columns in columns_of(config.likelihood(name)[0]):
+            if likelihood == "categorical":
+                fill[columns][0] = 1
+                missing[..., columns] |= missing[..., columns].any(-1, keepdims=True)
+    return np.where(missing, fill, x)
 
 
 def _check_array(config: MMVAEConfig, place: Place, x: Shaped[np.ndarray, "b ..."]) -> None:
@@ -158,7 +182,8 @@ def _check_one_hot(place: Place, x: Shaped[np.ndarray, "b ..."]) -> None:
 def _remedy(place: Place, value: float, likelihood: str) -> str:
     """Returns the fix for a value that the likelihood cannot have."""
     if not np.isfinite(value):
-        return "mask the modality in this row (mask={...}), or impute the value"
+        every = " or every NaN (mm.mask_nan)" * bool(np.isnan(value))
+        return f"mask the modality in this row (mask={{...}}){every}, or impute the value"
     if likelihood == "bernoulli":
         return (
             "a bernoulli likelihood takes 0 to 1; rescale the values (x / 255, or (x + 1) / 2), or "

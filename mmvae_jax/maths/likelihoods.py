@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-from jaxtyping import Array, Float, PyTree
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 from mmvae_jax.maths import counts, densities
 
@@ -41,6 +42,18 @@ class Likelihood(NamedTuple):
     sample: Callable[..., Array] | None = None
     entry_log_prob: Callable[..., Float[Array, " entries"]] | None = None
     mean: Callable[..., Array] | None = None
+
+
+class Incomplete(NamedTuple):
+    """Data of which single entries may be missing, as a pytree in the place of an array.
+
+    Attributes:
+      values: data ``[*n, *dim]``, with zeros where missing.
+      observed: True for observed entries, ``[*n, *dim]``; ``[*n, *dim[:-1]]`` of a categorical.
+    """
+
+    values: Shaped[Array, "..."]
+    observed: Bool[Array, "..."]
 
 
 def of_entries(
@@ -103,5 +116,16 @@ SUPPORTS: dict[str, Support] = {
 def log_likelihood(
     likelihood: Likelihood, params: Mapping[str, Any]
 ) -> Callable[[Array, PyTree], Float[Array, " n"]]:
-    """Returns the function ``(decoded [n, *dim], x [n, *dim]) -> log p(x|z) [n]``."""
-    return jax.vmap(lambda decoded, x: likelihood.log_prob(decoded, x, **params))
+    """Returns the function ``(decoded [n, *dim], x [n, *dim]) -> log p(x|z) [n]``.
+
+    Missing entries of ``Incomplete`` data drop out of the sum.
+    """
+
+    def log_prob(decoded: Array, x: PyTree) -> Float[Array, ""]:
+        if not isinstance(x, Incomplete):
+            return likelihood.log_prob(decoded, x, **params)
+        assert likelihood.entry_log_prob is not None, "batches check it"
+        each = likelihood.entry_log_prob(decoded, x.values, **params)
+        return jnp.where(x.observed.ravel(), each, 0).sum()
+
+    return jax.vmap(log_prob)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray
 
-from mmvae_jax.batch import AnyBatch, MultimodalArrays
+from mmvae_jax.batch import AnyBatch, MultimodalArrays, observed_rows
 from mmvae_jax.data.batching import eval_batches
 from mmvae_jax.evidence.likelihood_estimates import (
     compute_cond_nll_ratio,
@@ -169,4 +169,5 @@ def bits_per_dim(
 
 def _any_observed(arrays: MultimodalArrays, given: Given) -> Bool[np.ndarray, " b"]:
     assert arrays.mask is not None, "eval_batches gives every batch a mask"
-    return np.any([arrays.mask[name] for name in given_names(given) if name in arrays.mask], axis=0)
+    masks = [arrays.mask[name] for name in given_names(given) if name in arrays.mask]
+    return np.any([observed_rows(mask) for mask in masks], axis=0)
