@@ -155,4 +155,6 @@ def __getattr__(name: str) -> Any:
     """Imports these on first use, so that importing ``mm`` stays fast and needs no scikit-learn."""
     if name in ("loggers", "metrics", "plots"):
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "MMVAEEstimator":
+        return importlib.import_module(f"{__name__}.estimator").MMVAEEstimator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

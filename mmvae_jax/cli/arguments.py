@@ -1,15 +1,15 @@
-"""Arguments that several commands share, and arguments such as ``--likelihood age=normal``."""
+"""Arguments that several commands share, and the form of ``--likelihood age=normal``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, get_args
 
 from tyro.conf import Positional, arg, create_mutex_group
-from tyro.constructors import PrimitiveConstructorSpec
-
-from mmvae_jax.likelihood_params import LIKELIHOOD_PARAMS
-
-T = TypeVar("T")
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+)
 
 RunFolder = Annotated[
     Path, Positional, arg(metavar="RUN", help="Folder that mmvae train wrote, its --out.")
@@ -35,17 +35,15 @@ WeightingFlag = Annotated[
 DrawSeed = Annotated[int, arg(help="Seed of the draws.")]
 
 
-def named_values(
-    metavar: str, parse: Callable[[str], T]
-) -> PrimitiveConstructorSpec[Mapping[str, T]]:
-    """Returns tyro's parser of any number of NAME=VALUE into a mapping.
+def named_values(type_info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Mapping] | None:
+    """Returns tyro's parser of NAME=VALUE arguments, for the fields that are mappings."""
+    if type_info.type_origin is not Mapping:
+        return None
+    _, value_type = get_args(type_info.type)
+    parse = float if value_type is float else str
+    metavar = "NAME=NUMBER" if value_type is float else "NAME=TEXT"
 
-    Args:
-      metavar: form of one argument in help texts and messages, such as "NAME=SCALE".
-      parse: parser of a value; it may raise ValueError.
-    """
-
-    def read(texts: list[str]) -> dict[str, T]:
+    def read(texts: list[str]) -> dict[str, Any]:
         split = {name: value for name, _, value in (text.rpartition("=") for text in texts)}
         if "" in split or len(split) < len(texts):
             raise ValueError(f"{texts} is no list of {metavar}, each name once")
@@ -60,8 +58,6 @@ def named_values(
     )
 
 
-def parse_likelihood(text: str) -> str:
-    """Returns the name of a likelihood; raises ValueError for other texts."""
-    if text not in LIKELIHOOD_PARAMS:
-        raise ValueError(f"{text!r} is no likelihood: choose one of {list(LIKELIHOOD_PARAMS)}")
-    return text
+#: The rules by which tyro reads the commands' arguments.
+REGISTRY = ConstructorRegistry()
+REGISTRY.primitive_rule(named_values)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 import mmvae_jax as mm
+from mmvae_jax.cli.arguments import REGISTRY
 from mmvae_jax.cli.encode import Encode
 from mmvae_jax.cli.evaluate import Evaluate
 from mmvae_jax.cli.export import Export
@@ -43,7 +44,8 @@ def run(args: Sequence[str] | None) -> int:
         prog="mmvae",
         description=DESCRIPTION,
         args=args,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+        config=(tyro.conf.DisallowNone,),
+        registry=REGISTRY,
     )
     try:
         with warnings.catch_warnings():

@@ -7,7 +7,7 @@ from typing import Literal
 
 import mmvae_jax as mm
 from mmvae_jax.cli.arguments import RunFolder, Step
-from mmvae_jax.cli.run_folder import open_run
+from mmvae_jax.estimator.run_folder import open_run
 from mmvae_jax.saving.files import write_text
 
 VIEWS_FILE = "views.json"
@@ -33,8 +33,8 @@ class Export:
     def run(self) -> None:
         """Writes the folder, or nothing if anything is wrong."""
         run = open_run(self.run_dir)
-        model, step = run.model(self.step)
-        mm.export(model, self.out, platforms=self.platforms, num_samples=self.num_samples)
+        trained, step = run.load(self.step)
+        mm.export(trained.model, self.out, platforms=self.platforms, num_samples=self.num_samples)
         views = {name: view.to_json() for name, view in run.views.items()}
         write_text(self.out / VIEWS_FILE, json.dumps(views, indent=2) + "\n")
         print(f"step {step} of {self.run_dir} in {self.out}, for {', '.join(self.platforms)}")

@@ -1,6 +1,5 @@
 """The figures that ``mmvae train`` writes."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -12,10 +11,11 @@ from matplotlib.figure import Figure
 
 import mmvae_jax as mm
 from mmvae_jax import loggers, plots
-from mmvae_jax.cli.run_folder import HISTORY_FILE
+from mmvae_jax.batch import observed_rows
 from mmvae_jax.data import num_examples, take
+from mmvae_jax.estimator.run_folder import HISTORY_FILE
+from mmvae_jax.estimator.table_model import TableModel
 from mmvae_jax.metrics import latents_of_experts
-from mmvae_jax.tables.views import View
 
 #: Rows on the map of latents, and its fewest points: t-SNE is slow with many, and fails with few.
 MAX_POINTS, MIN_POINTS = 500, 5
@@ -24,8 +24,7 @@ NUM_PICTURES = 9
 
 
 def draw(
-    model: mm.MMVAE,
-    views: Mapping[str, View],
+    trained: TableModel,
     data: mm.MultimodalArrays,
     folder: Path,
     key: PRNGKeyArray,
@@ -35,14 +34,16 @@ def draw(
     They are the loss, a map of all modalities' posterior means (with labels), and images generated
     from each other (with images).
     """
+    model, views = trained.model, trained.views
     assert data.mask is not None, "make_examples gives a mask"
     loss_curve(folder / HISTORY_FILE).savefig(folder / "loss.png", dpi=150)
     some = take(data, np.arange(min(MAX_POINTS, num_examples(data))))
-    if some.labels is not None and np.sum(list((some.mask or {}).values())) >= MIN_POINTS:
+    seen = {name: observed_rows(mask) for name, mask in data.mask.items()}
+    if some.labels is not None and np.sum([x[:MAX_POINTS] for x in seen.values()]) >= MIN_POINTS:
         latent_map(model, some).savefig(folder / "latents.png", dpi=150)
     pictures = [name for name, view in views.items() if view.is_image and view.dim[2] in (1, 3)]
     if pictures:
-        fullest = np.argsort(-np.sum([data.mask[name] for name in pictures], axis=0), kind="stable")
+        fullest = np.argsort(-np.sum([seen[name] for name in pictures], axis=0), kind="stable")
         few = take(data, fullest[:NUM_PICTURES])
         paint = loggers.cross_generations(few, key, NUM_PICTURES)
         state = mm.create_train_state(model, optax.identity(), key=jax.random.key(0))

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tyro.conf import FlagCreatePairsOff
+
 from mmvae_jax.cli.arguments import RunFolder
-from mmvae_jax.cli.run_folder import CHECKPOINTS
+from mmvae_jax.estimator.run_folder import CHECKPOINTS
 from mmvae_jax.saving.files import damage
 from mmvae_jax.training.checkpoint import Checkpoints
 from mmvae_jax.training.run_settings import read_settings
@@ -21,7 +23,7 @@ class Info:
     """
 
     run_dir: RunFolder
-    json: bool = False
+    json: FlagCreatePairsOff[bool] = False
     """Print JSON instead of a table."""
 
     def run(self) -> None:

@@ -105,6 +105,18 @@ class Tables:
         """Number of examples."""
         return len(next(iter(self.modalities.values())).observed)
 
+    def __len__(self) -> int:
+        return self.num_rows
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of rows and of modalities, which scikit-learn asks for."""
+        return self.num_rows, len(self.modalities)
+
+    def __getitem__(self, rows: Any) -> "Tables":
+        """Returns ``take(rows)``; scikit-learn indexes by ``(rows, ...)``."""
+        return self.take(rows[0] if isinstance(rows, tuple) else rows)
+
     def take(self, rows: Any) -> "Tables":
         """Returns some rows in a new order, with the statistics of these rows.
 

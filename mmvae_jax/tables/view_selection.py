@@ -1,166 +1,177 @@
-"""Choice of the view that suits a modality's values, and checks of values against a view."""
+"""Choice of the view that suits a modality's values."""
 
-import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mmvae_jax.data import Column
-from mmvae_jax.metrics import mean_variance
-from mmvae_jax.tables.tables import MASK, Table, blocks
-from mmvae_jax.tables.views import BYTE, View
+from mmvae_jax.checks import check_choice
+from mmvae_jax.data.columns import Column
+from mmvae_jax.tables.tables import Table, blocks
+from mmvae_jax.tables.view_checks import check_values
+from mmvae_jax.tables.views import BYTE, COUNTS, ClassValue, View
 
-#: Integers from this value on are more likely counts or measurements than classes.
-MAX_CLASSES = 1000
+TRANSFORMS: tuple[str, ...] = ("standardise", "log1p", "none")
+#: Most classes that a single column of whole numbers is taken to hold, without being asked.
+MAX_CLASSES = 20
+#: Most inputs, columns times classes, that whole numbers become one-hot vectors of unasked.
+MAX_ONE_HOT = 200
+#: Most inputs of a modality that classes may make at all.
+MAX_INPUTS = 1_000_000
 
 
-def choose_view(modality: Table, likelihood: str | None, rows: Int[np.ndarray, " r"]) -> View:
-    """Returns the view of a modality, with the mean and scale of the rows to train on.
+def choose_view(
+    table: Table,
+    rows: Int[np.ndarray, " r"],
+    *,
+    likelihood: str | None = None,
+    transform: str | None = None,
+) -> View:
+    """Returns the view of a modality, fitted on the rows to train on.
 
     Args:
-      modality: table of the modality.
-      likelihood: name of the likelihood; by default the values decide.
+      table: values of the modality.
       rows: rows to train on.
+      likelihood: name of the likelihood; by default the values decide.
+      transform: "standardise" (default), "log1p" (``log(1 + x)``, standardised) or "none", of a
+        modality with a normal or Laplace likelihood that is no image.
 
     Raises:
-      ValueError: if none of the rows is observed, values do not fit the likelihood, or single
-        values of a row are missing.
+      ValueError: if none of the rows is observed, or values do not fit the likelihood or transform.
     """
-    values, high = modality.values, modality.high
-    seen = rows[modality.observed[rows]]
+    seen = rows[table.observed[rows]]
     if not seen.size:
-        raise ValueError(f"{modality.place} is missing in all rows to train on: leave it out")
-    _check_entries(modality)
-    likelihood = likelihood or suggest_likelihood(modality)
-    is_categorical = likelihood == "categorical"
-    is_image = not is_categorical and _is_image(modality)
-    mean, scale = np.zeros(()), np.ones(())
-    if is_image and values.dtype == np.uint8 and high > 1:
-        scale = np.array(float(BYTE))
-    elif likelihood in ("normal", "laplace") and not is_image:
-        mean, scale = _mean_and_scale(values, seen)
-    num_classes = 0
-    if is_categorical:
-        num_classes = len(modality.classes) if modality.classes else max(int(high), 0) + 1
-    view = View(likelihood, str(values.dtype), values.shape[1:], mean, scale, num_classes, is_image)
-    check_values(modality, view)
+        raise ValueError(f"{table.place} is missing in all rows to train on: leave it out")
+    likelihood = likelihood or suggest_likelihood(table)
+    is_image = likelihood != "categorical" and likelihood not in COUNTS and _is_image(table)
+    _check_transform(table, transform, likelihood, is_image=is_image)
+    view = View(
+        likelihood,
+        str(table.values.dtype),
+        table.values.shape[1:],
+        mean=np.zeros(()),
+        scale=np.ones(()),
+        num_classes=0,
+        is_image=is_image,
+        log1p=transform == "log1p",
+        features=table.features,
+    )
+    if likelihood == "categorical":
+        view = _with_classes(view, table)
+    elif is_image and table.values.dtype == np.uint8 and table.high > 1:
+        view = view._replace(scale=np.array(float(BYTE)))
+    elif view.has_density and not is_image and transform != "none":
+        mean, scale = _mean_and_scale(table.values, seen, log1p=view.log1p)
+        view = view._replace(mean=mean, scale=scale)
+    check_values(table, view)
     return view
 
 
-def suggest_likelihood(modality: Table) -> str:
-    """Returns the likelihood that suits the values, as the help of ``mmvae train`` lists them.
+def suggest_likelihood(table: Table) -> str:
+    """Returns the likelihood that suits the values.
 
-    Images are bytes of two or three axes, and floats from 0 to 1 of three axes whose last one is
-    one or three channels.
-
-    Raises:
-      ValueError: for integers that do not look like classes.
+    - text: categorical
+    - only 0 and 1: bernoulli
+    - images: laplace. They are bytes of two or three axes, and floats from 0 to 1 of three axes
+      whose last one is one or three channels.
+    - one column of at most 20 distinct whole numbers, or several columns of integers from 0 to 19:
+      categorical, unless their one-hot vectors had more than 200 values
+    - several columns of whole numbers from 0 to above 19: negative binomial
+    - other numbers: normal
     """
-    low, high = modality.low, modality.high
-    if modality.classes:
+    low, high = table.low, table.high
+    if table.classes is not None:
         return "categorical"
-    if modality.are_whole and low >= 0 and high <= 1:
+    if table.are_whole and low >= 0 and high <= 1:
         return "bernoulli"
-    if _is_image(modality):
+    if _is_image(table):
         return "laplace"
-    if modality.values.dtype.kind == "f":
+    if not table.are_whole or not np.isfinite(low):
         return "normal"
-    if low < 0 or high >= MAX_CLASSES:
+    num_columns = int(np.prod(table.values.shape[1:]))
+    if num_columns == 1:
+        return "categorical" if _distinct(table, MAX_CLASSES) is not None else "normal"
+    is_small = table.values.dtype.kind in "iu" and high < MAX_CLASSES
+    if low >= 0 and is_small and num_columns * (high + 1) <= MAX_ONE_HOT:
+        return "categorical"
+    if low >= 0 and (high >= MAX_CLASSES or table.values.dtype.kind in "iu"):
+        return "negative_binomial"
+    return "normal"
+
+
+def _check_transform(
+    table: Table, transform: str | None, likelihood: str, *, is_image: bool
+) -> None:
+    if transform is None:
+        return
+    check_choice("transform", transform, TRANSFORMS)
+    if is_image or likelihood not in ("normal", "laplace"):
+        kind = "an image" if is_image else likelihood
         raise ValueError(
-            f"{modality.place} holds integers from {low:g} to {high:g}: add --likelihood "
-            "NAME=normal for measurements and counts, or number classes from 0 and add "
-            "--likelihood NAME=categorical"
+            f"transform is {transform!r}, but {table.place} is taken for {kind}: "
+            "leave the transform out, or give it a normal or laplace likelihood"
         )
-    return "categorical"
 
 
-def check_values(modality: Table, view: View) -> None:
-    """Checks that all observed rows fit the view.
-
-    Raises:
-      ValueError: naming the first row that does not.
-
-    Warns:
-      UserWarning: if a column that did not vary in training does here.
-    """
-    _check_entries(modality)
-    values, place = modality.values, modality.place
-    if values.shape[1:] != view.shape:
-        raise ValueError(f"{place} has rows of shape {values.shape[1:]}: expected {view.shape}")
-    if view.are_bytes and values.dtype != np.uint8:
-        raise ValueError(f"{place} is {values.dtype}: expected uint8 from 0 to 255, as in training")
-    if view.num_classes:
-        top, expected = view.num_classes - 1, "a class, a whole number"
-    elif view.is_image or view.likelihood == "bernoulli":
-        top, expected = float(view.scale), "a value"
+def _with_classes(view: View, table: Table) -> View:
+    """Returns a view with the classes of a table: 0, 1, ..., or its distinct values."""
+    if table.classes is not None:
+        classes: tuple[ClassValue, ...] | None = table.classes
     else:
-        _warn_of_constants(modality, view)
-        return
-    for rows, block in blocks(values, np.flatnonzero(modality.observed)):
-        flat = block.reshape(len(block), -1)
-        bad = (flat < 0) | (flat > top)
-        if view.num_classes:
-            bad |= flat != np.floor(flat)
-        if bad.any():
-            row, column = np.argwhere(bad)[0]
-            raise ValueError(
-                f"{place}: row {rows[row]} holds {flat[row, column]:g}: expected {expected} from 0 "
-                f"to {top:g} ({view.likelihood}); missing rows are False in {MASK}NAME"
-            )
+        classes = _distinct(table, MAX_INPUTS)
+        if classes is None:
+            raise ValueError(f"{table.place} has more than {MAX_INPUTS} classes: {_OTHERS}")
+    num_inputs = int(np.prod(view.shape)) * len(classes)
+    if num_inputs > MAX_INPUTS:
+        raise ValueError(
+            f"{table.place} would become {num_inputs} inputs, {len(classes)} classes in each of "
+            f"{int(np.prod(view.shape))} columns: {_OTHERS}"
+        )
+    is_range = all(not isinstance(x, str) for x in classes) and classes == tuple(
+        range(len(classes))
+    )
+    are_floats = np.dtype(view.dtype).kind == "f" and table.classes is None
+    return view._replace(
+        num_classes=len(classes), classes=None if is_range and not are_floats else classes
+    )
 
 
-def _check_entries(modality: Table) -> None:
-    """Raises ValueError if an observed row is NaN in part."""
-    if not modality.num_missing_entries:
-        return
-    for rows, block in blocks(modality.values, np.flatnonzero(modality.observed)):
-        num_nan = np.isnan(block.reshape(len(block), -1)).sum(1)
-        if num_nan.any():
-            first = (num_nan > 0).argmax()
-            raise ValueError(
-                f"{modality.place}: row {rows[first]} is NaN in {num_nan[first]} of its "
-                f"{block[0].size} values: fill in single values; a missing row is NaN throughout, "
-                f"or False in {MASK}NAME"
-            )
+_OTHERS = "choose the likelihood normal for measurements, or negative_binomial for counts"
 
 
-def _warn_of_constants(modality: Table, view: View) -> None:
-    """Warns if a column without a scale, because it was constant in training, varies here."""
-    mean = view.mean.ravel()
-    columns = np.flatnonzero(view.scale.ravel() == 1)
-    if not columns.size:
-        return
-    for rows, block in blocks(modality.values, np.flatnonzero(modality.observed)):
-        found = block.reshape(len(block), -1)[:, columns]
-        differs = np.abs(found - mean[columns]) > 1e-6 * np.maximum(np.abs(mean[columns]), 1)
-        if differs.any():
-            row, number = np.argwhere(differs)[0]
-            column = columns[number]
-            warnings.warn(
-                f"{modality.place}: column {column} was {mean[column]:g} in all rows to train on, "
-                f"and is {found[row, number]:g} in row {rows[row]}: it has no scale, and may "
-                "decide all likelihoods; leave the column out, or train on rows where it varies",
-                stacklevel=2,
-            )
-            return
+def _distinct(table: Table, most: int) -> tuple[ClassValue, ...] | None:
+    """Returns the sorted distinct observed values; None if there are more than ``most``."""
+    found = np.zeros(0, table.values.dtype)
+    for _, block in blocks(table.values, np.flatnonzero(table.observed)):
+        found = np.union1d(found, block[~np.isnan(block)] if block.dtype.kind == "f" else block)
+        if len(found) > most:
+            return None
+    return tuple(found.tolist())
 
 
-def _is_image(modality: Table) -> bool:
+def _is_image(table: Table) -> bool:
     """True for values that look like intensities."""
-    dtype, shape = modality.values.dtype, modality.values.shape[1:]
+    dtype, shape = table.values.dtype, table.values.shape[1:]
+    if table.classes is not None:
+        return False
     if dtype in (np.uint8, np.bool_):
         return len(shape) in (2, 3)
-    is_unit = dtype.kind == "f" and modality.low >= 0 and modality.high <= 1
+    is_unit = dtype.kind == "f" and table.low >= 0 and table.high <= 1
     return is_unit and len(shape) == 3 and shape[2] in (1, 3)
 
 
 def _mean_and_scale(
-    values: Column, rows: np.ndarray
+    values: Column, rows: np.ndarray, *, log1p: bool
 ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
-    """Mean and standard deviation over rows; 1 for values that do not vary."""
-    moments = mean_variance(np.zeros((0, *values.shape[1:])))
-    for _, block in blocks(values, rows):
-        moments = moments.merge(mean_variance(block.astype(np.float64)))
-    mean, deviation = np.asarray(moments.mean), np.sqrt(moments.variance)
+    """Mean and standard deviation over observed values; 1 for values that do not vary."""
+
+    def transformed() -> Iterator[np.ndarray]:
+        for _, block in blocks(values, rows):
+            x = block.astype(np.float64)
+            yield np.log1p(x) if log1p else x
+
+    count = np.maximum(sum((~np.isnan(x)).sum(0) for x in transformed()), 1)
+    mean = sum(np.nansum(x, 0) for x in transformed()) / count
+    deviation = np.sqrt(sum(np.nansum((x - mean) ** 2, 0) for x in transformed()) / count)
     varies = deviation > 1e-8 * np.abs(mean)  # smaller deviations are rounding of a constant
-    return mean, np.where(varies, deviation, 1.0)
+    return np.asarray(mean), np.where(varies, deviation, 1.0)

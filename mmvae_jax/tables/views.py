@@ -3,17 +3,18 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.special
 from jaxtyping import Bool, Float, Shaped
 
 BYTE = 255
+#: A class in the user's data: text, or a number other than its own position among the classes.
+ClassValue = str | int | float
 
 
 class View(NamedTuple):
-    """A modality's conversion: the model's input is ``(row - mean) / scale``, or classes.
+    """A modality's conversion: the model's input is ``(f(row) - mean) / scale``, or classes.
 
     Attributes:
-      likelihood: normal, laplace, bernoulli or categorical.
+      likelihood: name of a built-in likelihood.
       dtype: type of the rows.
       shape: shape of a row; ``()`` for a plain column of numbers.
       mean: mean of standardised columns ``[*shape]``, otherwise 0.
@@ -21,6 +22,9 @@ class View(NamedTuple):
         intensities, otherwise 1.
       num_classes: number of classes of a categorical modality, 0 for others.
       is_image: True if the model's input is intensities from 0 to 1.
+      log1p: True if f is ``log(1 + row)``, otherwise the identity.
+      classes: values of the classes in the user's data, in order; None for ``0, 1, ...``.
+      features: names of the columns in training, None if they had none.
     """
 
     likelihood: str
@@ -30,6 +34,9 @@ class View(NamedTuple):
     scale: Float[np.ndarray, "*shape"]
     num_classes: int
     is_image: bool
+    log1p: bool = False
+    classes: tuple[ClassValue, ...] | None = None
+    features: tuple[str, ...] | None = None
 
     @property
     def dim(self) -> tuple[int, ...]:
@@ -54,10 +61,10 @@ class View(NamedTuple):
 
     @property
     def output_dtype(self) -> np.dtype:
-        """Type of predictions: integers for classes, floats for all else."""
-        dtype = np.dtype(self.dtype)
+        """Type of predictions: that of the classes, and floats for all else."""
         if self.num_classes:
-            return np.dtype(np.int64)
+            return np.dtype(np.int64) if self.classes is None else np.array(self.classes).dtype
+        dtype = np.dtype(self.dtype)
         return dtype if dtype.kind == "f" else np.dtype(np.float32)
 
     @property
@@ -70,46 +77,60 @@ class View(NamedTuple):
         """True if p is a density, which depends on the unit; the others are probabilities."""
         return self.likelihood in ("normal", "laplace")
 
-    @property
-    def log_det(self) -> float:
-        """``log p(row) - log p(input)``, which is ``-sum_i log(scale_i)`` over a row's values."""
+    def log_det(
+        self, rows: Shaped[np.ndarray, "b *shape"], observed: Bool[np.ndarray, " b"]
+    ) -> Float[np.ndarray, " b"]:
+        """Returns ``log p(row) - log p(input)`` by row: ``sum_i log |d input_i / d row_i|``.
+
+        Values that are NaN, and rows that are not observed, count nothing.
+        """
         if not self.has_density:
-            return 0.0
-        return -float(np.broadcast_to(np.log(self.scale), self.shape).sum())
+            return np.zeros(len(rows))
+        values = rows.astype(np.float64)
+        derivative = np.broadcast_to(-np.log(self.scale), values.shape)
+        if self.log1p:
+            derivative = derivative - np.log1p(np.maximum(values, 0))
+        seen = ~np.isnan(values) & over_rows(observed, values.ndim)
+        return np.where(seen, derivative, 0).reshape(len(rows), -1).sum(1)
 
     def to_input(
         self, rows: Shaped[np.ndarray, "b *shape"], observed: Bool[np.ndarray, " b"]
     ) -> Shaped[np.ndarray, "b *dim"]:
-        """Returns the model's input, zeros in missing rows."""
-        mask = observed.reshape(-1, *[1] * (rows.ndim - 1))
-        x = np.where(mask, rows, np.zeros((), rows.dtype))
-        if not (self.num_classes or self.are_bytes):
-            x = np.where(mask, (x - self.mean) / self.scale, 0)
+        """Returns the model's input, zeros in missing rows and in values that are NaN."""
+        mask = over_rows(observed, rows.ndim)
+        if self.num_classes:
+            x = self._class_numbers(rows, mask)
+        elif self.are_bytes:
+            x = np.where(mask, rows, np.zeros((), rows.dtype))
+        else:
+            values = np.where(mask, rows.astype(np.float64), np.nan)
+            values = np.log1p(values) if self.log1p else values
+            x = np.nan_to_num((values - self.mean) / self.scale, nan=0.0)
         return x.astype(self.input_dtype).reshape(len(rows), *self.input_shape)
 
     def to_rows(
-        self, decoded: Float[np.ndarray, "*batch_dim"], *, are_draws: bool
+        self, values: Float[np.ndarray, "*batch_dim"]
     ) -> Shaped[np.ndarray, "*batch_shape"]:
-        """Returns outputs of the model in the units and shape of the rows.
-
-        Bernoulli logits become probabilities, and logits of classes the most probable class.
+        """Returns values of the model in the units and shape of the rows.
 
         Args:
-          decoded: outputs of a decoder, or draws from its likelihood, ``[*batch, *dim]``.
-          are_draws: True for draws from the likelihood.
+          values: means of the likelihood or draws from it, ``[*batch, *dim]``. Classes are the most
+            probable ones.
         """
         if self.num_classes:
-            return decoded.argmax(-1).astype(self.output_dtype)
-        batch = decoded.shape[: decoded.ndim - len(self.dim)]
-        x = decoded.reshape(*batch, *self.shape).astype(np.float64)
-        if self.likelihood == "bernoulli" and not are_draws:
-            x = scipy.special.expit(x)
-        return (x * self.scale + self.mean).astype(self.output_dtype)
+            numbers = values.argmax(-1)
+            found = numbers if self.classes is None else np.array(self.classes)[numbers]
+            return found.astype(self.output_dtype)
+        batch = values.shape[: values.ndim - len(self.dim)]
+        x = values.reshape(*batch, *self.shape).astype(np.float64)
+        rows = x * self.scale + self.mean
+        return (np.expm1(rows) if self.log1p else rows).astype(self.output_dtype)
 
     def missing_rows(self, *batch: int) -> Shaped[np.ndarray, "*batch_shape"]:
-        """Returns placeholder rows ``[*batch, *shape]``: NaN, or -1 for classes."""
-        placeholder = -1 if self.num_classes else np.nan
-        return np.full((*batch, *self.shape), placeholder, self.output_dtype)
+        """Returns placeholder rows ``[*batch, *shape]``: NaN, or -1 or empty text for classes."""
+        dtype = self.output_dtype
+        placeholder = {"i": -1, "U": ""}.get(dtype.kind, np.nan)
+        return np.full((*batch, *self.shape), placeholder, dtype)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain numbers, strings and lists, which ``from_json`` reads."""
@@ -118,10 +139,37 @@ class View(NamedTuple):
             "shape": list(self.shape),
             "mean": self.mean.tolist(),
             "scale": self.scale.tolist(),
+            "classes": self.classes and list(self.classes),
+            "features": self.features and list(self.features),
         }
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "View":
         """Returns the view that ``to_json`` was called on."""
         arrays = {name: np.array(fields[name], np.float64) for name in ("mean", "scale")}
-        return cls(**{**fields, **arrays, "shape": tuple(fields["shape"])})
+        tuples = {
+            name: fields[name] if fields.get(name) is None else tuple(fields[name])
+            for name in ("shape", "classes", "features")
+            if name in fields
+        }
+        return cls(**{**fields, **arrays, **tuples})
+
+    def _class_numbers(
+        self, rows: Shaped[np.ndarray, "b *shape"], mask: Bool[np.ndarray, "b *ones"]
+    ) -> Shaped[np.ndarray, "b *shape"]:
+        """Returns the position of each row's classes among the view's, 0 where missing."""
+        if self.classes is None:
+            return np.where(mask, rows, np.zeros((), rows.dtype))
+        classes = np.array(self.classes)
+        order = np.argsort(classes)
+        place = np.searchsorted(classes[order], rows).clip(max=len(classes) - 1)
+        return np.where(mask, order[place], 0)
+
+
+#: Likelihoods of counts, whose decoders give log means.
+COUNTS = ("poisson", "negative_binomial", "zero_inflated_negative_binomial")
+
+
+def over_rows(observed: Bool[np.ndarray, " b"], ndim: int) -> Bool[np.ndarray, "b *ones"]:
+    """Returns a mask of rows with the axes of their values."""
+    return observed.reshape(-1, *[1] * (ndim - 1))

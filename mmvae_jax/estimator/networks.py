@@ -1,4 +1,4 @@
-"""The networks that the command line offers."""
+"""The networks of models of tables."""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -8,6 +8,7 @@ from flax import nnx
 from mmvae_jax.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from mmvae_jax.tables.views import View
 
+NetworkKind = Literal["mlp", "conv"]
 #: Fewest pixels a side of an image for convolutions.
 MIN_SIDE = 20
 
@@ -21,7 +22,7 @@ class NetworkSettings(NamedTuple):
         convolutional network has the last.
     """
 
-    kind: Literal["mlp", "conv"]
+    kind: NetworkKind
     hidden: tuple[int, ...]
 
     def build(
@@ -33,11 +34,11 @@ class NetworkSettings(NamedTuple):
           ValueError: for "conv" without such an image, or a width below 1.
         """
         if min(self.hidden, default=0) < 1:
-            raise ValueError(f"--hidden is {list(self.hidden)}: give widths of at least 1")
+            raise ValueError(f"hidden is {list(self.hidden)}: give widths of at least 1")
         if self.kind == "conv" and not any(map(_is_large_image, views.values())):
             shapes = {name: view.shape for name, view in views.items()}
             raise ValueError(
-                f"--networks is conv: use mlp, because no modality is an image of {MIN_SIDE} "
+                f"networks is conv: use mlp, because no modality is an image of {MIN_SIDE} "
                 f"pixels a side or more (rows have the shapes {shapes})"
             )
         encoders: dict[str, nnx.Module] = {}

@@ -1,4 +1,4 @@
-"""The folder of a run, from which the other commands read the model."""
+"""The folder of a run, from which its model is read again."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,18 +6,19 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 
-import mmvae_jax as mm
-from mmvae_jax.cli.networks import NetworkSettings
 from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.estimator.networks import NetworkSettings
+from mmvae_jax.estimator.table_model import TableModel
 from mmvae_jax.tables.views import View
 from mmvae_jax.training.checkpoint import Checkpoints
+from mmvae_jax.training.loading import load
 from mmvae_jax.training.run_settings import SETTINGS_FILE, read_settings
 
 CHECKPOINTS, HISTORY_FILE, SUMMARY_FILE = "checkpoints", "history.jsonl", "summary.json"
 
 
 class TrainedRun(NamedTuple):
-    """A run of ``mmvae train``.
+    """A run of ``mmvae train``, or of ``MMVAEEstimator.fit`` with a folder.
 
     Attributes:
       saved: checkpoints, with the settings of the run.
@@ -31,7 +32,7 @@ class TrainedRun(NamedTuple):
     views: dict[str, View]
     networks: NetworkSettings
 
-    def model(self, step: int | None) -> tuple[mm.MMVAE, int]:
+    def load(self, step: int | None = None) -> tuple[TableModel, int]:
         """Returns the model at a step, and the step; errors are those of ``mmvae_jax.load``.
 
         The default is the step of the best evaluation, or the newest of a run without any.
@@ -42,8 +43,8 @@ class TrainedRun(NamedTuple):
             step = newest if best is None else best
         encoders, decoders = self.networks.build(self.views, self.config.latent_dim, nnx.Rngs(0))
         folder = self.saved.directory
-        model, _ = mm.load(folder, step=step, encoders=encoders, decoders=decoders)
-        return model, step
+        model, _ = load(folder, step=step, encoders=encoders, decoders=decoders)
+        return TableModel(model, self.views, self.networks), step
 
 
 def run_settings(views: Mapping[str, View], networks: NetworkSettings) -> dict[str, Any]:
@@ -57,7 +58,8 @@ def open_run(folder: Path) -> TrainedRun:
 
     Raises:
       FileNotFoundError: if there is no run.
-      ValueError: if ``mmvae train`` did not write it, or its settings cannot be read.
+      ValueError: if it is a run of ``mmvae_jax.fit`` on other data than tables, or its settings
+        cannot be read.
     """
     checkpoints = folder / CHECKPOINTS
     if not checkpoints.is_dir():
@@ -80,28 +82,12 @@ def open_run(folder: Path) -> TrainedRun:
         ) from error
 
 
-def check_out_file(file: Path) -> None:
-    """Checks that a file of results is new, and that its name says what it is.
-
-    Raises:
-      FileExistsError: if it exists.
-      FileNotFoundError: if its folder does not.
-      ValueError: for a name that does not end in .npz.
-    """
-    if file.suffix != ".npz":
-        raise ValueError(f"--out is {file}: arrays are written as .npz, give {file.stem}.npz")
-    if file.exists():
-        raise FileExistsError(f"--out is {file}: it exists, and nothing is overwritten")
-    if not file.parent.is_dir():
-        raise FileNotFoundError(f"--out is {file}: make the folder {file.parent} first")
-
-
 def check_out(folder: Path, *, resume: bool) -> None:
     """Raises ValueError if a folder holds anything or, to resume, no run."""
     if resume and not (folder / CHECKPOINTS).is_dir():
-        raise ValueError(f"--out is {folder}: it holds no run to resume, leave --resume out")
+        raise ValueError(f"out is {folder}: it holds no run to resume, leave resume out")
     if not resume and folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise ValueError(
-            f"--out is {folder}: it exists, and nothing is overwritten; add --resume to continue "
-            "the run in it, or give another folder"
+            f"out is {folder}: it exists, and nothing is overwritten; resume the run in it, or "
+            "give another folder"
         )

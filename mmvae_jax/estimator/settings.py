@@ -1,0 +1,145 @@
+"""Settings of the training of a model on tables."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+from mmvae_jax.checks import (
+    check_at_least,
+    check_choice,
+    check_count,
+    check_not_negative,
+    check_positive,
+    check_share,
+)
+from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.estimator.networks import NetworkKind
+from mmvae_jax.likelihood_params import LIKELIHOOD_PARAMS, Learned
+from mmvae_jax.maths.distributions import FAMILIES
+from mmvae_jax.maths.losses import LOSSES
+from mmvae_jax.tables.view_selection import TRANSFORMS
+from mmvae_jax.tables.views import View
+
+#: Default number of steps.
+STEPS = 2000
+#: Scales of normal and Laplace likelihoods, of intensities and of standardised columns.
+IMAGE_SCALE, COLUMN_SCALE = 0.1, 0.5
+
+
+@dataclasses.dataclass(kw_only=True, eq=False, repr=False)
+class Settings:
+    """Settings of the training of a model on tables."""
+
+    likelihood: Mapping[str, str] | None = None
+    """Likelihoods of modalities, such as age=normal; the values decide that of the others."""
+    preprocess: Mapping[str, str] | None = None
+    """Transforms of tables of measurements: standardise (default), log1p, then standardised, or
+    none."""
+    scale: Mapping[str, float] | None = None
+    """Scales of normal and laplace likelihoods. A smaller scale asks for more detail. The default
+    is 0.1 for images, whose intensities are 0 to 1, and 0.5 standard deviations for columns."""
+    learn_scale: bool = True
+    """Train the scales of tables from these values on, one for each column."""
+    posterior: Literal["laplace_with_softmax", "normal", "normal_with_softplus"] = (
+        "laplace_with_softmax"
+    )
+    """Family of the posteriors and the prior."""
+    learn_prior: bool = True
+    """Train the prior's scale."""
+    latent_dim: int = 10
+    """Size of the latent variable."""
+    K: int = 10
+    """Particles drawn from each modality's posterior."""
+    loss: str = "adaptive_dreg_looser"
+    """Gradient estimator and bound: *_looser, tight (no suffix) or elbo."""
+    beta: float = 1.0
+    """Weight of log p(z) - log q(z|X) in the importance weights."""
+    rescale: bool = False
+    """Multiply each likelihood by (values of the largest modality) / (values of this one)."""
+    networks: NetworkKind = "mlp"
+    """conv: convolutions for images of 20 pixels a side or more."""
+    hidden: tuple[int, ...] = (256,)
+    """Widths of an encoder's dense hidden layers; the decoder has them in reverse."""
+    steps: int | None = None
+    """Training steps, 2000 by default."""
+    epochs: int | None = None
+    """Passes over the data, instead of steps."""
+    batch_size: int = 128
+    """Examples per step; all examples if there are fewer."""
+    learning_rate: float = 1e-3
+    """Learning rate of Adam."""
+    missing: float = 0.0
+    """Share of the observed modalities of training rows that are hidden at random."""
+    validation: float = 0.1
+    """Share of rows, drawn at random, whose loss decides the best step."""
+    patience: int | None = 10
+    """Stop after this many evaluations without a better one (one per epoch, or per 50 steps)."""
+    seed: int = 0
+    """Seed of the split, initial parameters, order of the data and particles."""
+
+    def check(self) -> None:
+        """Checks all that can be checked without data.
+
+        Raises:
+          ValueError: naming the setting that is wrong.
+        """
+        for field in ("latent_dim", "K", "batch_size"):
+            check_count(field, getattr(self, field))
+        for field in ("steps", "epochs", "patience"):
+            if getattr(self, field) is not None:
+                check_count(field, getattr(self, field))
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError(f"steps is {self.steps} and epochs {self.epochs}: give one of the two")
+        for field in ("missing", "validation"):
+            check_share(field, getattr(self, field))
+        check_positive("learning_rate", self.learning_rate)
+        check_not_negative("beta", self.beta)
+        check_at_least("seed", self.seed, 0)
+        check_choice("loss", self.loss, tuple(LOSSES))
+        check_choice("posterior", self.posterior, tuple(FAMILIES))
+        check_choice("networks", self.networks, get_args(NetworkKind))
+        for width in self.hidden or (0,):
+            check_count("hidden", width)
+        for field in ("likelihood", "preprocess", "scale"):
+            value = getattr(self, field)
+            if not isinstance(value, Mapping | None):
+                raise ValueError(f"{field} is {value!r}: give a dict by modality name")
+        for name, likelihood in (self.likelihood or {}).items():
+            check_choice(f"likelihood[{name!r}]", likelihood, tuple(LIKELIHOOD_PARAMS))
+        for name, transform in (self.preprocess or {}).items():
+            check_choice(f"preprocess[{name!r}]", transform, TRANSFORMS)
+        for name, scale in (self.scale or {}).items():
+            check_positive(f"scale[{name!r}]", scale)
+
+    def config(self, views: Mapping[str, View]) -> MMVAEConfig:
+        """Returns the config of a model of these views.
+
+        Raises:
+          ValueError: naming the setting that is wrong.
+        """
+        scales = {
+            name: IMAGE_SCALE if view.is_image else COLUMN_SCALE
+            for name, view in views.items()
+            if view.has_density
+        }
+        params = {
+            name: {"scale": self._scale(views[name], scale)}
+            for name, scale in {**scales, **(self.scale or {})}.items()
+        }
+        return MMVAEConfig(
+            input_dims={name: view.dim for name, view in views.items()},
+            decoders_dist={name: view.likelihood for name, view in views.items()},
+            decoder_dist_params=params,
+            uses_likelihood_rescaling=self.rescale,
+            prior_and_posterior_dist=self.posterior,
+            learn_prior=self.learn_prior,
+            latent_dim=self.latent_dim,
+            K=self.K,
+            beta=self.beta,
+            loss=self.loss,
+        )
+
+    def _scale(self, view: View, scale: float) -> float | Learned:
+        """Returns the entry of the config for the scale of a view's likelihood."""
+        is_learned = self.learn_scale and not view.is_image
+        return Learned(scale, per_feature=True) if is_learned else scale
