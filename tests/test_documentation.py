@@ -1,6 +1,5 @@
 """README and docs: Python blocks run, commands exist, links lead somewhere, versions agree."""
 
-import dataclasses
 import importlib
 import importlib.metadata
 import re
@@ -12,26 +11,14 @@ from pathlib import Path
 import pytest
 
 import mmvae_jax as mm
-from mmvae_jax.cli.encode import Encode
-from mmvae_jax.cli.evaluate import Evaluate
-from mmvae_jax.cli.export import Export
-from mmvae_jax.cli.info import Info
-from mmvae_jax.cli.predict import Predict
-from mmvae_jax.cli.train import Train
+from mmvae_jax.cli.commands import COMMANDS
+from mmvae_jax.cli.suggestions import option_names
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if "_build" not in page.parts]
 #: Pages whose programs take long to compile.
 SLOW = ("composing", "devices", "likelihoods", "quickstart", "training", "weighting")
-MMVAE_COMMANDS = {
-    "train": Train,
-    "evaluate": Evaluate,
-    "encode": Encode,
-    "predict": Predict,
-    "export": Export,
-    "info": Info,
-}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -92,11 +79,11 @@ def test_commands_exist(page):
         if found := re.search(r"python3? -m (experiments\S*)", line):
             config = config_of(found[1])
         elif found := re.match(r"mmvae (\w+)", line):
-            config = MMVAE_COMMANDS[found[1]]
+            config = COMMANDS[found[1]]
         else:
             continue
         flags = re.findall(r" --([\w-]+)", line[found.end() :])
-        fields = {field.name for field in dataclasses.fields(config)}
+        fields = {*option_names(config)}
         assert {flag.replace("-", "_") for flag in flags} <= fields, line
 
 

@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
@@ -16,37 +16,45 @@ from mmvae_jax.cli.evaluate import Evaluate
 from mmvae_jax.cli.export import Export
 from mmvae_jax.cli.info import Info
 from mmvae_jax.cli.predict import Predict
+from mmvae_jax.cli.suggestions import suggest
 from mmvae_jax.cli.train import Train
 from mmvae_jax.inputs.paths import as_path
 from mmvae_jax.training.preemption import EXIT_CODE
 
-Command = (
-    Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Encode, tyro.conf.subcommand("encode")]
-    | Annotated[Predict, tyro.conf.subcommand("predict")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[Info, tyro.conf.subcommand("info")]
-)
-
+COMMANDS = {
+    "train": Train,
+    "evaluate": Evaluate,
+    "encode": Encode,
+    "predict": Predict,
+    "export": Export,
+    "info": Info,
+}
 DESCRIPTION = (
     "Train an MMVAE, a variational autoencoder of several modalities, on arrays in files, and use "
     "it. Each command lists its options: mmvae train --help."
 )
+#: Exit code of ``tyro`` for words that it does not understand.
+WRONG_USAGE = 2
 #: Errors that other data, files or settings can fix.
 USER_ERRORS = (OSError, ValueError, ImportError, mm.NonFiniteError)
 
 
 def run(args: Sequence[str] | None) -> int:
     """Parses the command line, runs its command and returns the exit code, see ``main``."""
-    command = tyro.cli(
-        Command,
-        prog="mmvae",
-        description=DESCRIPTION,
-        args=args,
-        config=(tyro.conf.DisallowNone,),
-        registry=REGISTRY,
-    )
+    words = sys.argv[1:] if args is None else list(args)
+    try:
+        command = tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="mmvae",
+            description=DESCRIPTION,
+            args=words,
+            config=(tyro.conf.DisallowNone,),
+            registry=REGISTRY,
+        )
+    except SystemExit as end:
+        if end.code == WRONG_USAGE and (hint := suggest(words, COMMANDS)):
+            print(hint, file=sys.stderr)
+        raise
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
@@ -55,8 +63,8 @@ def run(args: Sequence[str] | None) -> int:
         return _fail(f"error: {error}", 1)
     except mm.Preempted as end:
         return _fail(str(end), EXIT_CODE)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+    except KeyboardInterrupt as end:
+        return _fail(str(end) or "interrupted", 130)
     return 0
 
 

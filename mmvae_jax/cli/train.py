@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import jax
+import numpy as np
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
 import mmvae_jax as mm
@@ -55,6 +56,7 @@ class Train:
             data, self.settings, self.out, resume=self.resume, progress=not self.quiet
         )
         key = jax.random.key(self.settings.seed)
-        draw(trained, data.train if data.validation is None else data.validation, self.out, key)
+        rows = data.validation_rows if len(data.validation_rows) else np.arange(tables.num_rows)
+        draw(trained, tables, rows, self.out, key)
         print("\n".join(f"{name:16} {value}" for name, value in summary.items()))
         print("\n".join(map(str, sorted(self.out.iterdir()))))

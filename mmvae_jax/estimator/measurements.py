@@ -94,12 +94,16 @@ def joint_log_likelihoods(
 
 
 def reconstruction_errors(
-    trained: TableModel, tables: Tables, data: MultimodalArrays
+    trained: TableModel,
+    tables: Tables,
+    data: MultimodalArrays,
+    rows: Int[np.ndarray, " n"] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Returns the errors of the rows that the mean latent decodes to, for each observed modality.
 
     ``from_itself`` takes the latent of the modality's own posterior, ``from_others`` that of the
     mixture of the others. Each averages over the rows that observe both sides, None without any.
+    ``rows`` are the numbers of the rows of ``data`` in the tables, all by default.
     """
     mask = _mask(data)
     errors: dict[str, dict[str, Any]] = {}
@@ -110,7 +114,8 @@ def reconstruction_errors(
             seen = mask[name] & np.any([mask[other] for other in given], axis=0)
             if seen.any():
                 found = trained.predict(data, given, [name]).rows[name][seen]
-                truth = in_order(tables.modalities[name], view, np.flatnonzero(seen))
+                places = np.flatnonzero(seen) if rows is None else rows[seen]
+                truth = in_order(tables.modalities[name], view, places)
                 error, errors[name]["what"] = _error(view, found, truth)
                 errors[name][field] = float(error)
     return errors

@@ -21,7 +21,7 @@ from mmvae_jax.training.evaluation import evaluate
 from mmvae_jax.training.fit_options import Checkpointing, Evaluation, grouped
 from mmvae_jax.training.input_pipeline import device_batches
 from mmvae_jax.training.monitor import Monitor
-from mmvae_jax.training.preemption import Preempted, SigtermFlag, lost_processes_named
+from mmvae_jax.training.preemption import StopFlag, lost_processes_named
 from mmvae_jax.training.run_arguments import arguments_of_run
 from mmvae_jax.training.run_settings import settings_of_run
 from mmvae_jax.training.schedule import Schedule
@@ -78,7 +78,8 @@ def fit(
 
     With ``checkpointing``, a run that is killed at any moment and called again with
     ``resume=True`` gives the same parameters, data order and logged metrics, bit for bit, as an
-    undisturbed one. SIGTERM saves and raises ``Preempted`` (exit code 75).
+    undisturbed one. SIGTERM saves and raises ``Preempted`` (exit code 75); the first Ctrl-C saves
+    and raises ``KeyboardInterrupt``, a second one ends the run at once.
 
     Args:
       state: train state from ``create_train_state``, on a mesh or not; donated.
@@ -113,6 +114,7 @@ def fit(
         ``best`` metric is.
       LostProcessError: if another process of the run has ended.
       Preempted: after SIGTERM.
+      KeyboardInterrupt: after Ctrl-C.
 
     Warns:
       DivergenceWarning: once if the loss has got much worse than it was, and once if posteriors
@@ -173,8 +175,8 @@ def fit(
         data_state=start.data_state,
     )
     try:
-        with lost_processes_named(run.directory), SigtermFlag() as sigterm, bar, ahead as batches:
-            _train(run, batches, schedule, sigterm, bar, callbacks, overrides, backward)
+        with lost_processes_named(run.directory), StopFlag() as stop, bar, ahead as batches:
+            _train(run, batches, schedule, stop, bar, callbacks, overrides, backward)
     finally:
         if checkpoints is not None:
             checkpoints.wait()  # an error must not name a checkpoint that is still being written
@@ -249,7 +251,7 @@ def _train(
     run: _Run,
     batches: Prefetch[Batch],
     schedule: Schedule,
-    sigterm: SigtermFlag,
+    stop: StopFlag,
     bar: Any,
     callbacks: Sequence[Callback],
     overrides: Callable[[int], Overrides] | None,
@@ -270,11 +272,11 @@ def _train(
         if jax.process_index() == 0 and (logged or run.metrics):
             for callback in callbacks:
                 callback(run.step, {**logged, **run.metrics}, run.state)
-        is_stopped = sigterm.is_set(run.step)
+        is_stopped = stop.is_set(run.step)
         if due.save or is_better or is_stopped or run.has_run_out:
             run.save(batches)
         if is_stopped and run.step < schedule.num_steps:
-            raise Preempted(run.step, run.directory)
+            raise stop.end_of_run(run.step, run.directory)
 
 
 def _overrides_of_call(overrides: Callable[[int], Overrides], step: int, size: int) -> Overrides:

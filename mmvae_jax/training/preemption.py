@@ -1,4 +1,4 @@
-"""Handling of SIGTERM and of lost processes."""
+"""Handling of SIGTERM, of Ctrl-C and of lost processes."""
 
 import contextlib
 import signal
@@ -59,16 +59,17 @@ def lost_processes_named(directory: Any) -> Iterator[None]:
         ) from error
 
 
-class SigtermFlag:
-    """A context in which SIGTERM sets a flag instead of ending the process.
+class StopFlag:
+    """A context in which SIGTERM, or the first Ctrl-C, sets a flag instead of ending the process.
 
-    With several processes JAX's coordinator receives it, so that all agree on the last step. Only
-    the main thread can handle signals; in other threads the context does nothing.
+    A second Ctrl-C ends the run at once. With several processes JAX's coordinator receives SIGTERM,
+    so that all agree on the last step. Only the main thread can handle signals; in other threads
+    the context does nothing.
     """
 
     def __init__(self) -> None:
-        self._is_set = False
-        self._previous: Any = None
+        self._received: int | None = None
+        self._previous: dict[int, Any] = {}
         is_main = threading.current_thread() is threading.main_thread()
         self._handles = is_main and jax.process_count() == 1
 
@@ -76,11 +77,20 @@ class SigtermFlag:
         """Returns True if the run should end after this step; the same on all processes."""
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(step)
-        return self._is_set
+        return self._received is not None
 
-    def __enter__(self) -> "SigtermFlag":
+    def end_of_run(self, step: int, saved_in: Any) -> BaseException:
+        """Returns the exception that ends a run after the flag was set."""
+        end = Preempted(step, saved_in)
+        if self._received == signal.SIGINT:
+            return KeyboardInterrupt(str(end).replace("preempted by SIGTERM", "interrupted"))
+        return end
+
+    def __enter__(self) -> "StopFlag":
         if self._handles:
-            self._previous = signal.signal(signal.SIGTERM, self._receive)
+            self._handle(signal.SIGTERM)
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                self._handle(signal.SIGINT)
         return self
 
     def __exit__(
@@ -89,8 +99,16 @@ class SigtermFlag:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._handles:
-            signal.signal(signal.SIGTERM, self._previous)
+        for number in list(self._previous):
+            self._restore(number)
+
+    def _handle(self, number: int) -> None:
+        self._previous[number] = signal.signal(number, self._receive)
+
+    def _restore(self, number: int) -> None:
+        signal.signal(number, self._previous.pop(number))
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self._is_set = True
+        self._received = number
+        if number == signal.SIGINT:
+            self._restore(number)

@@ -226,12 +226,17 @@ def test_networks_suit_the_modalities(tmp_path):
 def test_pictures_are_generated_from_each_other(tmp_path):
     pictures = {name: x for name, x in every_kind().items() if name in ("column", "grey", "floats")}
     np.savez(tmp_path / "data.npz", **pictures)
-    _, views, data, _, _ = split(tmp_path / "data.npz")
+    views = split(tmp_path / "data.npz").views
     (tmp_path / "history.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
     model = mm.MMVAE(config_of(views), rngs=nnx.Rngs(0))
     trained = TableModel(model, views, NetworkSettings("mlp", (256,)))
-    figures.draw(trained, data, tmp_path, jax.random.key(0))
-    assert {path.name for path in tmp_path.glob("*.png")} == {"loss.png", "cross_generations.png"}
+    tables = read_tables(tmp_path / "data.npz")
+    figures.draw(trained, tables, np.arange(12), tmp_path, jax.random.key(0))
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        "loss.png",
+        "errors.png",
+        "cross_generations.png",
+    }
 
 
 def test_scales_to_train(kinds):

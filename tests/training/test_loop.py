@@ -206,22 +206,37 @@ def test_a_grain_pipeline_of_batches_goes_on_where_it_was(tmp_path):
     chex.assert_trees_all_equal(result.state.params, expected.state.params)
 
 
-def test_sigterm_saves_and_ends_with_its_own_code(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_signals_save_before_they_end_a_run(tmp_path, number):
     options = QUIET | {"checkpoint_dir": tmp_path / "run"}
 
     def stop(step, metrics, state):
         if step == 5:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
 
-    handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(mm.Preempted, match="preempted by SIGTERM at step 5, saved in") as end:
+    handlers = {some: signal.getsignal(some) for some in (signal.SIGTERM, signal.SIGINT)}
+    expected = mm.Preempted if number == signal.SIGTERM else KeyboardInterrupt
+    word = "preempted by SIGTERM" if number == signal.SIGTERM else "interrupted"
+    with pytest.raises(expected, match=f"^{word} at step 5, saved in") as end:
         mm.fit(make_state(), TRAIN, callbacks=[stop], **options)
-    assert (end.value.code, end.value.step) == (75, 5)
-    assert signal.getsignal(signal.SIGTERM) is handler
+    if number == signal.SIGTERM:
+        assert (end.value.code, end.value.step) == (75, 5)
+    assert {some: signal.getsignal(some) for some in handlers} == handlers
     expected = mm.fit(make_state(), TRAIN, **QUIET)
     result = mm.fit(make_state(), TRAIN, resume=True, **options)
     chex.assert_trees_all_equal(result.state.params, expected.state.params)
     chex.assert_trees_all_equal(result.state.opt_state, expected.state.opt_state)
+
+
+def test_a_second_interrupt_ends_a_run_at_once(tmp_path):
+    def stop(step, metrics, state):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    options = QUIET | {"checkpoint_dir": tmp_path / "run"}
+    with pytest.raises(KeyboardInterrupt) as end:
+        mm.fit(make_state(), TRAIN, callbacks=[stop], **options)
+    assert not str(end.value)
 
 
 @pytest.mark.slow
