@@ -85,7 +85,8 @@ def element_names(x: Any) -> tuple[list[str], list[str]]:
         parts = {name: element_names(part) for name, part in inner.items()}
         requests = [f"{name}/{element}" for name, (_, more) in parts.items() for element in more]
         return list(parts), [*columns, *requests]
-    matrices = [f"{group}/{name}" for group in GROUPS for name in getattr(x, group)]
+    # Newer versions of anndata list X among the layers, under the name None.
+    matrices = [f"{g}/{name}" for g in GROUPS for name in getattr(x, g) if name is not None]
     return ["X"] if x.X is not None else [], [*matrices, *columns]
 
 

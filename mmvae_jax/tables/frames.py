@@ -1,5 +1,6 @@
 """Frames of pandas and polars, and the files that pandas reads: CSV, TSV and Parquet."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,6 @@ from mmvae_jax.tables.packages import damage_named, import_for, library
 from mmvae_jax.tables.values import (
     UNKNOWN,
     SourceTable,
-    codes_of_text,
-    is_text,
     numbers_of_objects,
 )
 
@@ -92,8 +91,14 @@ def table_of_frame(place: str, x: Any, index_col: IndexColumn = None) -> SourceT
             f"{place} has the text column {text[0]!r} among {frame.shape[1]} columns: give it as a "
             "modality by itself, make it the index (index_col), or drop it"
         )
-    codes, classes = codes_of_text(frame.iloc[:, 0].astype(object).to_numpy())
-    return SourceTable(place, codes, index, features, classes, codes != UNKNOWN)
+    codes, names = _pandas().factorize(frame.iloc[:, 0].astype(object), sort=True)
+    classes = tuple(map(str, names))
+    return SourceTable(place, codes.astype(np.int64), index, features, classes, codes != UNKNOWN)
+
+
+def _pandas() -> Any:
+    """Returns the package, which whoever has a frame has imported."""
+    return importlib.import_module("pandas")
 
 
 def _as_pandas(place: str, x: Any) -> Any:
@@ -105,7 +110,7 @@ def _as_pandas(place: str, x: Any) -> Any:
     if hasattr(x, "columns"):
         return x
     if not hasattr(x, "to_frame"):  # an array of categories or of another extension
-        x = import_for(place, "pandas", "tables").Series(x)
+        x = _pandas().Series(x)
     return x.to_frame() if hasattr(x, "index") else x.to_frame(index=False)
 
 
@@ -154,7 +159,7 @@ def _names_rows(column: Any) -> bool:
     if column.name == UNNAMED:
         return True
     is_object = _kind(column.dtype) == "O" and str(column.dtype) != "category"
-    return is_object and bool(column.is_unique) and is_text(column.astype(object).to_numpy())
+    return is_object and bool(column.is_unique) and _is_text(column)
 
 
 def _row_names(place: str, index: Any) -> Shaped[np.ndarray, " n"]:
@@ -174,9 +179,14 @@ def _text_columns(place: str, frame: Any) -> list[Any]:
             raise ValueError(
                 f"{place} has the column {name!r} of {dtype}: convert it to numbers, or drop it"
             )
-        if kind == "O" and is_text(frame.iloc[:, number].astype(object).to_numpy()):
+        if kind == "O" and _is_text(frame.iloc[:, number]):
             text.append(name)
     return text
+
+
+def _is_text(column: Any) -> bool:
+    """Returns True for a column of strings, some of which may be missing."""
+    return _pandas().api.types.infer_dtype(column.astype(object), skipna=True) == "string"
 
 
 def _numbers(place: str, frame: Any) -> Shaped[np.ndarray, "n c"]:
@@ -202,5 +212,5 @@ def _numbers_of(place: str, column: Any) -> Shaped[np.ndarray, " n"]:
 
 
 def _kind(dtype: Any) -> str:
-    """Returns NumPy's letter for the kind of a type, "O" for types that pandas alone has."""
+    """Returns NumPy's letter for the kind of a type, "O" for types of pandas."""
     return getattr(dtype, "kind", "O")

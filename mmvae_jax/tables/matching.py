@@ -1,7 +1,9 @@
 """Rows of several modalities, matched by the names of the rows or by position."""
 
 import dataclasses
+import itertools
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -90,12 +92,11 @@ def _indices_with_names(
     indices = {name: table.index for name, table in tables.items() if table.index is not None}
     named = {name: index for name, index in indices.items() if not _counts_rows(index)}
     for modality, index in named.items():
-        names, counts = np.unique(index, return_counts=True)
-        if (counts > 1).any():
+        name, count = Counter(index.tolist()).most_common(1)[0]
+        if count > 1:
             raise ValueError(
-                f"{tables[modality].place} has {counts.max()} rows named "
-                f"{str(names[counts.argmax()])!r} in its index: give every row its own name, or "
-                "reset the index to match rows by position"
+                f"{tables[modality].place} has {count} rows named {name!r} in its index: give "
+                "every row its own name, or reset the index to match rows by position"
             )
     # A sorted or filtered frame has numbers, which name the rows of a frame in its first order.
     are_numbers = any(np.char.isdigit(index).all() for index in named.values())
@@ -132,21 +133,17 @@ def _check_positions(
         )
 
 
-def _union(indices: list[np.ndarray]) -> Shaped[np.ndarray, " n"]:
+def _union(indices: list[Shaped[np.ndarray, " _"]]) -> Shaped[np.ndarray, " n"]:
     """Returns all names in order of first appearance."""
-    names = np.concatenate(indices)
-    _, first = np.unique(names, return_index=True)
-    return names[np.sort(first)]
+    return np.array(list(dict.fromkeys(itertools.chain(*(i.tolist() for i in indices)))))
 
 
 def _rows_of(
     index: Shaped[np.ndarray, " s"], names: Shaped[np.ndarray, " n"]
 ) -> Int[np.ndarray, " n"]:
     """Returns the row that each name has in an index; ``UNKNOWN`` where it has none."""
-    order = np.argsort(index)
-    found = np.searchsorted(index, names, sorter=order)
-    rows = order[np.minimum(found, len(index) - 1)]
-    return np.where(index[rows] == names, rows, UNKNOWN)
+    rows = {name: row for row, name in enumerate(index.tolist())}
+    return np.array([rows.get(name, UNKNOWN) for name in names.tolist()])
 
 
 def _select(table: SourceTable, rows: Int[np.ndarray, " n"]) -> SourceTable:

@@ -1,5 +1,7 @@
 """AnnData and MuData, as objects and in files."""
 
+import warnings
+
 import anndata
 import h5py
 import mudata
@@ -39,7 +41,7 @@ def both(rna) -> mudata.MuData:
     protein = anndata.AnnData(
         PROTEINS, obs=pd.DataFrame(index=ORDER), var=pd.DataFrame(index=["P1", "P2"])
     )
-    with mudata.set_options(pull_on_update=False):
+    with warnings.catch_warnings(action="ignore"):
         return mudata.MuData({"rna": rna, "protein": protein})
 
 

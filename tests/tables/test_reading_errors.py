@@ -36,7 +36,7 @@ WRONG_VALUES = {
     "dates": ({"x": DATES.to_numpy()}, {}, "source['x'] is an array of datetime64"),
     "frame of dates": (
         {"x": pd.DataFrame({"day": DATES})}, {},
-        "source['x'] has the column 'day' of datetime64[ns]: convert it to numbers, or drop it",
+        "source['x'] has the column 'day' of datetime64[",
     ),
     "complex": ({"x": X + 1j}, {}, "source['x'] is an array of complex128"),
     "complex column": ({"x": pd.Series([1j], name="z")}, {}, "has the column 'z' of complex128"),
