@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from mmvae_jax.tables.annotated import open_annotated, read_element
-from mmvae_jax.tables.frames import IndexColumn, read_frame_file
+from mmvae_jax.tables.frame_files import read_frame_file
+from mmvae_jax.tables.frames import IndexColumn
 from mmvae_jax.tables.packages import damage_named, import_for
 from mmvae_jax.tables.tables import MASK
 from mmvae_jax.tables.values import SourceTable, table_of_values
@@ -80,7 +81,8 @@ def list_hdf5(group: Any) -> dict[str, Any]:
     """Returns the datasets at the top of an h5py file, and those of its group ``mask``."""
     masks = group.get(MASK.rstrip("/"), {})
     nodes = {**group, **{f"{MASK}{name}": node for name, node in masks.items()}}
-    return {name: node for name, node in nodes.items() if hasattr(node, "shape")}
+    # Groups have no shape, and scalars, which files keep as metadata, an empty one.
+    return {name: node for name, node in nodes.items() if getattr(node, "shape", ())}
 
 
 def open_hdf5(file: Path) -> Any:
@@ -105,6 +107,8 @@ def read_file(place: str, file: Path, index_col: IndexColumn = None) -> SourceTa
     """
     if not file.exists():
         raise FileNotFoundError(f"{file} does not exist: give {', '.join(ONE)}")
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder: give a file of one modality, {', '.join(ONE)}")
     suffix = suffix_of(file)
     if suffix == ".npy":
         with damage_named(str(file)):

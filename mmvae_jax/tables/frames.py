@@ -1,18 +1,15 @@
-"""Frames of pandas and polars, and the files that pandas reads: CSV, TSV and Parquet."""
+"""Frames and columns of pandas and polars."""
 
 import importlib
-from pathlib import Path
+import re
+import warnings
 from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
-from mmvae_jax.tables.packages import damage_named, import_for, library
-from mmvae_jax.tables.values import (
-    UNKNOWN,
-    SourceTable,
-    numbers_of_objects,
-)
+from mmvae_jax.tables.packages import import_for, library
+from mmvae_jax.tables.values import UNKNOWN, SourceTable, numbers_of_objects
 
 #: Column of row names: its name or its position.
 IndexColumn = str | int | None
@@ -24,34 +21,6 @@ def is_frame(x: Any) -> bool:
     """Returns True for a frame or a column of pandas or polars."""
     is_lazy = hasattr(x, "collect")  # a polars.LazyFrame has no length
     return library(x) in ("pandas", "polars") and (hasattr(x, "__len__") or is_lazy)
-
-
-def read_frame_file(place: str, file: Path, index_col: IndexColumn = None) -> SourceTable:
-    """Reads a CSV, TSV or Parquet file.
-
-    Args:
-      place: name of the modality and its file, for messages.
-      file: path of the file, possibly compressed.
-      index_col: column of row names, see ``read_tables``.
-
-    Raises:
-      ImportError: if pandas is missing.
-      ValueError: if the file is damaged, or as ``table_of_frame``.
-    """
-    pandas = import_for(str(file), "pandas", "tables")
-    if ".parquet" in file.suffixes:
-        import_for(str(file), "pyarrow", "tables")
-        with damage_named(str(file)):
-            frame = pandas.read_parquet(file)
-        return table_of_frame(place, frame, index_col)
-    separator = "\t" if ".tsv" in file.suffixes else ","
-    with damage_named(str(file)):
-        header = list(pandas.read_csv(file, sep=separator, nrows=0).columns)
-    _check_header(file, header)
-    names = UNNAMED if index_col is None else _column(place, header, index_col)
-    with damage_named(str(file)):  # names of rows stay text, because "007" is not 7
-        frame = pandas.read_csv(file, sep=separator, dtype={names: str}, low_memory=False)
-    return table_of_frame(place, frame, index_col)
 
 
 def table_of_frame(place: str, x: Any, index_col: IndexColumn = None) -> SourceTable:
@@ -68,14 +37,19 @@ def table_of_frame(place: str, x: Any, index_col: IndexColumn = None) -> SourceT
 
     Raises:
       ValueError: for text beside other columns, dates, complex numbers, and unknown columns.
+
+    Warns:
+      UserWarning: of a column that is called an id, and holds numbers without repetitions.
     """
     frame = _as_pandas(place, x)
     if frame.columns.nlevels > 1 or frame.index.nlevels > 1:
         raise ValueError(f"{place} has a MultiIndex: flatten it, frame.reset_index()")
     if index_col is not None:
-        frame = frame.set_index(_column(place, list(frame.columns), index_col))
+        frame = frame.set_index(column_named(place, list(frame.columns), index_col))
     elif _counts_rows(frame.index) and frame.shape[1] > 1 and _names_rows(frame.iloc[:, 0]):
         frame = frame.set_index(frame.columns[0])
+    else:
+        _warn_of_id(place, frame)
     if not frame.shape[1]:
         raise ValueError(f"{place} has no columns besides the names of its rows: give values")
     index = _row_names(place, frame.index)
@@ -97,7 +71,7 @@ def table_of_frame(place: str, x: Any, index_col: IndexColumn = None) -> SourceT
 
 
 def _pandas() -> Any:
-    """Returns the package, which whoever has a frame has imported."""
+    """Returns pandas, which the user of a frame has imported already."""
     return importlib.import_module("pandas")
 
 
@@ -114,39 +88,13 @@ def _as_pandas(place: str, x: Any) -> Any:
     return x.to_frame() if hasattr(x, "index") else x.to_frame(index=False)
 
 
-def _column(place: str, columns: list[Any], index_col: IndexColumn) -> Any:
+def column_named(place: str, columns: list[Any], index_col: IndexColumn) -> Any:
     """Returns the name of the column that names the rows."""
     if index_col in columns:
         return index_col
     if isinstance(index_col, int) and -len(columns) <= index_col < len(columns):
         return columns[index_col]
     raise ValueError(f"index_col is {index_col!r}: {place} has the columns {columns[:20]}")
-
-
-def _check_header(file: Path, header: list[Any]) -> None:
-    """Refuses files with another separator, and files whose first row is data."""
-    if len(header) == 1 and any(mark in str(header[0]) for mark in ";\t|"):
-        raise ValueError(
-            f"{file} has one column, {header[0]!r}: separate columns by commas, or by tabs in a "
-            ".tsv"
-        )
-    numbers = [_as_number(name) for name in header]
-    if numbers[0] is None:
-        numbers = numbers[1:]  # of a column of names
-    if None in numbers or not numbers:
-        return
-    is_count = any(numbers == [*range(start, start + len(numbers))] for start in (0, 1))
-    if len(header) == 1 or not is_count:
-        raise ValueError(
-            f"{file} begins with the row {header[:4]}: its first row has to name the columns"
-        )
-
-
-def _as_number(name: Any) -> float | None:
-    try:
-        return float(str(name))
-    except ValueError:
-        return None
 
 
 def _counts_rows(index: Any) -> bool:
@@ -160,6 +108,18 @@ def _names_rows(column: Any) -> bool:
         return True
     is_object = _kind(column.dtype) == "O" and str(column.dtype) != "category"
     return is_object and bool(column.is_unique) and _is_text(column)
+
+
+def _warn_of_id(place: str, frame: Any) -> None:
+    """Warns of names of rows that are whole numbers, and so look like values."""
+    name, column = frame.columns[0], frame.iloc[:, 0]
+    is_id = re.search(r"(\b|_)id$|^id\b", str(name), re.IGNORECASE)
+    if frame.shape[1] > 1 and is_id and _kind(column.dtype) in "iu" and column.is_unique:
+        warnings.warn(
+            f"{place} has the column {name!r} of whole numbers among its values: give "
+            f"index_col={name!r} if they name the rows",
+            stacklevel=2,
+        )
 
 
 def _row_names(place: str, index: Any) -> Shaped[np.ndarray, " n"]:
@@ -185,14 +145,14 @@ def _text_columns(place: str, frame: Any) -> list[Any]:
 
 
 def _is_text(column: Any) -> bool:
-    """Returns True for a column of strings, some of which may be missing."""
+    """Returns True for a column of strings and missing values."""
     return _pandas().api.types.infer_dtype(column.astype(object), skipna=True) == "string"
 
 
 def _numbers(place: str, frame: Any) -> Shaped[np.ndarray, "n c"]:
     """Returns columns of numbers and booleans, NaN where missing."""
     kinds = {_kind(dtype) for dtype in frame.dtypes}
-    if len(kinds) == 1 and kinds != {"O"} and isinstance(frame.dtypes.iloc[0], np.dtype):
+    if kinds != {"O"} and len(kinds) == 1 and all(isinstance(d, np.dtype) for d in frame.dtypes):
         return frame.to_numpy()
     columns = (frame.iloc[:, number] for number in range(frame.shape[1]))
     return np.column_stack([_numbers_of(place, column) for column in columns])

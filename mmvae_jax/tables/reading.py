@@ -97,7 +97,7 @@ def _add_mask(parts: dict[str, SourceTable], name: str, mask: SourceTable) -> No
     """Restricts the observed rows of a modality to those of its mask.
 
     Args:
-      parts: modalities by name, of which one is replaced.
+      parts: modalities by name; one is replaced.
       name: name of the mask.
       mask: True for rows that are observed.
     """

@@ -51,8 +51,13 @@ class Source(NamedTuple):
         others = {n: x for n, x in self.entries.items() if n == LABELS or n.startswith(MASK)}
         known = {n: x for n, x in self.entries.items() if n not in others}
         known = {n: x for n, x in known.items() if not n.startswith(PROBABILITIES)}
+        if modalities is not None and not modalities:
+            raise ValueError("modalities is empty: give the name of one or more")
         if not known and not (modalities and self.on_request):
-            raise ValueError(f"{self.place} holds no modalities: give one array or file for each")
+            more = f", or choose some of {list(self.on_request)[:20]}" if self.on_request else ""
+            raise ValueError(
+                f"{self.place} holds no modalities: give one array or file for each{more}"
+            )
         if modalities is None:
             return Source(self.place, {**known, **others}, {})
         every = {**known, **self.on_request}

@@ -64,7 +64,7 @@ def table_of_values(place: str, x: Any) -> SourceTable:
 
     Args:
       place: name of the modality, for messages.
-      x: values, of which the first axis is the row.
+      x: values whose first axis is the row.
 
     Raises:
       ValueError: for values that are neither numbers nor text, and for scalars.
@@ -112,7 +112,7 @@ def missing_objects(x: Shaped[np.ndarray, "*n"]) -> Bool[np.ndarray, "*n"]:
 
 
 def is_text(x: Shaped[np.ndarray, "*n"]) -> bool:
-    """Returns True for an array of objects, some of which are strings and the rest missing."""
+    """Returns True for an array of strings and missing values with at least one string."""
     present = x[~missing_objects(x)]
     return bool(present.size) and all(isinstance(entry, str) for entry in present)
 
@@ -141,7 +141,11 @@ def _sparse_column(place: str, x: Any) -> SparseColumn:
 
 
 def _from_list(place: str, x: list | tuple) -> Any:
-    """Returns a list as an array; None becomes NaN."""
+    """Returns a list as an array; None, for a row or a value, becomes NaN."""
+    there = [row for row in x if row is not None]
+    if len(there) < len(x) and there and np.ndim(there[0]):
+        missing = np.full(np.shape(there[0]), np.nan)
+        x = [missing if row is None else row for row in x]
     try:
         array = np.asarray(x)
     except ValueError as error:

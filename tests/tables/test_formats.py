@@ -103,6 +103,7 @@ def test_types_of_columns():
     assert (numbers.values.tolist(), numbers.classes) == ([3, 1, 2], None)
     assert table(pd.DataFrame({"age": [0.5, 1.0]})).values.shape == (2,)
     assert table([True, None, False]).values.tolist()[::2] == [1.0, 0.0]
+    np.testing.assert_array_equal(table([[1, 2], None]).values, [[1, 2], [np.nan, np.nan]])
 
 
 def test_missing_values_are_counted_and_kept():
@@ -150,6 +151,11 @@ def test_names_of_rows_in_csv(tmp_path):
         tables = mm.read_tables({"x": file}, index_col=column)
         assert tables.index.tolist() == ["007", "008"]
         assert tables.modalities["x"].values.tolist() == [1, 2]
+    file.write_text("patient_id, a, b\n1, 2, 3\n2, 4, 5\n")
+    with pytest.warns(UserWarning, match="has the column 'patient_id' .* give index_col="):
+        assert mm.read_tables({"x": file}).modalities["x"].values.shape == (2, 3)
+    tables = mm.read_tables({"x": file}, index_col=0)
+    assert (tables.index.tolist(), tables.modalities["x"].features) == (["1", "2"], ("a", "b"))
     file.write_text("tissue\nlung\nbrain\n")  # a single column holds values, not names
     tables = mm.read_tables({"x": file})
     assert (tables.index, tables.modalities["x"].classes) == (None, ("brain", "lung"))
@@ -179,6 +185,7 @@ def test_hdf5_stays_in_the_file(tmp_path):
         file["image"], file["tissue"], file["labels"] = GRID, names, [0, 1, 0]
         file["mask/image"] = [True, True, False]
         file["group/other"] = [1]
+        file["version"] = 3
     with h5py.File(tmp_path / "data.h5") as file:
         for source in (tmp_path / "data.h5", file):
             tables = mm.read_tables(source)

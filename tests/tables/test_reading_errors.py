@@ -101,6 +101,11 @@ WRONG_VALUES = {
         "modalities has the unknown modalities ['proteins']: known are ['rna', 'protein']; did "
         "you mean 'protein'?",
     ),
+    "no names": ({"rna": X}, {"modalities": ()}, "modalities is empty: give the name of one"),
+    "no matrix": (
+        anndata.AnnData(obs=pd.DataFrame({"kind": ["a"]}, ["p"])), {},
+        "source holds no modalities: give one array or file for each, or choose some of ['obs/kin",
+    ),
     "one name": ({"rna": X}, {"modalities": "rna"}, "modalities is 'rna': give a tuple of names"),
     "a name twice": (
         anndata.AnnData(X, layers={"X": X}), {"modalities": ("X", "layers/X")},
@@ -198,6 +203,8 @@ def test_wrong_places_are_named(tmp_path):
     with pytest.raises(ValueError, match="source is 's3://bucket/x', an address"):
         mm.read_tables("s3://bucket/x")
     np.save(tmp_path / "x.npy", X)
+    with pytest.raises(ValueError, match="is a folder: give a file of one modality"):
+        mm.read_tables({"x": tmp_path})
     (tmp_path / "x.csv").write_text("a\n1\n")
     with pytest.raises(ValueError, match=r"has x\.csv and x\.npy: keep one of them"):
         mm.read_tables(tmp_path)
