@@ -41,7 +41,7 @@ class MixedLikelihood:
     Args:
       parts: ``LikelihoodPart``, or tuples ``(likelihood, size)`` and
         ``(likelihood, size, params)``. A ``Learned`` parameter with ``per_feature`` has one value
-        for each column of its part.
+        for each column of its part. Counts have no ``library_size`` here.
 
     Raises:
       ValueError: naming the part, its value and the fix.
@@ -230,7 +230,14 @@ def _checked_part(index: int, part: Any) -> LikelihoodPart:
     likelihood, size, params = LikelihoodPart(*part)
     check_choice(f"{field}.likelihood", likelihood, tuple(LIKELIHOOD_PARAMS))
     size = check_count(f"{field}.size", size)
-    return LikelihoodPart(likelihood, size, params_of(f"{field}.params", likelihood, params))
+    checked = params_of(f"{field}.params", likelihood, params)
+    if checked.get("library_size") is not None:
+        raise ValueError(
+            f"{field}.params['library_size'] is {checked['library_size']!r}: give counts of a "
+            "library a modality of their own"
+        )
+    given = {name: value for name, value in checked.items() if value is not None}
+    return LikelihoodPart(likelihood, size, FrozenDict(given))
 
 
 def _plain(value: Any) -> Any:

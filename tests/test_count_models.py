@@ -14,6 +14,7 @@ from helpers.saved_models import assert_same
 import mmvae_jax as mm
 from mmvae_jax.inputs.model_inputs import encoder_input, model_inputs
 from mmvae_jax.likelihood_settings import likelihood_of
+from mmvae_jax.maths.likelihoods import Incomplete, log_likelihood
 from mmvae_jax.metrics import as_examples
 
 COUNTS = ("poisson", "negative_binomial", "zero_inflated_negative_binomial")
@@ -184,6 +185,7 @@ def test_wrong_settings(fields, message):
         ([("normal", 0)], r"parts\[0\].size is 0: give an integer of at least 1"),
         ([("normal", 1, {"scale": 0})], r"parts\[0\].params\['scale'\] is 0: give a finite"),
         ([("normal", 1, {"rate": 1})], r"parts\[0\].params sets 'rate', which the normal"),
+        ([("poisson", 1, {"library_size": 9})], r"\['library_size'\] is 9: give counts of a libr"),
         ([("normal", 1, 0.5)], r"parts\[0\].params is 0.5: give a dict"),
     ],
 )
@@ -261,6 +263,23 @@ def test_missing_modalities_of_counts(model):
         found.append(value_and_grad(model, mm.Batch(data, mask), key()))
     chex.assert_trees_all_equal(*found)
     chex.assert_tree_all_finite(found[0])
+
+
+def test_missing_entries_have_no_share_of_a_library():
+    """The density is that of a table without these columns."""
+    logits, x = np.random.default_rng(0).normal(size=(3, 5)), np.arange(15.0).reshape(3, 5)
+    observed = np.array([True, False, True, True, False])
+    likelihood = log_likelihood(likelihood_of("poisson"), {"library_size": 1.0})
+    masked = Incomplete(jnp.where(observed[None], x, 0), jnp.tile(observed, (3, 1)))
+    expected = likelihood(jnp.asarray(logits[:, observed]), jnp.asarray(x[:, observed]))
+    np.testing.assert_allclose(likelihood(jnp.asarray(logits), masked), expected, rtol=1e-5)
+
+    def of_nothing(logits):
+        return likelihood(logits, Incomplete(jnp.zeros((3, 5)), jnp.zeros((3, 5), bool))).sum()
+
+    value, gradient = jax.value_and_grad(of_nothing)(jnp.asarray(logits, jnp.float32))
+    assert value == 0
+    assert not gradient.any()
 
 
 @pytest.mark.slow

@@ -125,6 +125,9 @@ def log_likelihood(
         if not isinstance(x, Incomplete):
             return likelihood.log_prob(decoded, x, **params)
         assert likelihood.entry_log_prob is not None, "batches check it"
+        if params.get("library_size") is not None:
+            # The total is that of the observed entries, so the others have no share of it.
+            decoded = jnp.where(x.observed, decoded, -1e9)
         each = likelihood.entry_log_prob(decoded, x.values, **params)
         return jnp.where(x.observed.ravel(), each, 0).sum()
 

@@ -228,7 +228,7 @@ def _as_values(
     if setting == "bernoulli":
         return (decoded > 0).astype(decoded.dtype)
     if isinstance(setting, str) and SUPPORTS[setting].is_count:
-        return counts.mean(jnp.asarray(decoded), library_size=params["library_size"])
+        return counts.mean(jnp.asarray(decoded), library_size=params.get("library_size"))
     return decoded
 
 
