@@ -1,6 +1,6 @@
 """Arguments that several commands share, and the form of ``--likelihood age=normal``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -11,6 +11,10 @@ from tyro.constructors import (
     PrimitiveTypeInfo,
 )
 
+from mmvae_jax.tables.reading import read_tables
+from mmvae_jax.tables.row_files import read_row_file
+from mmvae_jax.tables.tables import Tables
+
 RunFolder = Annotated[
     Path, Positional, arg(metavar="RUN", help="Folder that mmvae train wrote, its --out.")
 ]
@@ -20,11 +24,18 @@ Data = Annotated[
     Positional,
     arg(
         metavar="DATA",
-        help="An .npz file or folder as for mmvae train; modalities and labels may be absent.",
+        help="A file or folder as for mmvae train; modalities and labels may be absent.",
     ),
 ]
 Step = Annotated[
     int | None, arg(help="Checkpoint of the run.", help_behavior_hint="(default: the best)")
+]
+RowFile = Annotated[
+    Path | None,
+    arg(
+        help="Text file of the rows to use, one per line: names of the tables' index, or numbers.",
+        help_behavior_hint="(default: all)",
+    ),
 ]
 #: Group of ``mean`` and ``num_samples``, of which a command takes one.
 MEAN_OR_DRAWS = create_mutex_group(required=False, title="mean or draws")
@@ -61,3 +72,9 @@ def named_values(type_info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Mappi
 #: The rules by which tyro reads the commands' arguments.
 REGISTRY = ConstructorRegistry()
 REGISTRY.primitive_rule(named_values)
+
+
+def read_data(path: Path, rows: Path | None, modalities: Sequence[str] = ()) -> Tables:
+    """Returns the tables of DATA, only these modalities and rows if any are named."""
+    tables = read_tables(path, modalities=modalities or None)
+    return tables if rows is None else tables.take(read_row_file(rows, tables))

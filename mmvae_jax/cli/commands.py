@@ -57,6 +57,7 @@ def run(args: Sequence[str] | None) -> int:
         raise
     try:
         with warnings.catch_warnings():
+            warnings.filterwarnings("default", category=UserWarning)
             warnings.showwarning = _print_warning
             _with_paths(command).run()
     except USER_ERRORS as error:

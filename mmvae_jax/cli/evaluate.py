@@ -8,9 +8,8 @@ from typing import Any
 import jax
 from tyro.conf import FlagCreatePairsOff
 
-import mmvae_jax as mm
 from mmvae_jax.checks import check_count
-from mmvae_jax.cli.arguments import Data, RunFolder, Step
+from mmvae_jax.cli.arguments import Data, RowFile, RunFolder, Step, read_data
 from mmvae_jax.estimator.measurements import likelihoods, reconstruction_errors
 from mmvae_jax.estimator.run_folder import open_run
 from mmvae_jax.tables.examples import check_examples
@@ -29,6 +28,7 @@ class Evaluate:
 
     run_dir: RunFolder
     data: Data
+    rows: RowFile = None
     step: Step = None
     num_particles: int = 1000
     """Particles of each likelihood estimate."""
@@ -41,7 +41,7 @@ class Evaluate:
         """Prints the measurements."""
         check_count("--num-particles", self.num_particles)
         run = open_run(self.run_dir)
-        tables = mm.read_tables(self.data)
+        tables = read_data(self.data, self.rows)
         data = check_examples(tables, run.views)
         trained, step = run.load(self.step)
         key = jax.random.key(self.seed)

@@ -9,7 +9,7 @@ from typing import Any
 from tyro.conf import FlagCreatePairsOff
 
 from mmvae_jax.cli.arguments import RunFolder
-from mmvae_jax.estimator.run_folder import CHECKPOINTS
+from mmvae_jax.estimator.run_folder import is_run, open_run
 from mmvae_jax.saving.files import damage
 from mmvae_jax.training.checkpoint import Checkpoints
 from mmvae_jax.training.run_settings import read_settings
@@ -28,8 +28,9 @@ class Info:
 
     def run(self) -> None:
         """Prints the content of the folder; damage is no error."""
-        inner = self.run_dir / CHECKPOINTS
-        found = inspect_checkpoints(inner if inner.is_dir() else self.run_dir)
+        is_table_run = is_run(self.run_dir)
+        folder = open_run(self.run_dir).saved.directory if is_table_run else self.run_dir
+        found = inspect_checkpoints(folder)
         print(json.dumps(found, indent=2) if self.json else "\n".join(_format_info(found)))
 
 

@@ -6,14 +6,16 @@ from typing import Annotated
 
 from tyro.conf import FlagCreatePairsOff, arg
 
-import mmvae_jax as mm
+from mmvae_jax.checks import check_count
 from mmvae_jax.cli.arguments import (
     MEAN_OR_DRAWS,
     Data,
     DrawSeed,
+    RowFile,
     RunFolder,
     Step,
     WeightingFlag,
+    read_data,
 )
 from mmvae_jax.cli.results import check_out_file, warn_of_unavailable, write_arrays
 from mmvae_jax.estimator.run_folder import open_run
@@ -47,16 +49,19 @@ class Predict:
     num_samples: Annotated[int | None, MEAN_OR_DRAWS, arg(help_behavior_hint="")] = None
     """Draws per row, [rows, draws, ...] in the file. Images have no pixelwise noise."""
     weighting: WeightingFlag = "mixture"
+    rows: RowFile = None
     step: Step = None
     seed: DrawSeed = 0
 
     def run(self) -> None:
         """Writes the file, or nothing if anything is wrong."""
         check_out_file(self.out)
+        if self.num_samples is not None:
+            check_count("--num-samples", self.num_samples)
         run = open_run(self.run_dir)
         given = modality_names("--given", self.given, run.config)
         generate = modality_names("--generate", self.generate, run.config)
-        tables = mm.read_tables(self.data)
+        tables = read_data(self.data, self.rows)
         if not any(name in tables.modalities for name in given):
             raise ValueError(
                 f"--given is {list(given)}: {tables.place} has only {list(tables.modalities)}"

@@ -2,15 +2,17 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
 import mmvae_jax as mm
+from mmvae_jax.checks import check_at_least
+from mmvae_jax.cli.arguments import RowFile, read_data
 from mmvae_jax.cli.figures import draw
-from mmvae_jax.estimator.run_folder import check_out
+from mmvae_jax.estimator.run_folder import check_out, seed_folder, write_seeds
 from mmvae_jax.estimator.settings import Settings
 from mmvae_jax.estimator.training import split_for_training, train
 
@@ -40,6 +42,9 @@ class Train:
     modalities: tuple[str, ...] = ()
     """Modalities to train on, by default all."""
     settings: OmitArgPrefixes[Settings] = dataclasses.field(default_factory=Settings)
+    rows: RowFile = None
+    seeds: tuple[int, ...] = ()
+    """Train once per seed, each in OUT/seed-N; other commands use the best of them."""
     resume: FlagCreatePairsOff[bool] = False
     """Continue the run in --out, with the same data and settings; --steps may be larger."""
     quiet: FlagCreatePairsOff[bool] = False
@@ -47,16 +52,33 @@ class Train:
 
     def run(self) -> None:
         """Trains, draws and writes a summary; writes nothing if anything is wrong."""
+        if self.seeds:
+            for seed in self.seeds:
+                check_at_least("--seeds", seed, 0)
         check_out(self.out, resume=self.resume)
         self.settings.check()
-        tables = mm.read_tables(self.data, modalities=self.modalities or None)
-        data = split_for_training(tables, self.settings)
+        tables = read_data(self.data, self.rows, self.modalities)
+        if not self.seeds:
+            self._train(tables, self.settings, self.out)
+            return
+        bounds = {}
+        for seed in self.seeds:
+            settings = dataclasses.replace(self.settings, seed=seed)
+            summary = self._train(tables, settings, seed_folder(self.out, seed))
+            bounds[seed] = summary["validation_bound"]
+        write_seeds(self.out, bounds)
+        values = np.array([value for value in bounds.values() if value is not None])
+        if len(values) > 1:
+            print(f"validation_bound {values.mean():.2f} +- {values.std(ddof=1):.2f} over seeds")
+
+    def _train(self, tables: mm.Tables, settings: Settings, out: Path) -> dict[str, Any]:
+        """Trains with one seed, and returns the summary."""
+        data = split_for_training(tables, settings)
         print("\n".join(data.lines()), flush=True)
-        trained, summary = train(
-            data, self.settings, self.out, resume=self.resume, progress=not self.quiet
-        )
-        key = jax.random.key(self.settings.seed)
+        trained, summary = train(data, settings, out, resume=self.resume, progress=not self.quiet)
+        key = jax.random.key(settings.seed)
         rows = data.validation_rows if len(data.validation_rows) else np.arange(tables.num_rows)
-        draw(trained, tables, rows, self.out, key)
+        draw(trained, tables, rows, out, key)
         print("\n".join(f"{name:16} {value}" for name, value in summary.items()))
-        print("\n".join(map(str, sorted(self.out.iterdir()))))
+        print("\n".join(map(str, sorted(out.iterdir()))))
+        return summary

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmvae_jax.checks import check_share
 from mmvae_jax.estimator.measurements import joint_log_likelihoods
-from mmvae_jax.estimator.run_folder import CHECKPOINTS, open_run
+from mmvae_jax.estimator.run_folder import is_run, open_run
 from mmvae_jax.estimator.saved_model import read_table_model, write_table_model
 from mmvae_jax.estimator.settings import Settings
 from mmvae_jax.estimator.table_model import Prediction, TableModel
@@ -183,8 +183,10 @@ class MMVAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """
         trained, tables = self._fitted(), _tables(X)
         found = self._predict(tables, "all", "all", weighting=weighting).rows
-        for name, table in tables.modalities.items():
-            view = trained.views[name]
+        for name, view in trained.views.items():
+            if name not in tables.modalities:
+                continue
+            table = tables.modalities[name]
             values = in_order(table, view, np.arange(tables.num_rows))
             seen = np.broadcast_to(
                 table.observed.reshape(-1, *[1] * (values.ndim - 1)), values.shape
@@ -236,7 +238,7 @@ class MMVAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
           ValueError: if files are damaged or of something else.
         """
         place = as_path(folder, "folder")
-        if (place / CHECKPOINTS).is_dir():
+        if is_run(place):
             estimator = cls()
             estimator.trained_, _ = open_run(place).load(step)
         else:

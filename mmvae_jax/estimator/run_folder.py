@@ -1,5 +1,6 @@
 """The folder of a run, from which its model is read again."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from flax import nnx
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.estimator.networks import NetworkSettings
 from mmvae_jax.estimator.table_model import TableModel
+from mmvae_jax.saving.files import read_json, write_text
 from mmvae_jax.tables.views import View
 from mmvae_jax.training.checkpoint import Checkpoints
 from mmvae_jax.training.loading import load
@@ -61,6 +63,7 @@ def open_run(folder: Path) -> TrainedRun:
       ValueError: if it is a run of ``mmvae_jax.fit`` on other data than tables, or its settings
         cannot be read.
     """
+    folder = _best_seed(folder)
     checkpoints = folder / CHECKPOINTS
     if not checkpoints.is_dir():
         raise FileNotFoundError(
@@ -82,9 +85,36 @@ def open_run(folder: Path) -> TrainedRun:
         ) from error
 
 
+def seed_folder(folder: Path, seed: int) -> Path:
+    """Returns the folder of one seed's run, in a folder of several."""
+    return folder / f"seed-{seed}"
+
+
+def write_seeds(folder: Path, bounds: Mapping[int, float | None]) -> None:
+    """Writes the validation bound of each seed's run, and the seed of the largest one."""
+    known = {seed: value for seed, value in bounds.items() if value is not None}
+    best = max(known, key=lambda seed: known[seed]) if known else next(iter(bounds))
+    content = {"best_seed": best, "validation_bound": {str(s): x for s, x in bounds.items()}}
+    write_text(folder / SUMMARY_FILE, json.dumps(content, indent=2) + "\n")
+
+
+def is_run(folder: Path) -> bool:
+    """Returns True for the folder of a run, or of the runs of several seeds."""
+    return (_best_seed(folder) / CHECKPOINTS).is_dir()
+
+
+def _best_seed(folder: Path) -> Path:
+    """Returns the folder of the best seed in a folder of several runs, else the folder itself."""
+    file = folder / SUMMARY_FILE
+    if (folder / CHECKPOINTS).is_dir() or not file.is_file():
+        return folder
+    best = read_json(file, source="the --out of mmvae train").get("best_seed")
+    return folder if best is None else seed_folder(folder, best)
+
+
 def check_out(folder: Path, *, resume: bool) -> None:
     """Raises ValueError if a folder holds anything or, to resume, no run."""
-    if resume and not (folder / CHECKPOINTS).is_dir():
+    if resume and not (folder / CHECKPOINTS).is_dir() and not any(folder.glob("seed-*")):
         raise ValueError(f"out is {folder}: it holds no run to resume, leave resume out")
     if not resume and folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise ValueError(

@@ -18,8 +18,9 @@ def modality_names(field: str, selection: Selection, config: MMVAEConfig) -> tup
     else:
         names = tuple(selection)
     if not names or any(name not in config.modalities for name in names):
+        given = repr(selection) if isinstance(selection, str) else list(names)
         raise ValueError(
-            f"{field} is {selection!r}: give 'all', or names among {list(config.modalities)}"
+            f"{field} is {given}: give 'all', or names among {list(config.modalities)}"
         )
     return tuple(name for name in config.modalities if name in names)
 

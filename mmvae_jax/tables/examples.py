@@ -1,5 +1,6 @@
 """The rows of tables as examples of the model."""
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -60,11 +61,24 @@ def check_examples(tables: Tables, views: Mapping[str, View]) -> MultimodalArray
     """Returns all rows of tables as examples of a trained model.
 
     Raises:
-      ValueError: if the model does not know a modality, or was trained on other kinds of values.
+      ValueError: if the model knows none of the modalities, or was trained on other kinds of
+        values.
+
+    Warns:
+      UserWarning: of modalities that the model does not know, which are left out.
     """
-    check_modalities(tables.place, tables.modalities, views)
-    for name, table in tables.modalities.items():
-        check_values(table, views[name])
+    unknown = [name for name in tables.modalities if name not in views]
+    if len(unknown) == len(tables.modalities):
+        check_modalities(tables.place, unknown, views)
+    if unknown:
+        warnings.warn(
+            f"{tables.place} has the modalities {unknown}, which the model does not know and which "
+            f"are left out: it knows {list(views)}",
+            stacklevel=2,
+        )
+    for name, view in views.items():
+        if name in tables.modalities:
+            check_values(tables.modalities[name], view)
     return make_examples(tables, views, np.arange(tables.num_rows))
 
 

@@ -53,6 +53,11 @@ def load(
     True
     """
     directory = as_path(path).absolute()
+    if (directory / "checkpoints").is_dir():
+        raise ValueError(
+            f"path is {directory}, the folder of a run on tables: give mm.MMVAEEstimator.load("
+            f"{str(path)!r}) for the model and its tables' conversion"
+        )
     saved = read_settings(directory)
     if "model" not in saved:
         raise ValueError(

@@ -134,6 +134,45 @@ def test_latents_are_those_of_the_model(run, trained, files, tmp_path, capsys):
     assert (draws[:, 0] != draws[:, 1]).all()
 
 
+def test_some_rows_of_the_data(run, trained, files, tmp_path, capsys):
+    """The rows that a file lists, in its order; modalities that the model lacks are left out."""
+    _, model_tables, data = trained
+    np.savez(tmp_path / "more.npz", **arrays_in(files[1]), other=np.ones(NUM_TEST))
+    (tmp_path / "rows.txt").write_text("5\n\n0\n168\n")
+    options = f"--given error --rows {tmp_path}/rows.txt --out {tmp_path}/some.npz"
+    assert mmvae("encode", run, tmp_path / "more.npz", options) == 0
+    assert "has the modalities ['other'], which the model does not know" in capsys.readouterr().err
+    found = arrays_in(tmp_path / "some.npz")["latents"]
+    model = trained[0]
+    expected = model.encode(data, ["error"])[0][[5, 0, 168]]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    for text, message in (
+        ("169", "line 1 of"), ("5\n5", "line 2 of"), ("", "lists no rows"), ("p1", "numbers from 0")
+    ):  # fmt: skip
+        (tmp_path / "rows.txt").write_text(text)
+        assert mmvae("encode", run, tmp_path / "more.npz", options.replace("some", "new")) == 1
+        assert message in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"the folder of a run on tables: give mm\.MMVAEEstimator"):
+        mm.load(run)
+    assert len(mm.MMVAEEstimator.load(run).transform(model_tables)) == NUM_TEST
+
+
+@pytest.mark.slow
+def test_several_seeds(files, tmp_path, capsys):
+    """Each has a run of its own, and the best one serves the other commands."""
+    out = tmp_path / "runs"
+    assert mmvae("train", files[0], "--out", out, TRAIN, "--quiet --seeds 3 4") == 0
+    assert "+- " in capsys.readouterr().out
+    summary = json.loads((out / "summary.json").read_text())
+    assert set(summary["validation_bound"]) == {"3", "4"}
+    best = max(summary["validation_bound"], key=summary["validation_bound"].get)
+    assert summary["best_seed"] == int(best)
+    files_of = [tmp_path / name for name in ("all.npz", "one.npz")]
+    for folder, file in zip((out, out / f"seed-{best}"), files_of, strict=True):
+        assert mmvae("encode", folder, files[1], "--out", file) == 0
+    np.testing.assert_array_equal(*(arrays_in(file)["latents"] for file in files_of))
+
+
 def test_rows_without_anything_to_encode_are_masked(run, files, tmp_path, capsys):
     arrays = arrays_in(files[1])
     arrays["mean"][:7] = np.nan
@@ -390,8 +429,8 @@ def test_nothing_is_overwritten(run, files, tmp_path, capsys):
 #: Changes to the held-out file (None removes an array), the command, and the start of the error.
 MISTAKES = {
     "no data": ({}, "train {new} --out {new}", "{new} does not exist"),
-    "unknown modality": (
-        {"men": np.ones(NUM_TEST)}, "evaluate {run} {data}",
+    "unknown modalities": (
+        dict.fromkeys((*VIEWS, "diagnosis")) | {"men": np.ones(NUM_TEST)}, "evaluate {run} {data}",
         "{data} has the unknown modalities ['men']",
     ),
     "other rows": (
@@ -405,7 +444,7 @@ MISTAKES = {
     "no run": ({}, "evaluate {new} {data}", "RUN is {new}"),
     "given": (
         {}, "predict {run} {data} --given men --generate mean --out {new}.npz",
-        "--given is ('men',)",
+        "--given is ['men']",
     ),
     "not in the data": (
         {"mean": None}, "predict {run} {data} --given mean --generate error --out {new}.npz",
@@ -413,7 +452,7 @@ MISTAKES = {
     ),
     "no draws": (
         {}, "predict {run} {data} --given mean --generate error --num-samples 0 --out {new}.npz",
-        "num_samples is 0",
+        "--num-samples is 0",
     ),
     "no folder": (
         {}, "predict {run} {data} --given mean --generate error --out {new}/x.npz",

@@ -22,11 +22,11 @@ WRONG = {
     ),
     "cond_mod-one-of-them-unknown": (
         lambda model, batch: mm.predict(model, batch, key(), cond_mod=("a", "x")),
-        rf"cond_mod is \('a', 'x'\): {UNKNOWN}",
+        rf"cond_mod is \['a', 'x'\]: {UNKNOWN}",
     ),
     "cond_mod-empty": (
         lambda model, batch: mm.encode(model, batch, key(), cond_mod=()),
-        rf"cond_mod is \(\): {UNKNOWN}",
+        rf"cond_mod is \[\]: {UNKNOWN}",
     ),
     "cond_mod-missing": (
         lambda model, batch: mm.encode(model, batch, key(), cond_mod="a"),
