@@ -1,12 +1,14 @@
 """The commands of ``mmvae``, and the exit codes of their errors."""
 
 import dataclasses
+import os
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import tyro
 
 import mmvae_jax as mm
@@ -55,6 +57,7 @@ def run(args: Sequence[str] | None) -> int:
         if end.code == WRONG_USAGE and (hint := suggest(words, COMMANDS)):
             print(hint, file=sys.stderr)
         raise
+    _keep_programs()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("default", category=UserWarning)
@@ -67,6 +70,17 @@ def run(args: Sequence[str] | None) -> int:
     except KeyboardInterrupt as end:
         return _fail(str(end) or "interrupted", 130)
     return 0
+
+
+def _keep_programs() -> None:
+    """Keeps compiled programs on disk, in the user's cache unless JAX has another place for them.
+
+    Compilation takes longer than most commands.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "mmvae_jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _with_paths(command: Any) -> Any:

@@ -150,7 +150,9 @@ def test_some_rows_of_the_data(run, trained, files, tmp_path, capsys):
         ("169", "line 1 of"), ("5\n5", "line 2 of"), ("", "lists no rows"), ("p1", "numbers from 0")
     ):  # fmt: skip
         (tmp_path / "rows.txt").write_text(text)
-        assert mmvae("encode", run, tmp_path / "more.npz", options.replace("some.npz", "new.npz")) == 1
+        assert (
+            mmvae("encode", run, tmp_path / "more.npz", options.replace("some.npz", "new.npz")) == 1
+        )
         assert message in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"the folder of a run on tables: give mm\.MMVAEEstimator"):
         mm.load(run)
