@@ -77,7 +77,7 @@ def _keep_programs() -> None:
 
     Compilation takes longer than most commands.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "mmvae_jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

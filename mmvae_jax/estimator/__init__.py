@@ -4,7 +4,7 @@ from typing import Any
 
 from mmvae_jax.estimator.table_model import Prediction, TableModel
 
-__all__ = ["MMVAEEstimator", "Prediction", "TableModel"]
+__all__ = ["Prediction", "TableModel"]  # and MMVAEEstimator, on first use
 
 
 def __getattr__(name: str) -> Any:
