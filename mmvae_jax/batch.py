@@ -182,7 +182,7 @@ def _checked_weight(weight: Any, num_examples: Any) -> Float[Array, " b"] | None
 
 
 def observed_rows(mask: Any) -> Any:
-    """Returns True for the examples ``[b]`` of which a mask observes anything."""
+    """Returns True for the examples ``[b]`` with at least one observed entry."""
     return mask.any(tuple(range(1, mask.ndim))) if mask.ndim > 1 else mask
 
 

@@ -13,7 +13,7 @@ from mmvae_jax.checks import check_at_least
 from mmvae_jax.cli.arguments import RowFile, read_data
 from mmvae_jax.cli.figures import draw
 from mmvae_jax.estimator.run_folder import check_out, seed_folder, write_seeds
-from mmvae_jax.estimator.settings import Settings
+from mmvae_jax.estimator.settings import TrainingSettings
 from mmvae_jax.estimator.training import split_for_training, train
 
 
@@ -41,7 +41,9 @@ class Train:
     """New folder for checkpoints, metrics, figures and a summary."""
     modalities: tuple[str, ...] = ()
     """Modalities to train on, by default all."""
-    settings: OmitArgPrefixes[Settings] = dataclasses.field(default_factory=Settings)
+    settings: OmitArgPrefixes[TrainingSettings] = dataclasses.field(
+        default_factory=TrainingSettings
+    )
     rows: RowFile = None
     seeds: tuple[int, ...] = ()
     """Train once per seed, each in OUT/seed-N; other commands use the best of them."""
@@ -71,7 +73,7 @@ class Train:
         if len(values) > 1:
             print(f"validation_bound {values.mean():.2f} +- {values.std(ddof=1):.2f} over seeds")
 
-    def _train(self, tables: mm.Tables, settings: Settings, out: Path) -> dict[str, Any]:
+    def _train(self, tables: mm.Tables, settings: TrainingSettings, out: Path) -> dict[str, Any]:
         """Trains with one seed, and returns the summary."""
         data = split_for_training(tables, settings)
         print("\n".join(data.lines()), flush=True)

@@ -20,7 +20,7 @@ from mmvae_jax.checks import check_share
 from mmvae_jax.estimator.measurements import joint_log_likelihoods
 from mmvae_jax.estimator.run_folder import is_run, open_run
 from mmvae_jax.estimator.saved_model import read_table_model, write_table_model
-from mmvae_jax.estimator.settings import Settings
+from mmvae_jax.estimator.settings import TrainingSettings
 from mmvae_jax.estimator.table_model import Prediction, TableModel
 from mmvae_jax.estimator.training import split_for_training, train
 from mmvae_jax.inference.selection import Selection, modality_names
@@ -35,12 +35,15 @@ from mmvae_jax.tables.view_checks import in_order
 NUM_PARTICLES = 1000
 
 
-class MMVAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Settings):
+class MMVAEEstimator(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, TrainingSettings
+):
     """An MMVAE of tables, with the interface of scikit-learn.
 
-    Its parameters are the fields of ``Settings``. ``X`` is anything that ``mmvae_jax.read_tables``
-    takes: a dict of arrays or frames, a file, a folder; rows with missing modalities and cells
-    among them. Cross-validation needs rows that it can index, which ``mmvae_jax.Tables`` has.
+    Its parameters are the fields of ``TrainingSettings``. ``X`` is anything that
+    ``mmvae_jax.read_tables`` takes: a dict of arrays or frames, a file, a folder; rows with missing
+    modalities and cells among them. Cross-validation needs rows that it can index, which
+    ``mmvae_jax.Tables`` has.
 
     Attributes:
       trained_: the model, and the conversion of tables to its inputs and back.

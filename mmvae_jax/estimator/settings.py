@@ -27,7 +27,7 @@ IMAGE_SCALE, COLUMN_SCALE = 0.1, 0.5
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class Settings:
+class TrainingSettings:
     """Settings of the training of a model on tables."""
 
     likelihood: Mapping[str, str] | None = None

@@ -26,7 +26,7 @@ from mmvae_jax.estimator.run_folder import (
     open_run,
     run_settings,
 )
-from mmvae_jax.estimator.settings import STEPS, Settings
+from mmvae_jax.estimator.settings import STEPS, TrainingSettings
 from mmvae_jax.estimator.table_model import TableModel
 from mmvae_jax.model import MMVAE
 from mmvae_jax.saving.files import write_text
@@ -69,7 +69,7 @@ class TrainingData(NamedTuple):
             yield f"  {name:20} {taken_for:20} {self.tables.modalities[name].describe()}"
 
 
-def split_for_training(tables: Tables, settings: Settings) -> TrainingData:
+def split_for_training(tables: Tables, settings: TrainingSettings) -> TrainingData:
     """Returns tables with a random share of their rows set aside, and views of the other rows.
 
     Raises:
@@ -99,7 +99,7 @@ def split_for_training(tables: Tables, settings: Settings) -> TrainingData:
 
 def train(
     data: TrainingData,
-    settings: Settings,
+    settings: TrainingSettings,
     out: Path,
     *,
     resume: bool = False,
@@ -133,7 +133,7 @@ def train(
 
 
 def _fit(
-    data: TrainingData, settings: Settings, out: Path, *, resume: bool, progress: bool
+    data: TrainingData, settings: TrainingSettings, out: Path, *, resume: bool, progress: bool
 ) -> FitResult:
     config = settings.config(data.views)
     networks = NetworkSettings(settings.networks, tuple(settings.hidden))

@@ -45,7 +45,7 @@ class Likelihood(NamedTuple):
 
 
 class Incomplete(NamedTuple):
-    """Data of which single entries may be missing, as a pytree in the place of an array.
+    """Data whose entries may be missing one by one, as a pytree in the place of an array.
 
     Attributes:
       values: data ``[*n, *dim]``, with zeros where missing.

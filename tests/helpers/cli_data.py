@@ -7,7 +7,7 @@ from sklearn.datasets import load_breast_cancer
 
 import mmvae_jax as mm
 from mmvae_jax.cli import main
-from mmvae_jax.estimator.settings import Settings
+from mmvae_jax.estimator.settings import TrainingSettings
 from mmvae_jax.estimator.training import TrainingData, split_for_training
 from mmvae_jax.tables.reading import read_tables
 from mmvae_jax.tables.views import View
@@ -29,7 +29,7 @@ def arrays_in(file: Path) -> dict[str, np.ndarray]:
 
 
 def split(path: Path, validation: float = 0.0, seed: int = 0, **likelihoods: str) -> TrainingData:
-    settings = Settings(likelihood=likelihoods, validation=validation, seed=seed)
+    settings = TrainingSettings(likelihood=likelihoods, validation=validation, seed=seed)
     return split_for_training(read_tables(path), settings)
 
 

@@ -14,7 +14,7 @@ from helpers.cli_data import NUM_TEST, arrays_in, config_of, every_kind, mmvae, 
 import mmvae_jax as mm
 from mmvae_jax.cli import figures
 from mmvae_jax.estimator.networks import NetworkSettings
-from mmvae_jax.estimator.settings import Settings
+from mmvae_jax.estimator.settings import TrainingSettings
 from mmvae_jax.estimator.table_model import TableModel
 from mmvae_jax.networks import ConvDecoder, ConvEncoder, MLPEncoder
 from mmvae_jax.tables.reading import read_tables
@@ -242,12 +242,12 @@ def test_pictures_are_generated_from_each_other(tmp_path):
 def test_scales_to_train(kinds):
     """One for each column of a table; images have a fixed one, classes and bits none."""
     views = split(kinds).views
-    config = Settings(scale={"grey": 0.2}).config(views)
+    config = TrainingSettings(scale={"grey": 0.2}).config(views)
     scales = {n: p["scale"] for n, p in config.decoder_dist_params.items() if p}
     assert set(scales) == {name for name, view in views.items() if view.has_density}
     assert scales["table"] == mm.Learned(0.5, per_feature=True)
     assert scales["grey"] == 0.2
-    fixed = Settings(learn_scale=False).config(views)
+    fixed = TrainingSettings(learn_scale=False).config(views)
     assert fixed.decoder_dist_params["table"]["scale"] == 0.5
 
 
