@@ -260,5 +260,4 @@ def test_the_command_line_trains_on_a_folder_of_csv(tmp_path):
     assert mmvae("predict", run, tmp_path / "data", args, found) == 0
     tables = mm.read_tables(tmp_path / "data")
     with np.load(found) as archive:
-        predicted = np.array(tables.modalities["kind"].classes)[archive["kind"]]
-    assert np.mean(predicted == kind[tables.index]) > 0.9
+        assert np.mean(archive["kind"] == kind[tables.index]) > 0.9
