@@ -146,6 +146,7 @@ def test_names_of_rows_in_csv(tmp_path):
     FRAME.to_csv(file)
     tables = mm.read_tables({"x": file})
     assert (tables.index, tables.modalities["x"].features) == (None, ("a", "b"))
+    assert table(pd.read_csv(file)).features == ("a", "b")
     file.write_text("a,code\n1,007\n2,008\n")
     for column in ("code", 1, -1):
         tables = mm.read_tables({"x": file}, index_col=column)
@@ -207,6 +208,7 @@ def test_sparse_matrices_stay_sparse():
     rows = np.array([7, 3, 7, 39])
     np.testing.assert_array_equal(found.values[rows], matrix.toarray()[rows])
     assert table(matrix.astype(np.int32)).values.dtype == np.int32
+    assert table(matrix.tocsc()).values.matrix.format == "csr"  # by row
 
 
 def test_data_sets_keep_masks_and_labels():
