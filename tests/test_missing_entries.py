@@ -14,6 +14,8 @@ import mmvae_jax as mm
 from mmvae_jax.batch import observe
 from mmvae_jax.maths.likelihoods import LIKELIHOODS, Incomplete, log_likelihood
 
+value_and_grad = jax.jit(mm.value_and_grad, static_argnames="backward")
+
 
 def entry_masks(data, seed=0):
     """Masks of the data's shape, in which some rows are missing throughout."""
@@ -68,7 +70,7 @@ def test_missing_entries_change_no_bit(backward):
     def results(batch):
         step, likelihood = jax.random.split(jax.random.key(0))
         return (
-            mm.value_and_grad(model, batch, step, backward=mm.Backward(backward)),
+            value_and_grad(model, batch, step, backward=mm.Backward(backward)),
             mm.encode(model, mm.Batch({"b": batch.data["b"]}, {"b": masks["b"]}), None,
                       return_mean=True),
             mm.compute_joint_nll(model, batch, likelihood, K=20),
@@ -93,7 +95,7 @@ def test_masks_of_entries_agree_with_masks_of_rows():
         for name, x in data.items()
     }
     ours, expected = (
-        mm.value_and_grad(model, mm.Batch(data, mask), jax.random.key(0)) for mask in (spread, rows)
+        value_and_grad(model, mm.Batch(data, mask), jax.random.key(0)) for mask in (spread, rows)
     )
     chex.assert_trees_all_close(ours, expected, rtol=1e-4, atol=1e-5)
 
@@ -120,7 +122,7 @@ def test_likelihoods_in_closed_form(x64):
     data = problem.sample(4)
     masks = {name: np.random.default_rng(3).random(x.shape) < 0.6 for name, x in data.items()}
     model = problem.model()
-    nll = mm.compute_joint_nll(model, mm.Batch(data, masks), jax.random.key(0), K=20_000)
+    nll = mm.compute_joint_nll(model, mm.Batch(data, masks), jax.random.key(0), K=5000)
     w = np.concatenate([problem.weight[name] for name in ("a", "b")])
     noise = [problem.sigma[name] ** 2 * np.ones(np.prod(DIMS[name])) for name in ("a", "b")]
     cov = w @ np.diag(problem.prior_scale**2) @ w.T + np.diag(np.concatenate(noise))
@@ -167,6 +169,7 @@ def test_nan_are_masked_by_row_or_by_entry():
     assert hidden.mask["table"].shape == (3, 2)
 
 
+@pytest.mark.slow
 def test_a_table_with_holes_is_trained_and_evaluated():
     x = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
     x[np.random.default_rng(1).random(x.shape) < 0.3] = np.nan

@@ -51,7 +51,7 @@ class MMVAEEstimator(
       modalities_: names of the modalities.
 
     >>> tables = {"sound": np.random.default_rng(0).normal(size=(40, 4)), "word": ["a", "b"] * 20}
-    >>> fitted = mm.MMVAEEstimator(latent_dim=2, K=2, hidden=(4,), steps=3).fit(tables)
+    >>> fitted = mm.MMVAEEstimator(latent_dim=2, K=2, steps=3, validation=0.0).fit(tables)
     >>> fitted.transform(tables).shape
     (40, 2)
     >>> fitted.predict({"sound": tables["sound"][:3]}, generate="word")["word"].shape

@@ -102,6 +102,7 @@ def test_intervals_cover_their_share(fitted):
     assert 0.65 < covered < 0.95
 
 
+@pytest.mark.slow
 def test_a_score_has_the_units_of_the_tables(fitted):
     """In units c times as large, each observed value of a density has ``log c`` nats less."""
     factor = 10.0
