@@ -50,7 +50,8 @@ def poisson(
     log_mean, x = _log_mean_of(decoded, x, library_size), _flat(x, decoded)
     positive, log_x = _positive(x)
     t = log_mean - log_x
-    return _log_peak(x) - jnp.where(x > 0, positive * _g(t), jnp.exp(log_mean))
+    # x g(t), or the mean where x is zero.
+    return _log_peak(x) - (positive * jnp.expm1(t) - x * t + (positive - x))
 
 
 def negative_binomial(
@@ -70,12 +71,8 @@ def negative_binomial(
     """
     log_mean, x = _log_mean_of(decoded, x, library_size), _flat(x, decoded)
     r = _flat(dispersion, decoded)
-    positive, log_x = _positive(x)
-    log_zero = jax.nn.softplus(log_mean - jnp.log(r))  # log (mu + r) / r
-    t = jnp.log1p(x / r) - log_zero
     peak = _log_peak(x) + _log_peak(r) - _log_peak(x + r) - jnp.log1p(x / r)
-    deviance = r * _g(t) + positive * _g(t + log_mean - log_x)
-    return jnp.where(x > 0, peak - deviance, -r * log_zero)
+    return peak - _deviance(log_mean, x, r)
 
 
 def zero_inflated_negative_binomial(
@@ -101,8 +98,11 @@ def zero_inflated_negative_binomial(
       library_size: size of draws, which turns the logits of shares on.
     """
     log_p = negative_binomial(decoded, x, dispersion=dispersion, library_size=library_size)
-    odds = _flat(zero_odds, decoded)
-    log_p = jnp.where(_flat(x, decoded) > 0, log_p, jnp.logaddexp(jnp.log(odds), log_p))
+    r, odds = _flat(dispersion, decoded), _flat(zero_odds, decoded)
+    log_zero = -r * _softplus(_log_mean_of(decoded, x, library_size) - jnp.log(r))
+    # Products in place of a selection, which makes XLA's CPU backend twice as slow.
+    is_zero = (_flat(x, decoded) == 0).astype(log_p.dtype)
+    log_p = (1 - is_zero) * log_p + is_zero * jnp.log(odds + jnp.exp(log_zero))
     return log_p - jnp.log1p(odds)
 
 
@@ -150,10 +150,50 @@ def sample_zero_inflated_negative_binomial(
     return jnp.where(is_zero, 0, x)
 
 
+@jax.custom_jvp
+def _deviance(
+    log_mean: Float[Array, " n"], x: Float[Array, " n"], r: Float[Array, " n"]
+) -> Float[Array, " n"]:
+    """Returns ``r g(t1) + x g(t2)``, which is ``r log (mu + r) / r`` where x is zero."""
+    return _deviance_and_derivatives(log_mean, x, r)[0]
+
+
+@_deviance.defjvp
+def _deviance_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    """Returns the deviance and its tangent; x is data.
+
+    The derivative by t1 at fixed log means is ``r e^t1 + x e^t2 - r - x``, which is zero. Two of
+    the terms of the value are thus all that the derivatives need.
+    """
+    deviance, by_log_mean, by_r = _deviance_and_derivatives(*primals)
+    log_mean_dot, _, r_dot = tangents
+    return deviance, by_log_mean * log_mean_dot + by_r * r_dot
+
+
+def _deviance_and_derivatives(log_mean: Array, x: Array, r: Array) -> tuple[Array, Array, Array]:
+    positive, log_x = _positive(x)
+    t1 = jnp.log1p(x / r) - _softplus(log_mean - jnp.log(r))
+    t2 = t1 + log_mean - log_x
+    by_log_mean = positive * jnp.expm1(t2) + (positive - x)
+    by_r = jnp.expm1(t1) - t1
+    return r * by_r + by_log_mean - x * t2, by_log_mean, by_r
+
+
+@jax.custom_jvp
+def _softplus(x: Array) -> Array:
+    """Returns ``log(1 + e^x)`` of finite x, five times as fast as ``jax.nn.softplus`` on CPU."""
+    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+_softplus.defjvps(lambda tangent, _, x: tangent * jax.nn.sigmoid(x))
+
+
 def _log_mean_of(decoded: Array, x: Array, library_size: LibrarySize) -> Float[Array, " entries"]:
-    """Returns the flattened log mean of each entry, given x; -inf where the library is empty."""
-    log_size = None if library_size is None else jnp.log(x.sum(-1, keepdims=True))
-    return _log_mean(decoded, log_size).ravel()
+    """Returns the flattened log mean of each entry, given x; almost -inf in an empty library."""
+    if library_size is None:
+        return _log_mean(decoded, None).ravel()
+    total = x.sum(-1, keepdims=True)
+    return _log_mean(decoded, jnp.log(jnp.where(total > 0, total, 1e-30))).ravel()
 
 
 def _log_mean(decoded: Array, log_size: Array | None) -> Array:
@@ -171,10 +211,6 @@ def _positive(x: Array) -> tuple[Array, Array]:
     """Returns x, ones in the place of zeros, and its logarithm: gradients stay finite."""
     positive = jnp.where(x > 0, x, 1)
     return positive, jnp.log(positive)
-
-
-def _g(t: Array) -> Array:
-    return jnp.expm1(t) - t
 
 
 def _log_peak(y: Array) -> Array:

@@ -116,6 +116,23 @@ def test_gradients_are_finite_differences(name):
         np.testing.assert_allclose(gradient[param], difference, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("x", [0.0, 3.0, 400.0])
+def test_second_derivatives(x):
+    """The rules of derivatives can be differentiated themselves."""
+    likelihood = LIKELIHOODS["zero_inflated_negative_binomial"]
+
+    def log_prob(v):
+        params = {"dispersion": jnp.exp(v[1]), "zero_odds": jnp.exp(v[2])}
+        return likelihood.log_prob(v[:1], jnp.full(1, x), **params)
+
+    point, gradient = jnp.array([0.4, 0.4, -1.0]), jax.jit(jax.grad(log_prob))
+    columns = [(gradient(point + e) - gradient(point - e)) / 2e-5 for e in 1e-5 * np.eye(3)]
+    found = jax.jit(jax.hessian(log_prob))(point)
+    np.testing.assert_allclose(found, np.stack(columns), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", PARAMS)
 def test_gradients_are_finite_everywhere(name):
     """Also for log means far beyond single precision, and for libraries without a count."""
