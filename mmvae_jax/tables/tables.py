@@ -63,10 +63,12 @@ class Table(NamedTuple):
 
     def describe(self) -> str:
         """Returns type and shape of a row, and the numbers of rows and of missing values."""
-        observed = "all rows" if self.observed.all() else f"{self.observed.sum()} rows"
+        num_rows, num_missing = len(self.observed), self.num_missing_entries
+        observed = f"{self.observed.sum()} of {num_rows} rows"
+        observed = "all rows" if self.observed.all() else observed
         parts = [f"{self.values.dtype}{list(self.values.shape[1:])}", observed]
-        if self.num_missing_entries:
-            parts.append(f"{self.num_missing_entries} values missing")
+        if num_missing:
+            parts.append(f"{num_missing} missing value{'s' * (num_missing > 1)}")
         if self.classes:
             parts.append(f"{len(self.classes)} classes: {_first(self.classes)}")
         elif self.features:
@@ -88,7 +90,7 @@ class Tables:
     >>> tables = mm.read_tables({"age": [31.0, 47.5, None], "kind": ["b", "a", "b"]})
     >>> print(tables.describe())
     source: 3 rows
-      age                  float64[], 2 rows
+      age                  float64[], 2 of 3 rows
       kind                 int64[], all rows, 2 classes: a, b
     >>> tables.take([2, 0]).modalities["kind"].values.tolist()
     [1, 1]

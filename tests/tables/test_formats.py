@@ -251,6 +251,6 @@ def test_a_description_has_a_line_for_each_modality():
     tissue = pd.Series(["lung", "brain"], index=["p", "r"])
     assert mm.read_tables({"rna": frame, "tissue": tissue}).describe().splitlines() == [
         "source: 3 rows, matched by name",
-        "  rna                  float64[5], all rows, 3 values missing, a, b, c, d, ...",
-        "  tissue               int64[], 2 rows, 2 classes: brain, lung",
+        "  rna                  float64[5], all rows, 3 missing values, a, b, c, d, ...",
+        "  tissue               int64[], 2 of 3 rows, 2 classes: brain, lung",
     ]
