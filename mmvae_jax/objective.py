@@ -218,12 +218,8 @@ def bound_of_batch(
         shards=shards,
     )
     inputs = Inputs(
-        observed.data,
-        observed.mask,
-        draws,
-        given.factors,
-        given.beta,
-        observed.weights(experts.loc.dtype),
+        *(observed.data, observed.mask, draws),
+        *(given.factors, given.beta, observed.weights(experts.loc.dtype)),
         state=(rest, call_key),
         key=draw_key,
         sources=sources,

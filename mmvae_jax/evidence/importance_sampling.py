@@ -113,7 +113,6 @@ def _of_block(
 ) -> tuple[Float[Array, "t b"], Diagnostics]:
     """Returns the result of ``estimate`` for one block, whose first ``num_examples`` count."""
     model = nnx.merge(graphdef, state, copy=True)
-    family = model.config.family
     experts = observed_experts(model.experts(observed.data), available)
     proposal = with_prior(experts, model.pz_params[1], available, task.prior_share)
     offset_key, noise_key = jax.random.split(key)
@@ -134,7 +133,7 @@ def _of_block(
                 source = components_of(rows.number, ends_at, at.available)
                 counts = jnp.ones(shape, bool)
             # One draw for all examples of a number.
-            noise = standard_draws(family, noise_key, rows.number[:, None], dim, dtype)
+            noise = standard_draws(model.config.family, noise_key, rows.number[:, None], dim, dtype)
             log_w = log_weights(draw(at.components, Draws(source, noise)))
             counts &= rows.counts[:, None]
             return _accumulate(running, jnp.where(counts[None], log_w, -jnp.inf)), None

@@ -50,13 +50,12 @@ def in_groups(
     (num_sources, num_examples), K = drawn.shape, objective.num_particles
     num_joint, group_size = _group(problem)
     columns, counts = in_parts(num_examples, max(1, objective.backward.tile_size // group_size))
-    rows = jnp.arange(num_sources).reshape(-1, num_joint)
-    shape = (num_joint, K, columns.shape[1])
+    rows, shape = jnp.arange(num_sources).reshape(-1, num_joint), (num_joint, K, columns.shape[1])
 
     def of_tile(gradient: Gradient, tile: tuple[Int[Array, " s"], Int[Array, " e"], Array]):
         source, index, counted = tile
-        draws = (source[:, None] * K + jnp.arange(K)[None]).reshape(-1, 1)
-        particles = draws * num_examples + index[None]
+        draws = (source[:, None] * K + jnp.arange(K)[None]).ravel()
+        particles = draws[:, None] * num_examples + index[None]
         log_w, terms, linear = problem.linearise(experts, index, particles)
         is_drawn = drawn[source][:, index]
         w, chosen = problem.weigh(log_w.reshape(shape), is_drawn, index)

@@ -144,26 +144,15 @@ def fit(
     best.check(config)
     checkpoints = None
     if checkpointing is not None:
-        eval_data = evaluation and evaluation.data
-        arguments = arguments_of_run(
-            state, train_data, eval_data, backward, has_overrides=overrides is not None
-        )
-        given = checkpointing.settings
-        settings = settings_of_run(config, batch_size, seed, given, arguments)
+        datasets = train_data, evaluation and evaluation.data
+        arguments = arguments_of_run(state, *datasets, backward, has_overrides=bool(overrides))
+        settings = settings_of_run(config, batch_size, seed, checkpointing.settings, arguments)
         checkpoints = open_checkpoints(checkpointing, settings, best)
-    start = restored(state, checkpoints, best)
-    if start.state.step > num_steps:
-        raise ValueError(
-            f"num_steps is {num_steps}, but the run is at step {start.state.step}: give more"
-        )
+    start = restored(state, checkpoints, best, num_steps)
     data_follow_seed = isinstance(train_data, AnyBatch)
     run = _Run(start, config.loss, checkpoints, evaluation, eval_batch_size, data_follow_seed)
-    bar = tqdm(
-        initial=run.step,
-        total=num_steps,
-        unit="step",
-        disable=not (progress and jax.process_index() == 0),
-    )
+    is_shown = progress and jax.process_index() == 0
+    bar = tqdm(initial=run.step, total=num_steps, unit="step", disable=not is_shown)
     ahead = device_batches(
         train_data,
         schedule,

@@ -123,13 +123,28 @@ class Start(NamedTuple):
     metrics: Mapping[str, float] = {}
 
 
-def restored(state: TrainState, checkpoints: Checkpoints | None, best: Best) -> Start:
+def restored(
+    state: TrainState, checkpoints: Checkpoints | None, best: Best, num_steps: int
+) -> Start:
     """Returns the start that the newest intact checkpoint holds, or that of a new run.
 
     Hyperparameters of a trained state that is at the same step stay: they were set on purpose.
+
+    Raises:
+      ValueError: if the run has made more than ``num_steps`` steps.
     """
-    if checkpoints is None or not checkpoints.steps:
-        return Start(state, best)
+    start = Start(state, best)
+    if checkpoints is not None and checkpoints.steps:
+        start = _from_checkpoint(state, checkpoints, best)
+    if start.state.step > num_steps:
+        raise ValueError(
+            f"num_steps is {num_steps}, but the run is at step {start.state.step}: give more"
+        )
+    return start
+
+
+def _from_checkpoint(state: TrainState, checkpoints: Checkpoints, best: Best) -> Start:
+    """Returns the start that the newest intact checkpoint holds."""
     given, state = state, checkpoints.restore(state)
     if (step := int(state.step)) == int(given.step) > 0:
         opt_state = with_hyperparams(state.opt_state, given.opt_state)
