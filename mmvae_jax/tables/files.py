@@ -1,4 +1,4 @@
-"""Modalities in files and folders: which there are, and the values of one of them."""
+"""Modalities in files and folders: their names, and the values of one of them."""
 
 import warnings
 import zipfile

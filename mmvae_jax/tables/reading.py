@@ -42,7 +42,8 @@ def read_tables(
 
     **Values** are numbers. A column of text, or of categories, becomes classes: integers in the
     sorted order of the names. A row that is NaN throughout is missing, as is one that is False in
-    the array ``mask/<name>``. ``labels`` is a class per row, which only figures use.
+    the array ``mask/<name>``. A mask in the shape of the values marks single values. ``labels`` is
+    a class per row, which only figures use.
 
     Arrays of .npy, .h5, .h5ad and .h5mu files stay in the file, and sparse matrices stay sparse.
     Nothing is unpickled.
@@ -94,23 +95,28 @@ def read_tables(
 
 
 def _add_mask(parts: dict[str, SourceTable], name: str, mask: SourceTable) -> None:
-    """Restricts the observed rows of a modality to those of its mask.
+    """Restricts the observed rows, or the observed values, of a modality to those of its mask.
 
     Args:
       parts: modalities by name; one is replaced.
       name: name of the mask.
-      mask: True for rows that are observed.
+      mask: True for rows that are observed, or for values, in the shape of the modality.
     """
     modality, values = name.removeprefix(MASK), np.asarray(mask.values[:])
     check_modalities(mask.place, [modality], parts)
     part = parts[modality]
-    if values.dtype != np.bool_ or values.shape != (part.num_rows,):
+    shape = part.values.shape
+    if values.dtype != np.bool_ or values.shape not in (shape[:1], shape):
         raise ValueError(
             f"{mask.place} is {values.dtype}{list(values.shape)}: give one boolean for each of "
-            f"the {part.num_rows} rows of {modality!r}, True where it was observed"
+            f"the {shape[0]} rows of {modality!r}, or of its {list(shape)} values, True where it "
+            "was observed"
         )
-    given = values if part.mask is None else values & part.mask
-    parts[modality] = dataclasses.replace(part, mask=given)
+    if values.ndim == 1:
+        values = values if part.mask is None else values & part.mask
+        parts[modality] = dataclasses.replace(part, mask=values)
+    else:
+        parts[modality] = dataclasses.replace(part, values=np.where(values, part.values[:], np.nan))
 
 
 def _check_size(part: SourceTable) -> None:
@@ -130,6 +136,6 @@ def _label_codes(labels: SourceTable) -> tuple[Integer[np.ndarray, " n"], tuple[
         raise ValueError(
             f"{labels.place} is {codes.dtype}{list(codes.shape)}: give one integer per row, or text"
         )
-    whole = np.full(len(codes), UNKNOWN, codes.dtype if codes.dtype.kind in "iu" else np.int64)
+    whole = np.full(len(codes), UNKNOWN, np.int64)
     whole[there] = seen
     return whole, labels.classes

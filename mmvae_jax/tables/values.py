@@ -76,7 +76,7 @@ def table_of_values(place: str, x: Any) -> SourceTable:
     if isinstance(x, list | tuple):
         x = _from_list(place, x)
     dtype = getattr(x, "dtype", None)
-    if isinstance(dtype, np.dtype) and dtype.kind in "OSUT":
+    if isinstance(dtype, np.dtype) and dtype.kind in "OSUT" and x.shape:
         return _table_of_objects(place, np.asarray(x[:], object))
     column = as_column(place, x)
     if not (is_column(column) or hasattr(column, "__array__")):
@@ -121,7 +121,6 @@ def _is_missing(entry: Any) -> bool:
     return (
         entry is None
         or type(entry).__name__ in ("NAType", "NaTType")
-        or entry is np.nan
         or (isinstance(entry, float | np.floating) and bool(np.isnan(entry)))
     )
 

@@ -214,13 +214,16 @@ def test_sparse_matrices_stay_sparse():
 def test_data_sets_keep_masks_and_labels():
     arrays = mm.MultimodalArrays(
         {"x": GRID, "y": np.arange(3)},
-        labels=np.array([2, 0, 1]),
+        labels=np.array([2, 0, 1], np.uint8),
         mask={"x": np.array([True, False, True]), "y": np.ones(3, bool)},
     )
     tables = mm.read_tables(arrays)
     assert tables.modalities["x"].observed.tolist() == [True, False, True]
     assert tables.labels.tolist() == [2, 0, 1]
-    assert mm.read_tables(mm.Batch({"x": GRID})).num_rows == 3
+    entries = np.array([[True, True], [False, True], [False, False]])
+    found = mm.read_tables(mm.Batch({"x": GRID}, {"x": entries})).modalities["x"]
+    np.testing.assert_array_equal(found.values, [[0.5, -1], [np.nan, 3.5], [np.nan, np.nan]])
+    assert found.observed.tolist() == [True, True, False]
     assert mm.read_tables(tables) is tables
 
 

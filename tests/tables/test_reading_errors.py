@@ -29,6 +29,7 @@ WRONG_VALUES = {
     "a key that is no name": ({3: X}, {}, "source has the key 3: give names"),
     "scalar": ({"x": 3.0}, {}, "source['x'] is a float: give an array, a frame or a file"),
     "dict in dict": ({"x": {"y": X}}, {}, "source['x'] is a dict: give an array"),
+    "scalar text": ({"x": np.array("a")}, {}, "source['x'] is an array of <U1: convert it"),
     "scalar array": ({"x": np.array(1.0)}, {}, "source['x'] is a scalar: give one row"),
     "no columns": ({"x": np.ones((3, 0))}, {}, "source['x'] has shape (3, 0): give at least one"),
     "no rows": ({"x": P[:0]}, {}, "source['x'] has shape (0, 2): give at least one value"),
