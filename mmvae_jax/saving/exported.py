@@ -131,6 +131,12 @@ class Exported:
         masks = dict.fromkeys(data, jnp.ones(batch_size, bool))
         if mask is not None:
             masks = {name: jnp.asarray(x) for name, x in mask.items()}
+            for name, x in masks.items():
+                if x.shape != batch_size:
+                    raise ValueError(
+                        f"mask[{name!r}] has shape {x.shape}, expected {batch_size}: give one "
+                        "value per example, as exported programs know no missing entries"
+                    )
             _check_observed(masks)
         absent = jnp.zeros(batch_size, bool)
         zeros = {name: jnp.zeros((*batch_size, *dim), jnp.float32) for name, dim in dims.items()}

@@ -231,6 +231,11 @@ def one(name: str, *shape: int, dtype=np.float32) -> dict[str, np.ndarray]:
         (one("sound", 2, 4), None, r"data has the modalities \['sound'\]"),
         (one("table", 2, 4), one("word", 2, dtype=bool), r"mask has the modalities \['word'\]"),
         (one("table", 2, 4), {"table": np.array([True, False])}, r"examples \[1\] observe nothing"),
+        (
+            one("table", 2, 4),
+            {"table": np.ones((2, 4), bool)},
+            r"mask\[.table.\] has shape \(2, 4\)",
+        ),
         # jax.export finds the rest, and names the modality.
         (one("table", 2, 5), None, r"\['table'\]"),
         (one("table", 2, 4, dtype=int), None, r"\['table'\].* int32"),
