@@ -80,7 +80,7 @@ class TableConfig(TumoursConfig):
     table: str = "views"
 
     def load(self) -> ExperimentData:
-        """Returns a table, every fifth row of which is a test example."""
+        """Returns a table; every fifth row is a test example."""
         data = TABLES[self.table]()
         is_test = np.arange(num_examples(mm.MultimodalArrays(data))) % 5 == 0
         for name, x in data.items():
