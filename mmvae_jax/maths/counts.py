@@ -216,8 +216,8 @@ def _positive(x: Array) -> tuple[Array, Array]:
 def _log_peak(y: Array) -> Array:
     """Returns c(y); by Stirling's series where y is large."""
     is_small = y < 16
-    small, large = jnp.where(is_small, y, 1), jnp.where(is_small, 16, y)
-    direct = jax.scipy.special.xlogy(small, small) - small - jax.lax.lgamma(small + 1)
+    small, large = jnp.where(is_small & (y > 0), y, 1), jnp.where(is_small, 16, y)
+    direct = small * jnp.log(small) - small - jax.lax.lgamma(small + 1)
     s = 1 / jnp.square(large)
     series = (1 / 12 - s * (1 / 360 - s * (1 / 1260 - s * (1 / 1680 - s / 1188)))) / large
     stirling = -series - 0.5 * jnp.log(2 * math.pi * large)

@@ -57,7 +57,8 @@ def test_single_precision(name):
     """Near the mode, a count of a million has the digits of a count of one."""
     log_mean = np.float32(np.log(MEAN))
     params = {param: np.float32(x) for param, x in PARAMS[name].items()}
-    found = entries(name, log_mean, np.float32(X), **params)
+    with jax.debug_nans(True):  # no NaN on the way, either
+        found = entries(name, log_mean, np.float32(X), **params)
     assert found.dtype == jnp.float32
     with jax.enable_x64(True):
         wide = {param: np.float64(x) for param, x in params.items()}
