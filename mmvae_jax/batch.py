@@ -25,9 +25,9 @@ class Batch(flax.struct.PyTreeNode):
     Attributes:
       data: ``{modality: [b, *input_dim]}`` of floats or booleans, or of bytes (uint8), which stand
         for intensities and are divided by 255 on the device. A categorical modality may hold
-        integer classes, ``[b, *input_dim[:-1]]``. One with a custom likelihood may hold integers,
-        and any dict, tuple or other pytree of arrays ``[b, ...]``. Frames, lists, tensors and
-        columns in files become arrays, by position.
+        integer classes, ``[b, *input_dim[:-1]]``, one of counts integers of any type. One with a
+        custom likelihood may hold integers, and any dict, tuple or other pytree of arrays
+        ``[b, ...]``. Frames, lists, tensors and columns in files become arrays, by position.
       mask: ``{modality: Bool[b]}``, True where observed; None if everything is. A mask of the
         data's shape, ``Bool[b, *input_dim]``, is for single entries (of a categorical
         ``Bool[b, *input_dim[:-1]]``): they drop out of the likelihood, and the encoder sees zeros.

@@ -33,8 +33,8 @@ class MMVAE(nnx.Module):
     Args:
       config: its settings.
       encoders: ``{modality: module}``, ``x [n, *input_dim] -> (loc [n, d], log_var [n, d])``,
-        where x may also be a pytree of arrays, see ``Batch``; ``MLPEncoder`` for modalities left
-        out.
+        where x may also be a pytree of arrays, see ``Batch``, and counts arrive as ``log(1 + x)``;
+        ``MLPEncoder`` for modalities left out.
       decoders: ``{modality: module}``, ``z [n, d] -> [n, *input_dim]``; ``MLPDecoder`` for
         modalities left out, with a sigmoid for image-shaped inputs (3 axes) under a normal or
         Laplace likelihood.
