@@ -72,6 +72,8 @@ def test_masks_belong_to_the_rows_of_their_source():
     tables = mm.read_tables(source)
     assert tables.index.tolist() == NAMES[:3]
     assert tables.modalities["y"].observed.tolist() == [True, True, False]
+    source = {"x": ["a", None, "b"], "mask/x": np.array([True, True, False])}
+    assert mm.read_tables(source).modalities["x"].observed.tolist() == [True, False, False]
 
 
 def test_arrays_beside_names_match_by_position():
