@@ -18,7 +18,16 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if "_build" not in page.parts]
 #: Pages whose programs take long to compile.
-SLOW = ("composing", "devices", "likelihoods", "quickstart", "training", "weighting")
+SLOW = (
+    "composing",
+    "data",
+    "devices",
+    "estimator",
+    "likelihoods",
+    "quickstart",
+    "training",
+    "weighting",
+)
 
 
 def blocks(page: Path, language: str) -> list[str]:
