@@ -175,6 +175,7 @@ def test_a_linen_encoder(batch):
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).any(), before, after)))
 
 
+@pytest.mark.slow
 def test_frozen_encoders(batch):
     """Encoders that were trained before stay as they are, bit for bit; all else is trained."""
 

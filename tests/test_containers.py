@@ -109,6 +109,7 @@ def test_weight_zero_is_absence(model):
     chex.assert_trees_all_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_weights_all_one_are_no_weights(model):
     batch, _ = both()
     weighted, _ = both(weight=np.ones(len(WEIGHT)))

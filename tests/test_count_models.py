@@ -252,6 +252,7 @@ def test_generated_counts_are_judged_by_their_means():
     np.testing.assert_allclose(as_examples(CONFIG, "clinical", table), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_missing_modalities_of_counts(model):
     """Placeholders of missing rows change neither loss nor gradient, bit for bit."""
     mask = {name: np.arange(SIZE) % 3 != number for number, name in enumerate(CONFIG.modalities)}

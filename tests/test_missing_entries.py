@@ -85,6 +85,7 @@ def test_missing_entries_change_no_bit(backward):
     chex.assert_tree_all_finite(some[0])
 
 
+@pytest.mark.slow
 def test_masks_of_entries_agree_with_masks_of_rows():
     """Where they say the same, and complete entries with no mask at all."""
     model, data = make_model(), {name: np.asarray(x) for name, x in make_data().items()}

@@ -38,21 +38,11 @@ FACTOR = 7.0
 
 
 @pytest.fixture(scope="module")
-def training(files, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A run in a process of its own, and its output."""
-    out = tmp_path_factory.mktemp("runs") / "run"
-    command = [sys.executable, "-m", "mmvae_jax.cli", "train", str(files[0]), "--out", str(out)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*command, *TRAIN.split()], env=environment, capture_output=True, text=True, timeout=600
-    )
-    return out, done
-
-
-@pytest.fixture(scope="module")
-def run(training) -> Path:
+def run(files, tmp_path_factory) -> Path:
     """A finished run; no test writes into it."""
-    return training[0]
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert mmvae("train", files[0], "--out", out, TRAIN, "--quiet") == 0
+    return out
 
 
 @pytest.fixture
@@ -75,9 +65,20 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_from_a_table_to_diagnoses(training, files, tmp_path, capsys):
-    """Train on views with gaps, then predict the diagnoses of held-out tumours, and evaluate."""
-    run, trained = training
+def test_from_a_table_to_diagnoses(files, tmp_path, capsys):
+    """Train on views with gaps, then predict the diagnoses of held-out tumours, and evaluate.
+
+    The training has a process of its own.
+    """
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "mmvae_jax.cli", "train", str(files[0]), "--out", str(run)]
+    trained = subprocess.run(
+        [*command, *TRAIN.split()],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert trained.returncode == 0, trained.stderr
     assert f"{STEPS}/{STEPS}" in trained.stderr  # the progress bar
     assert re.search(r"diagnosis +categorical +int64", trained.stdout)

@@ -84,6 +84,7 @@ def test_conditional_likelihood_converges(narrow):
     assert np.nanmax(np.abs(mean)) < 4 * np.nanmax(standard_error) + 0.02
 
 
+@pytest.mark.slow
 def test_pareto_k_tells_them_apart(narrow):
     """Above the threshold for most keys without a share of the prior, below it with half of it."""
     _, model, _, batch = narrow

@@ -235,6 +235,7 @@ def test_memory_holds_three_numbers_per_particle():
     assert many < temporaries("dense", 1000) / 20
 
 
+@pytest.mark.slow
 def test_random_decoders_run_dense():
     class Noisy(nnx.Module):
         def __init__(self):

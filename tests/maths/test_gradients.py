@@ -143,7 +143,12 @@ def test_mixture_dreg_agrees_with_reparam(x64, family, name):
 
 @pytest.mark.parametrize(
     ("estimator", "name", "num_seeds"),
-    [("dreg", "looser", 1), ("dreg", "tight", 4), ("stl", "looser", 1), ("stl", "tight", 1)],
+    [
+        ("dreg", "looser", 1),
+        pytest.param("dreg", "tight", 4, marks=pytest.mark.slow),
+        pytest.param("stl", "looser", 1, marks=pytest.mark.slow),
+        pytest.param("stl", "tight", 1, marks=pytest.mark.slow),
+    ],
 )
 def test_dreg_and_stl_are_biased_for_a_mixture(x64, estimator, name, num_seeds):
     def many(estimator, seeds):

@@ -206,7 +206,13 @@ def test_a_grain_pipeline_of_batches_goes_on_where_it_was(tmp_path):
     chex.assert_trees_all_equal(result.state.params, expected.state.params)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGTERM, id="SIGTERM"),
+        pytest.param(signal.SIGINT, id="Ctrl-C", marks=pytest.mark.slow),
+    ],
+)
 def test_signals_save_before_they_end_a_run(tmp_path, number):
     options = QUIET | {"checkpoint_dir": tmp_path / "run"}
 
@@ -272,6 +278,7 @@ def test_an_infinite_loss_stops_the_run_and_names_the_step(tmp_path):
     assert f"is step {step - 1} in" in str(error.value)
 
 
+@pytest.mark.slow
 def test_updates_that_are_not_finite_can_be_left_out():
     log = Log()
     tx = mm.make_optimizer(1e-3, max_skips=3)

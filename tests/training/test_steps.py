@@ -73,6 +73,7 @@ def test_learns(loss, batch):
     assert state.step == 60
 
 
+@pytest.mark.slow
 def test_step_is_the_optimizers_update(batch):
     """One step with SGD is params - rate * gradient, at the key of the step."""
     state = mm.create_train_state(make_model(), optax.sgd(0.1), key=jax.random.key(1))
