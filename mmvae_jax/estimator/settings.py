@@ -51,7 +51,7 @@ class TrainingSettings:
     K: int = 10
     """Particles drawn from each modality's posterior."""
     loss: str = "adaptive_dreg_looser"
-    """Gradient estimator and bound: *_looser, tight (no suffix) or elbo."""
+    """Gradient estimator and bound, such as iwae_looser, iwae (the tight bound) or elbo."""
     beta: float = 1.0
     """Weight of log p(z) - log q(z|X) in the importance weights."""
     rescale: bool = False
