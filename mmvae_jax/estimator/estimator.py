@@ -45,10 +45,9 @@ class MMVAEEstimator(
     modalities and cells among them. Cross-validation needs rows that it can index, which
     ``mmvae_jax.Tables`` has.
 
-    Attributes:
-      trained_: the model, and the conversion of tables to its inputs and back.
-      summary_: numbers of steps, rows and parameters, and the bound of the validation rows.
-      modalities_: names of the modalities.
+    After ``fit``, ``trained_`` is the model with the conversion of tables to its inputs and back,
+    ``modalities_`` has the names of the modalities, and ``summary_`` the numbers of steps, rows and
+    parameters, and the bound of the validation rows.
 
     >>> tables = {"sound": np.random.default_rng(0).normal(size=(40, 4)), "word": ["a", "b"] * 20}
     >>> fitted = mm.MMVAEEstimator(latent_dim=2, K=2, steps=3, validation=0.0).fit(tables)
