@@ -1,0 +1,169 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.omics.__main__ import OmicsConfig, main
+from experiments.omics.baselines import BASELINES, Predicted, measure
+from experiments.omics.data import OMICS, Split, StudyTables, brca, hide, split
+
+
+def factor_tables(num_rows=200, noise=0.1):
+    """Returns three views that are linear in three factors, and the sign of the first factor."""
+    rng = np.random.default_rng(0)
+    factors = rng.normal(size=(num_rows, 3))
+    views = {
+        name: (5 + factors @ rng.normal(size=(3, 6)) + noise * rng.normal(size=(num_rows, 6)))
+        for name in "abc"
+    }
+    return StudyTables(views, np.where(factors[:, 0] > 0, "high", "low"), "level")
+
+
+def halves(tables, missing=0.0):
+    train, test = np.split(np.arange(len(tables.classes)), 2)
+    return Split(hide(tables.take(train), missing, np.random.default_rng(1)), tables.take(test))
+
+
+def numbered_tables(num_rows=60):
+    """Returns views whose values are the numbers of their rows."""
+    x = np.arange(num_rows, dtype=np.float32)[:, None]
+    return StudyTables({"a": x, "b": x}, (np.arange(num_rows) % 3).astype(str), "class")
+
+
+def test_hidden_views_are_nan_throughout_and_one_view_stays():
+    tables = factor_tables(4000)
+    hidden = hide(tables, 0.5, np.random.default_rng(0))
+    missing = np.stack([np.isnan(x).all(1) for x in hidden.views.values()])
+    assert missing.any(0).any()
+    assert not missing.all(0).any()
+    # A row of three hidden views, probability 1/8, gets one back: 1/2 - 1/24 on average.
+    error = np.sqrt(0.25 / missing.size)
+    assert abs(missing.mean() - (1 / 2 - 1 / 24)) < 4 * error
+    for name, x in hidden.views.items():
+        seen = ~np.isnan(x)
+        np.testing.assert_allclose(x[seen], tables.views[name][seen], rtol=1e-6)
+        np.testing.assert_array_equal(seen.all(1), seen.any(1))
+
+
+def test_folds_test_each_row_once_and_tuning_never_sees_the_held_out_rows():
+    tables = numbered_tables()
+
+    def numbers(part, fold):
+        found = split(tables, part, fold, num_folds=5, missing=0, seed=0)
+        return [set(found_part.views["a"][:, 0]) for found_part in found]
+
+    tested = [numbers("folds", fold)[1] for fold in range(5)]
+    assert sum(map(len, tested)) == len(set.union(*tested)) == 60
+    train, held_out = numbers("held_out", 0)
+    assert not train & held_out
+    for fold in range(5):
+        tune_train, tune_test = numbers("tune", fold)
+        assert tune_train | tune_test == train
+        assert not tune_train & tune_test
+
+
+def test_error_is_in_standard_deviations_of_training_rows():
+    rows = halves(factor_tables())
+    views = {name: x + 2 * rows.train.views[name].std(0) for name, x in rows.test.views.items()}
+    scores = measure(Predicted(rows.test.classes, views), rows)
+    assert scores["accuracy"] == scores["balanced accuracy"] == 1
+    np.testing.assert_allclose([scores[name] for name in "abc"], 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_linear_baseline_finds_linear_views(missing):
+    """The mean has an error of about 1, and ridge regression is near the noise."""
+    rows = halves(factor_tables(), missing)
+    error = {
+        name: np.mean([measure(method(rows), rows)[view] for view in "abc"])
+        for name, method in BASELINES.items()
+    }
+    assert 0.9 < error["mean"] < 1.1
+    assert error["linear"] < (0.15 if missing == 0 else 0.6)
+    assert error["linear"] < error["neighbours"] < error["mean"]
+    np.testing.assert_allclose(error["low rank"], error["linear"], rtol=0.05)  # three factors
+    assert measure(BASELINES["linear"](rows), rows)["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_view_is_not_predicted_from_itself(name):
+    rows = halves(factor_tables())
+    altered = {**rows.test.views, "a": rows.test.views["a"] + 100}
+    other = rows._replace(test=rows.test._replace(views=altered))
+    found = [BASELINES[name](x).views["a"] for x in (rows, other)]
+    np.testing.assert_array_equal(*found)
+
+
+def test_averaging_of_views_cannot_add_up_what_they_share():
+    """The sum of two independent views: each explains half of its variance, their mean 3/4."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 20_000, 1))
+    tables = StudyTables({"a": a, "b": b, "sum": a + b}, np.where(a > 0, "x", "y")[:, 0], "class")
+    rows = halves(tables)
+    error = {name: measure(BASELINES[name](rows), rows)["sum"] for name in ("linear", "averaged")}
+    assert error["linear"] < 0.02
+    np.testing.assert_allclose(error["averaged"], 0.5, atol=0.03)
+
+
+def test_brca_is_matched_by_patient(tmp_path):
+    rng = np.random.default_rng(0)
+    patients = [f"P{i}" for i in range(6)]
+    frames = {
+        name: pd.DataFrame(rng.normal(size=(6, 2)), index=patients).sample(frac=1, random_state=i)
+        for i, name in enumerate(OMICS)
+    }
+    for name, frame in frames.items():
+        frame.to_csv(tmp_path / f"{name}.csv")
+    with pytest.raises(FileNotFoundError, match=r"data is .*no target"):
+        brca(tmp_path)
+    target = pd.DataFrame({"target": [0.0, 1, 2, 0, 1, 2]}, index=patients)
+    target.to_csv(tmp_path / "target.csv")
+    found = brca(tmp_path)
+    assert list(found.classes[:3]) == ["subtype 0", "subtype 1", "subtype 2"]
+    for name, frame in frames.items():
+        np.testing.assert_allclose(found.views[name], frame.loc[patients], rtol=1e-6)
+
+
+def test_a_second_call_computes_only_new_rows(tmp_path, capsys):
+    settings = {"tables": ("tumours",), "num_folds": 2, "missing": (0.3,), "out": tmp_path}
+    main(OmicsConfig(**settings, methods=("mean",)))
+    first = (tmp_path / "rows.jsonl").read_text()
+    assert len(first.splitlines()) == 2
+    results = main(OmicsConfig(**settings, methods=("mean", "linear")))["results"]
+    assert (tmp_path / "rows.jsonl").read_text().startswith(first)
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 4
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert written["results"] == results
+    assert results[1]["mean"]["accuracy"] > 0.9 > 0.7 > results[0]["mean"]["accuracy"]
+    assert results[1]["folds"] == 2
+    assert "linear" in capsys.readouterr().out
+    assert main(OmicsConfig(**settings, folds=(1,), methods=("mean",)))["results"][0]["folds"] == 1
+
+
+@pytest.mark.slow
+def test_mmvae_on_tumours(tmp_path):
+    results = main(
+        OmicsConfig(
+            tables=("tumours",),
+            methods=("mean", "mmvae"),
+            missing=(0.3,),
+            part="held_out",
+            steps=200,
+            K=3,
+            num_particles=50,
+            out=tmp_path,
+        )
+    )["results"]
+    scores = {row["use"]: row["mean"] for row in results}
+    assert all(scores[use]["accuracy"] > 0.85 for use in ("mixture", "importance", "latents"))
+    assert all(scores["importance"][view] < 0.9 * scores[""][view] for view in ("mean", "worst"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("num_folds", 1), ("missing", (2.0,)), ("tables", ("iris",)), ("folds", (5,))],
+)
+def test_bad_settings(field, value):
+    with pytest.raises(ValueError, match=f"{field} (is|has)"):
+        OmicsConfig(**{field: value})
