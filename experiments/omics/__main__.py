@@ -160,7 +160,7 @@ def text(results: list[dict[str, Any]]) -> str:
         for row in members:
             name = f"{row['method']} {row['use']}".strip()
             cells = (
-                f"{row['mean'][c]:.3f} ({row['std'][c]:.3f})" if c in row["mean"] else ""
+                f"{row['mean'][c]:.3f} ({row['std'][c]:.3f})" if c in row["mean"] else "-"
                 for c in columns
             )
             lines.append((name, *cells))

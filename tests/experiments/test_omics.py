@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.omics.__main__ import OmicsConfig, main
+from experiments.omics.__main__ import OmicsConfig, main, text
 from experiments.omics.baselines import BASELINES, Predicted, measure
 from experiments.omics.data import OMICS, Split, StudyTables, brca, hide, split
 
@@ -139,6 +139,21 @@ def test_a_second_call_computes_only_new_rows(tmp_path, capsys):
     assert results[1]["folds"] == 2
     assert "linear" in capsys.readouterr().out
     assert main(OmicsConfig(**settings, folds=(1,), methods=("mean",)))["results"][0]["folds"] == 1
+
+
+def test_a_use_without_errors_of_views_has_a_row_of_the_table():
+    fields = {"table": "t", "part": "folds", "missing": 0.0, "method": "mmvae"}
+    some, more = {"accuracy": 0.75}, {"accuracy": 0.5, "rna": 0.25}
+    results = [
+        {**fields, "use": "mixture", "mean": more, "std": more},
+        {**fields, "use": "latents", "mean": some, "std": some},
+    ]
+    lines = [line.split() for line in text(results).splitlines()]
+    assert lines[1] == ["method", "accuracy", "rna"]
+    assert lines[2:] == [
+        ["mmvae", "mixture", "0.500", "(0.500)", "0.250", "(0.250)"],
+        ["mmvae", "latents", "0.750", "(0.750)", "-"],
+    ]
 
 
 @pytest.mark.slow
