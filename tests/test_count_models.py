@@ -266,6 +266,7 @@ def test_missing_modalities_of_counts(model):
     chex.assert_tree_all_finite(found[0])
 
 
+@pytest.mark.slow
 def test_missing_entries_have_no_share_of_a_library():
     """The density is that of a table without these columns."""
     logits, x = np.random.default_rng(0).normal(size=(3, 5)), np.arange(15.0).reshape(3, 5)

@@ -41,6 +41,7 @@ def many_keys(estimate, num_keys, seed=0):
 # Against exact values.
 
 
+@pytest.mark.slow
 def test_mean_weight_is_unbiased():
     """E[exp(-nll)] = p(X) with six temperatures, far from convergence; five modalities, masks."""
     case, model, data, mask, batch = make_problem(5, num_patterns=6)

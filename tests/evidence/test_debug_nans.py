@@ -8,6 +8,7 @@ from helpers.small_model import NUM_EXAMPLES, make_data, make_model
 import mmvae_jax as mm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "num", [pytest.param(20, marks=pytest.mark.slow), 200]
 )  # and with a tail for k-hat

@@ -42,6 +42,7 @@ def test_chunks(name):
     chex.assert_trees_all_close(estimate(name, model, batch), whole, **ROUNDING)
 
 
+@pytest.mark.slow
 @each
 def test_neighbours(name):
     """An example's answer with one key: alone, elsewhere in the batch, beside other examples."""

@@ -289,6 +289,7 @@ def test_samples_follow_the_likelihoods():
     np.testing.assert_allclose(drawn["c"].mean(0), softmax(says["c"], -1), atol=error / 2)
 
 
+@pytest.mark.slow
 def test_samples_of_predictions_are_around_them():
     """`sample` through predict, reconstruct and generate: their decoded mean plus noise."""
     model, batch = make_model(), complete_batch(2)

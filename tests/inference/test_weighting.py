@@ -73,6 +73,7 @@ def test_examples_are_independent_of_neighbours():
     assert np.all(changed[1:] != expected[1:])
 
 
+@pytest.mark.slow
 def test_chunks_and_what_is_not_named():
     """Tiles of any size, a modality masked or not named: the same draws."""
     model, data = make_model(), make_data()
@@ -102,6 +103,7 @@ def mean_and_draws(model, mask):
     return encode(jax.random.key(0), return_mean=True), encode(jax.random.key(1), N=3)
 
 
+@pytest.mark.slow
 def test_nothing_given_under_jit():
     mask = dict.fromkeys(make_data(), np.arange(8) > 0)
     for z in jax.jit(mean_and_draws)(make_model(), mask):

@@ -19,6 +19,7 @@ def test_an_axis_is_active_above_the_threshold():
     assert active_units(np.array([[0.3], [0.1]]), threshold=0.2).tolist() == [[True], [False]]
 
 
+@pytest.mark.slow
 def test_an_encoder_that_ignores_an_axis_leaves_it_inactive():
     model = make_model()
     for encoder in model.encoders.values():

@@ -206,6 +206,14 @@ def test_a_grain_pipeline_of_batches_goes_on_where_it_was(tmp_path):
     chex.assert_trees_all_equal(result.state.params, expected.state.params)
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own handler of Ctrl-C, which workers of pytest lack."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     "number",
     [
@@ -213,7 +221,7 @@ def test_a_grain_pipeline_of_batches_goes_on_where_it_was(tmp_path):
         pytest.param(signal.SIGINT, id="Ctrl-C", marks=pytest.mark.slow),
     ],
 )
-def test_signals_save_before_they_end_a_run(tmp_path, number):
+def test_signals_save_before_they_end_a_run(tmp_path, number, interruptible):
     options = QUIET | {"checkpoint_dir": tmp_path / "run"}
 
     def stop(step, metrics, state):
@@ -234,7 +242,7 @@ def test_signals_save_before_they_end_a_run(tmp_path, number):
     chex.assert_trees_all_equal(result.state.opt_state, expected.state.opt_state)
 
 
-def test_a_second_interrupt_ends_a_run_at_once(tmp_path):
+def test_a_second_interrupt_ends_a_run_at_once(tmp_path, interruptible):
     def stop(step, metrics, state):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)

@@ -86,6 +86,7 @@ def test_step_is_the_optimizers_update(batch):
     chex.assert_trees_all_close(step_metrics, metrics, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_same_state_same_step(batch):
     """Randomness comes from the state's key and step alone."""
     runs = []
