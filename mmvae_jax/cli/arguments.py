@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from tyro.conf import Positional, arg, create_mutex_group
+from tyro.conf import Positional, arg
 from tyro.constructors import (
     ConstructorRegistry,
     PrimitiveConstructorSpec,
@@ -37,13 +37,10 @@ RowFile = Annotated[
         help_behavior_hint="(default: all)",
     ),
 ]
-#: Group of ``mean`` and ``num_samples``, of which a command takes one.
-MEAN_OR_DRAWS = create_mutex_group(required=False, title="mean or draws")
 WeightingFlag = Annotated[
     Literal["mixture", "importance"],
     arg(help="Use of several given modalities: one at random per draw, or all at once (slower)."),
 ]
-DrawSeed = Annotated[int, arg(help="Seed of the draws.")]
 
 
 def named_values(type_info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Mapping] | None:
