@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inputs.array_likes import as_array, as_column, map_modalities
+from mmvae_jax.inputs.masks import observed_rows, over_axes
 from mmvae_jax.inputs.model_inputs import checked_arrays, converted
 from mmvae_jax.inputs.value_checks import check_values
 from mmvae_jax.likelihood_settings import MixedLikelihood, columns_of, likelihood_of
@@ -181,11 +182,6 @@ def _checked_weight(weight: Any, num_examples: Any) -> Float[Array, " b"] | None
     return jnp.asarray(weight, jnp.promote_types(jnp.result_type(weight), jnp.float32))
 
 
-def observed_rows(mask: Any) -> Any:
-    """Returns True for the examples ``[b]`` with at least one observed entry."""
-    return mask.any(tuple(range(1, mask.ndim))) if mask.ndim > 1 else mask
-
-
 def _with_zeros(
     config: MMVAEConfig, name: str, mask: Bool[Array, "b *entries"], data: PyTree
 ) -> PyTree:
@@ -206,8 +202,7 @@ def _with_zeros(
 def _zero_where_missing(
     mask: Bool[Array, "b *entries"], x: Shaped[Array, "b *dim"]
 ) -> Shaped[Array, "b *dim"]:
-    mask = mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
-    return jnp.where(mask, x, jnp.zeros((), x.dtype))
+    return jnp.where(over_axes(mask, x.ndim), x, jnp.zeros((), x.dtype))
 
 
 def check_names(

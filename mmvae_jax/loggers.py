@@ -18,6 +18,7 @@ from mmvae_jax.batch import AnyBatch, Batch, as_batch
 from mmvae_jax.checks import check_count
 from mmvae_jax.inference import reconstruct
 from mmvae_jax.inputs.keys import as_key
+from mmvae_jax.inputs.masks import over_axes
 from mmvae_jax.inputs.paths import as_path
 from mmvae_jax.saving.files import write_text
 from mmvae_jax.training.train_state import TrainState
@@ -249,7 +250,7 @@ def _white_where_missing(batch: Batch, name: str) -> Float[np.ndarray, "n h w c"
     if batch.mask is None:
         return x
     mask = np.asarray(batch.mask[name])
-    return np.where(mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)), x, np.float32(1))
+    return np.where(over_axes(mask, x.ndim), x, np.float32(1))
 
 
 def _intensities(

@@ -50,7 +50,7 @@ class Evaluate:
             "step": step,
             "data": tables.place,
             "num_rows": tables.num_rows,
-            **likelihoods(trained, tables, key, num_particles=self.num_particles),
+            **likelihoods(trained, tables, data, key, num_particles=self.num_particles),
             "reconstruction_error": reconstruction_errors(trained, tables, data),
         }
         print(json.dumps(found, indent=2) if self.json else "\n".join(format_evaluation(found)))

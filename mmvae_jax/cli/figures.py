@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 
 import mmvae_jax as mm
 from mmvae_jax import loggers, plots
-from mmvae_jax.batch import observed_rows
 from mmvae_jax.data import num_examples, take
 from mmvae_jax.estimator.measurements import reconstruction_errors
 from mmvae_jax.estimator.run_folder import HISTORY_FILE
 from mmvae_jax.estimator.table_model import TableModel
+from mmvae_jax.inputs.masks import observed_rows
 from mmvae_jax.metrics import latents_of_experts
 from mmvae_jax.tables.examples import make_examples
 from mmvae_jax.tables.views import View

@@ -4,7 +4,6 @@ import dataclasses
 
 from mmvae_jax.cli.given_rows import FromGiven
 from mmvae_jax.cli.results import warn_of_unavailable, write_arrays
-from mmvae_jax.estimator.run_folder import open_run
 from mmvae_jax.inference.selection import modality_names
 from mmvae_jax.tables.tables import MASK, PROBABILITIES
 
@@ -24,8 +23,8 @@ class Predict(FromGiven):
 
     def run(self) -> None:
         """Writes the file, or nothing if anything is wrong."""
-        generate = modality_names("--generate", self.generate, open_run(self.run_dir).config)
         run, given, data = self.open()
+        generate = modality_names("--generate", self.generate, run.config)
         rows, probabilities, available = run.load(self.step)[0].predict(
             data, given, generate, **self.options
         )

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int
 from mmvae_jax.batch import AnyBatch, MultimodalArrays, as_arrays
 from mmvae_jax.checks import check_at_least, check_count
 from mmvae_jax.data.arrays import num_examples, take
+from mmvae_jax.inputs.masks import over_axes
 
 T = TypeVar("T")
 #: A function of a batch and the numbers of its rows, which raises an error where a value is wrong.
@@ -214,4 +215,4 @@ def _hidden(
     mask: Bool[np.ndarray, "b *entries"], rows: Bool[np.ndarray, " b"]
 ) -> Bool[np.ndarray, "b *entries"]:
     """Returns a mask that is False throughout in these rows."""
-    return mask & ~rows.reshape(-1, *[1] * (mask.ndim - 1))
+    return mask & ~over_axes(rows, mask.ndim)

@@ -16,11 +16,11 @@ from mmvae_jax.batch import (
     MultimodalArrays,
     as_arrays,
     check_names,
-    observed_rows,
 )
 from mmvae_jax.checks import check_at_least, check_modalities, plain
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.data.arrays import num_examples
+from mmvae_jax.inputs.masks import observed_rows, over_axes
 
 Data = TypeVar("Data", Batch, MultimodalArrays)
 #: One array or None per example, or None for a whole modality.
@@ -122,10 +122,10 @@ def mask_nan(dataset: Data) -> Data:
             continue
         there = ~np.isnan(np.asarray(x))
         rows = observed_rows(there)
-        if (there | ~rows.reshape(-1, *[1] * (there.ndim - 1))).all() and mask.ndim == 1:
+        if (there | ~over_axes(rows, there.ndim)).all() and mask.ndim == 1:
             masks[name] = mask & rows
         elif not there.all():
-            masks[name] = there & mask.reshape(*mask.shape, *[1] * (there.ndim - mask.ndim))
+            masks[name] = there & over_axes(mask, there.ndim)
     fields = {"mask": masks}
     return dataset.replace(**fields) if isinstance(dataset, Batch) else dataset._replace(**fields)
 
@@ -210,5 +210,5 @@ def _with_mask(dataset: MultimodalArrays, mask: Bool[np.ndarray, "m b"]) -> Mult
     rows = dict(zip(dataset.data, mask, strict=True))
     for name, old in (dataset.mask or {}).items():
         if old.ndim > 1:
-            rows[name] = old & rows[name].reshape(-1, *[1] * (old.ndim - 1))
+            rows[name] = old & over_axes(rows[name], old.ndim)
     return dataset._replace(mask=rows)

@@ -25,6 +25,7 @@ from mmvae_jax.estimator.table_model import Prediction, TableModel
 from mmvae_jax.estimator.training import split_for_training, train
 from mmvae_jax.inference.selection import Selection, modality_names
 from mmvae_jax.inference.weighting import Weighting
+from mmvae_jax.inputs.masks import over_axes
 from mmvae_jax.inputs.paths import as_path
 from mmvae_jax.tables.examples import check_examples
 from mmvae_jax.tables.reading import read_tables
@@ -190,9 +191,7 @@ class MMVAEEstimator(
                 continue
             table = tables.modalities[name]
             values = in_order(table, view, np.arange(tables.num_rows))
-            seen = np.broadcast_to(
-                table.observed.reshape(-1, *[1] * (values.ndim - 1)), values.shape
-            )
+            seen = np.broadcast_to(over_axes(table.observed, values.ndim), values.shape)
             if values.dtype.kind == "f":
                 seen = seen & ~np.isnan(values)
             found[name] = np.where(seen, values, found[name]).astype(found[name].dtype)

@@ -8,11 +8,12 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int, PRNGKeyArray
 
-from mmvae_jax.batch import MultimodalArrays, observed_rows
+from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data.arrays import num_examples
 from mmvae_jax.data.batching import eval_batches
 from mmvae_jax.estimator.table_model import TableModel
 from mmvae_jax.evidence.likelihood_estimates import compute_joint_nll
+from mmvae_jax.inputs.masks import observed_rows
 from mmvae_jax.metrics import LogLikelihood, measure_log_likelihoods
 from mmvae_jax.tables.examples import check_examples
 from mmvae_jax.tables.tables import Tables
@@ -27,15 +28,21 @@ NO_UPDATES = optax.identity()
 
 
 def likelihoods(
-    trained: TableModel, tables: Tables, key: PRNGKeyArray, *, num_particles: int
+    trained: TableModel,
+    tables: Tables,
+    data: MultimodalArrays,
+    key: PRNGKeyArray,
+    *,
+    num_particles: int,
 ) -> dict[str, Any]:
     """Returns the config's bound, and log p of all observed modalities and of each by itself.
+
+    ``data`` are all rows of the tables as examples of the model.
 
     Values are nats per row that observes the modality. The bound is None, and a likelihood is left
     out, if no row does. With rescaled likelihoods, the bound's change of units is rescaled too.
     """
     bound_key, key = jax.random.split(key)
-    data = check_examples(tables, trained.views)
     found = measure_log_likelihoods(
         trained.model, data, key, K=num_particles, batch_size=min(BATCH_SIZE, num_examples(data))
     )

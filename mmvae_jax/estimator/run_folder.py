@@ -50,9 +50,22 @@ class TrainedRun(NamedTuple):
 
 
 def run_settings(views: Mapping[str, View], networks: NetworkSettings) -> dict[str, Any]:
-    """Returns settings that ``mmvae_jax.fit`` saves and ``open_run`` reads."""
+    """Returns views and networks in the form in which JSON holds them."""
     plain = {name: view.to_json() for name, view in views.items()}
     return {"views": plain, "networks": networks._asdict()}
+
+
+def read_run_settings(content: Mapping[str, Any]) -> tuple[dict[str, View], NetworkSettings]:
+    """Returns the views and networks of ``run_settings``.
+
+    Raises:
+      AttributeError, KeyError, TypeError: if the content is not that of ``run_settings``.
+    """
+    views, networks = content["views"], content["networks"]
+    return (
+        {name: View.from_json(view) for name, view in views.items()},
+        NetworkSettings(networks["kind"], tuple(networks["hidden"])),
+    )
 
 
 def open_run(folder: Path) -> TrainedRun:
@@ -71,13 +84,9 @@ def open_run(folder: Path) -> TrainedRun:
         )
     settings = read_settings(checkpoints)
     try:
-        views, networks = settings["run"]["views"], settings["run"]["networks"]
-        return TrainedRun(
-            Checkpoints(checkpoints, config=settings),
-            MMVAEConfig.from_dict(settings["model"]),
-            {name: View.from_json(view) for name, view in views.items()},
-            NetworkSettings(networks["kind"], tuple(networks["hidden"])),
-        )
+        config = MMVAEConfig.from_dict(settings["model"])
+        views, networks = read_run_settings(settings["run"])
+        return TrainedRun(Checkpoints(checkpoints, config=settings), config, views, networks)
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{checkpoints / SETTINGS_FILE} was not written by mmvae train ({error!r}): give its "

@@ -7,12 +7,11 @@ from typing import Any
 
 from flax import nnx
 
-from mmvae_jax.estimator.networks import NetworkSettings
+from mmvae_jax.estimator.run_folder import read_run_settings, run_settings
 from mmvae_jax.estimator.table_model import TableModel
 from mmvae_jax.saving.files import read_json, whole_folder
 from mmvae_jax.saving.pretrained import from_pretrained
 from mmvae_jax.saving.saved_model import read_config, write_model
-from mmvae_jax.tables.views import View
 
 TABLES_FILE = "tables.json"
 
@@ -25,11 +24,7 @@ def write_table_model(folder: Path, trained: TableModel, params: Mapping[str, An
     """
     if folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise FileExistsError(f"folder is {folder}: it exists, and nothing is overwritten")
-    content = {
-        "views": {name: view.to_json() for name, view in trained.views.items()},
-        "networks": trained.networks._asdict(),
-        "params": dict(params),
-    }
+    content = {**run_settings(trained.views, trained.networks), "params": dict(params)}
     text = json.dumps(content, indent=2, default=list) + "\n"
     with whole_folder(folder.resolve()) as partial:
         write_model(partial, trained.model, folder.name, metrics=None, license=None)
@@ -46,10 +41,7 @@ def read_table_model(folder: Path) -> tuple[TableModel, dict[str, Any]]:
     """
     content = read_json(folder / TABLES_FILE, source="a folder of MMVAEEstimator.save")
     try:
-        views = {name: View.from_json(view) for name, view in content["views"].items()}
-        networks = NetworkSettings(
-            content["networks"]["kind"], tuple(content["networks"]["hidden"])
-        )
+        views, networks = read_run_settings(content)
         params = dict(content["params"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / TABLES_FILE} cannot be read: {error!r}") from error

@@ -7,13 +7,14 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
-from mmvae_jax.batch import MultimodalArrays, observed_rows
+from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_count
 from mmvae_jax.data.arrays import take
 from mmvae_jax.estimator.networks import NetworkSettings
 from mmvae_jax.inference.decoding import decode, generate_from_prior, predict
 from mmvae_jax.inference.encoding import encode
 from mmvae_jax.inference.weighting import Weighting
+from mmvae_jax.inputs.masks import observed_rows
 from mmvae_jax.maths.likelihoods import LIKELIHOODS
 from mmvae_jax.model import MMVAE
 from mmvae_jax.tables.views import View

@@ -13,6 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Bool, Int, Shaped
 
 from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.inputs.masks import observed_rows, over_axes
 from mmvae_jax.inputs.model_inputs import are_intensities
 from mmvae_jax.likelihood_settings import columns_of
 from mmvae_jax.maths.likelihoods import SUPPORTS, Support
@@ -76,9 +77,7 @@ def check_values(
         observed = None if mask is None else _on_host(mask)
         if mask is not None and observed is None:
             continue  # it is unknown which rows count
-        seen = observed
-        if observed is not None and observed.ndim > 1:
-            seen = np.asarray(observed.any(tuple(range(1, observed.ndim))))
+        seen = None if observed is None else np.asarray(observed_rows(observed))
         place = Place(f"{field}[{name!r}]", name, seen, rows)
         for leaf in jax.tree.leaves(x):
             values = _on_host(leaf)
@@ -100,7 +99,7 @@ def _filled(
     """Returns an array with a value that every likelihood has, in the place of missing entries."""
     if observed.shape != x.shape[: observed.ndim]:
         return x  # an error of another check
-    missing = ~observed.reshape(*observed.shape, *[1] * (x.ndim - observed.ndim))
+    missing = ~over_axes(observed, x.ndim)
     missing, fill = np.broadcast_to(missing, x.shape).copy(), np.zeros(x.shape[-1:], x.dtype)
     if x.ndim > len(config.input_dims[name]):  # not of classes, which have no axis of vectors
         for likelihood, columns in columns_of(config.likelihood(name)[0]):

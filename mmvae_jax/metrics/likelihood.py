@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray
 
-from mmvae_jax.batch import AnyBatch, MultimodalArrays, observed_rows
+from mmvae_jax.batch import AnyBatch, MultimodalArrays
 from mmvae_jax.data.batching import eval_batches
 from mmvae_jax.evidence.likelihood_estimates import (
     compute_cond_nll_ratio,
@@ -21,6 +21,7 @@ from mmvae_jax.evidence.likelihood_estimates import (
     compute_marginal_nll,
 )
 from mmvae_jax.inputs.keys import as_key
+from mmvae_jax.inputs.masks import observed_rows
 from mmvae_jax.inputs.value_checks import check_values
 from mmvae_jax.maths.pareto import largest_reliable_k
 from mmvae_jax.metrics.coherence import Given, given_names

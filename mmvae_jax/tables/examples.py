@@ -9,9 +9,10 @@ from jaxtyping import Bool, Int, Integer, Shaped
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_at_least, check_modalities, check_share
 from mmvae_jax.data.columns import LazyColumn
+from mmvae_jax.inputs.masks import over_axes
 from mmvae_jax.tables.tables import Table, Tables
 from mmvae_jax.tables.view_checks import check_values, in_order
-from mmvae_jax.tables.views import View, over_rows
+from mmvae_jax.tables.views import View
 
 
 class InputColumn(LazyColumn):
@@ -53,7 +54,7 @@ def _entry_mask(
 ) -> Bool[np.ndarray, "r *entries"]:
     """Returns True for observed values of observed rows, in the shape of the model's input."""
     there = ~np.isnan(in_order(table, view, rows))
-    there &= over_rows(table.observed[rows], there.ndim)
+    there &= over_axes(table.observed[rows], there.ndim)
     return there.reshape(len(rows), *view.input_shape)
 
 

@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from mmvae_jax.data.columns import read_rows
+from mmvae_jax.inputs.masks import over_axes
 from mmvae_jax.tables.tables import MASK, Table, blocks
-from mmvae_jax.tables.views import COUNTS, ClassValue, View, over_rows
+from mmvae_jax.tables.views import COUNTS, ClassValue, View
 
 
 def check_values(table: Table, view: View) -> None:
@@ -73,7 +74,7 @@ def _in_order(
     order = column_order(table, view)
     if table.classes is not None:
         return np.array(table.classes)[
-            np.where(over_rows(table.observed[rows], values.ndim), values, 0)
+            np.where(over_axes(table.observed[rows], values.ndim), values, 0)
         ]
     return values if order is None else values[:, order]
 

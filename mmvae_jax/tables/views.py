@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
+from mmvae_jax.inputs.masks import over_axes
+
 BYTE = 255
 #: A class in the user's data: text, or a number other than its own position among the classes.
 ClassValue = str | int | float
@@ -90,14 +92,14 @@ class View(NamedTuple):
         derivative = np.broadcast_to(-np.log(self.scale), values.shape)
         if self.log1p:
             derivative = derivative - np.log1p(np.maximum(values, 0))
-        seen = ~np.isnan(values) & over_rows(observed, values.ndim)
+        seen = ~np.isnan(values) & over_axes(observed, values.ndim)
         return np.where(seen, derivative, 0).reshape(len(rows), -1).sum(1)
 
     def to_input(
         self, rows: Shaped[np.ndarray, "b *shape"], observed: Bool[np.ndarray, " b"]
     ) -> Shaped[np.ndarray, "b *dim"]:
         """Returns the model's input, zeros in missing rows and in values that are NaN."""
-        mask = over_rows(observed, rows.ndim)
+        mask = over_axes(observed, rows.ndim)
         if self.num_classes:
             x = self._class_numbers(rows, mask)
         elif self.are_bytes:
@@ -168,8 +170,3 @@ class View(NamedTuple):
 
 #: Likelihoods of counts, whose decoders give log means.
 COUNTS = ("poisson", "negative_binomial", "zero_inflated_negative_binomial")
-
-
-def over_rows(observed: Bool[np.ndarray, " b"], ndim: int) -> Bool[np.ndarray, "b *ones"]:
-    """Returns a mask of rows with the axes of their values."""
-    return observed.reshape(-1, *[1] * (ndim - 1))

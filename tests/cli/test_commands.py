@@ -259,7 +259,7 @@ def test_weighting_of_all_that_is_given(run, trained, files, tmp_path):
 @pytest.mark.slow
 def test_likelihoods_have_the_units_of_the_data(trained):
     """Data in units c times as large have a density 1 / c times as high, for each value."""
-    model, tables, _ = trained
+    model, tables, data = trained  # other units, and the same inputs of the model
     larger = {
         name: view._replace(mean=FACTOR * view.mean, scale=FACTOR * view.scale)
         if name in VIEWS
@@ -271,7 +271,7 @@ def test_likelihoods_have_the_units_of_the_data(trained):
         for name, table in tables.modalities.items()
     }
     found, shifted = (
-        likelihoods(some, of, jax.random.key(0), num_particles=NUM_PARTICLES)
+        likelihoods(some, of, data, jax.random.key(0), num_particles=NUM_PARTICLES)
         for some, of in (
             (model, tables),
             (model._replace(views=larger), dataclasses.replace(tables, modalities=scaled)),
