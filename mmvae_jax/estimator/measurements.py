@@ -51,7 +51,7 @@ def likelihoods(
     for name, estimate in found.marginal.items():
         log_p[name] = _summary(estimate, changes[name][_mask(data)[name]])
     return {
-        "bound": bound(trained, tables, data, bound_key),
+        "bound": _bound(trained, data, bound_key, changes),
         "log_likelihood": {name: row for name, row in log_p.items() if row["num_rows"]},
     }
 
@@ -72,11 +72,20 @@ def bound(
       key: randomness.
       rows: numbers of these rows; None for all.
     """
+    return _bound(trained, data, key, unit_changes(trained.views, tables, rows))
+
+
+def _bound(
+    trained: TableModel,
+    data: MultimodalArrays,
+    key: PRNGKeyArray,
+    changes: Mapping[str, Float[np.ndarray, " n"]],
+) -> float | None:
+    """Returns the config's bound after the changes of units, by modality."""
     size = min(BATCH_SIZE, num_examples(data))
     state = create_train_state(trained.model, NO_UPDATES, key=key)
     value = -evaluate(state, data, batch_size=size)["loss"]
     factors = trained.model.config.likelihood_factors
-    changes = unit_changes(trained.views, tables, rows)
     shifts = _of_observed(data, sum(factors[name] * x for name, x in changes.items()))
     return float(value + shifts.mean()) if shifts.size else None
 
