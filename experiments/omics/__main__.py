@@ -44,7 +44,7 @@ class OmicsConfig:
     """Number of folds."""
     folds: tuple[int, ...] | None = None
     """Numbers of the folds to compute and to summarise, from 0; None is all."""
-    steps: int = 600
+    num_steps: int = 600
     """Largest number of training steps of the MMVAE."""
     K: int = 5
     """Number of particles drawn from each modality's posterior."""
@@ -63,7 +63,7 @@ class OmicsConfig:
                 check_choice(field, value, tuple(known))
         for share in self.missing:
             check_share("missing", share)
-        for field in ("steps", "K", "num_particles"):
+        for field in ("num_steps", "K", "num_particles"):
             check_count(field, getattr(self, field))
         if self.num_folds < 2:
             raise ValueError(f"num_folds is {self.num_folds}: give at least 2")
@@ -104,7 +104,7 @@ def tasks(config: OmicsConfig) -> Iterator[dict[str, Any]]:
     for table, missing, method in itertools.product(config.tables, config.missing, config.methods):
         params = {}
         if method in VARIANTS:
-            budget = {"steps": config.steps, "K": config.K, "seed": config.seed}
+            budget = {"num_steps": config.num_steps, "K": config.K, "seed": config.seed}
             params = json.loads(json.dumps(budget | VARIANTS[method]))  # as rows are read
         for fold in folds:
             task = {"table": table, "part": config.part, "missing": missing, "method": method}

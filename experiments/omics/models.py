@@ -28,7 +28,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "hidden 512": {"hidden": (512,)},
     "missing 0.2": {"missing": 0.2},
     "K 10": {"K": 10},
-    "steps 2000": {"steps": 2000},
+    "steps 2000": {"num_steps": 2000},
 }
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 #: Names that other tools give to options of ``mmvae``.
 SYNONYMS = {
     "--lr": "--learning-rate",
-    "--num-steps": "--steps",
-    "--num-epochs": "--epochs",
+    "--steps": "--num-steps",
+    "--epochs": "--num-epochs",
     "--output": "--out",
     "--random-state": "--seed",
     "--likelihoods": "--likelihood",
@@ -28,6 +28,8 @@ def suggest(args: Sequence[str], commands: Mapping[str, type]) -> str | None:
     "did you mean 'train'?"
     >>> suggest(["train", "data.npz", "--lr", "0.1"], COMMANDS)
     "did you mean '--learning-rate'?"
+    >>> suggest(["train", "data.npz", "--steps", "5"], COMMANDS)
+    "did you mean '--num-steps'?"
     """
     if not args:
         return None

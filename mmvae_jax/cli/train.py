@@ -12,7 +12,7 @@ import mmvae_jax as mm
 from mmvae_jax.checks import check_at_least
 from mmvae_jax.cli.arguments import RowFile, read_data
 from mmvae_jax.cli.figures import draw
-from mmvae_jax.estimator.run_folder import check_out, seed_folder, write_seeds
+from mmvae_jax.estimator.run_folder import check_out, has_run, seed_folder, write_seeds
 from mmvae_jax.estimator.settings import TrainingSettings
 from mmvae_jax.estimator.training import split_for_training, train
 
@@ -48,7 +48,7 @@ class Train:
     seeds: tuple[int, ...] = ()
     """Train once per seed, each in OUT/seed-N; other commands use the best of them."""
     resume: FlagCreatePairsOff[bool] = False
-    """Continue the run in --out, with the same data and settings; --steps may be larger."""
+    """Continue the run in --out, with the same data and settings; --num-steps may be larger."""
     quiet: FlagCreatePairsOff[bool] = False
     """Show no progress bar."""
 
@@ -57,27 +57,31 @@ class Train:
         if self.seeds:
             for seed in self.seeds:
                 check_at_least("--seeds", seed, 0)
-        check_out(self.out, resume=self.resume)
+        check_out(self.out, resume=self.resume, has_seeds=bool(self.seeds))
         self.settings.check()
         tables = read_data(self.data, self.rows, self.modalities)
         if not self.seeds:
-            self._train(tables, self.settings, self.out)
+            self._train(tables, self.settings, self.out, resume=self.resume)
             return
         bounds = {}
         for seed in self.seeds:
             settings = dataclasses.replace(self.settings, seed=seed)
-            summary = self._train(tables, settings, seed_folder(self.out, seed))
+            out = seed_folder(self.out, seed)
+            # A command that was stopped may not have come to this seed.
+            summary = self._train(tables, settings, out, resume=self.resume and has_run(out))
             bounds[seed] = summary["validation_bound"]
         write_seeds(self.out, bounds)
         values = np.array([value for value in bounds.values() if value is not None])
         if len(values) > 1:
             print(f"validation_bound {values.mean():.2f} +- {values.std(ddof=1):.2f} over seeds")
 
-    def _train(self, tables: mm.Tables, settings: TrainingSettings, out: Path) -> dict[str, Any]:
+    def _train(
+        self, tables: mm.Tables, settings: TrainingSettings, out: Path, *, resume: bool
+    ) -> dict[str, Any]:
         """Trains with one seed, and returns the summary."""
         data = split_for_training(tables, settings)
         print("\n".join(data.lines()), flush=True)
-        trained, summary = train(data, settings, out, resume=self.resume, progress=not self.quiet)
+        trained, summary = train(data, settings, out, resume=resume, progress=not self.quiet)
         key = jax.random.key(settings.seed)
         rows = data.validation_rows if len(data.validation_rows) else np.arange(tables.num_rows)
         draw(trained, tables, rows, out, key)

@@ -51,7 +51,7 @@ class MMVAEEstimator(
     parameters, and the bound of the validation rows.
 
     >>> tables = {"sound": np.random.default_rng(0).normal(size=(40, 4)), "word": ["a", "b"] * 20}
-    >>> fitted = mm.MMVAEEstimator(latent_dim=2, K=2, steps=3, validation=0.0).fit(tables)
+    >>> fitted = mm.MMVAEEstimator(latent_dim=2, K=2, num_steps=3, validation=0.0).fit(tables)
     >>> fitted.transform(tables).shape
     (40, 2)
     >>> fitted.predict({"sound": tables["sound"][:3]}, generate="word")["word"].shape

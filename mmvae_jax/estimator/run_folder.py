@@ -94,6 +94,11 @@ def open_run(folder: Path) -> TrainedRun:
         ) from error
 
 
+def has_run(folder: Path) -> bool:
+    """Returns True for the folder of one run that has begun."""
+    return (folder / CHECKPOINTS).is_dir()
+
+
 def seed_folder(folder: Path, seed: int) -> Path:
     """Returns the folder of one seed's run, in a folder of several."""
     return folder / f"seed-{seed}"
@@ -109,22 +114,31 @@ def write_seeds(folder: Path, bounds: Mapping[int, float | None]) -> None:
 
 def is_run(folder: Path) -> bool:
     """Returns True for the folder of a run, or of the runs of several seeds."""
-    return (_best_seed(folder) / CHECKPOINTS).is_dir()
+    return has_run(_best_seed(folder))
 
 
 def _best_seed(folder: Path) -> Path:
     """Returns the folder of the best seed in a folder of several runs, else the folder itself."""
     file = folder / SUMMARY_FILE
-    if (folder / CHECKPOINTS).is_dir() or not file.is_file():
+    if has_run(folder) or not file.is_file():
         return folder
     best = read_json(file, source="the --out of mmvae train").get("best_seed")
     return folder if best is None else seed_folder(folder, best)
 
 
-def check_out(folder: Path, *, resume: bool) -> None:
-    """Raises ValueError if a folder holds anything or, to resume, no run."""
-    if resume and not (folder / CHECKPOINTS).is_dir() and not any(folder.glob("seed-*")):
-        raise ValueError(f"out is {folder}: it holds no run to resume, leave resume out")
+def check_out(folder: Path, *, resume: bool, has_seeds: bool = False) -> None:
+    """Raises ValueError if a folder holds anything or, to resume, no run of this kind.
+
+    Args:
+      folder: folder to write.
+      resume: True to continue what it holds.
+      has_seeds: True for a folder of several runs, one per seed.
+    """
+    holds_run, holds_seeds = has_run(folder), any(folder.glob("seed-*"))
+    if resume and not (holds_seeds and not holds_run if has_seeds else holds_run):
+        kind = "runs of --seeds" if has_seeds else "run"
+        hint = ", give --seeds" if holds_seeds and not has_seeds else ", leave resume out"
+        raise ValueError(f"out is {folder}: it holds no {kind} to resume{hint}")
     if not resume and folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise ValueError(
             f"out is {folder}: it exists, and nothing is overwritten; resume the run in it, or "

@@ -21,7 +21,7 @@ from mmvae_jax.tables.view_selection import TRANSFORMS
 from mmvae_jax.tables.views import View
 
 #: Default number of steps.
-STEPS = 2000
+NUM_STEPS = 2000
 #: Scales of normal and Laplace likelihoods, of intensities and of standardised columns.
 IMAGE_SCALE, COLUMN_SCALE = 0.1, 0.5
 
@@ -60,10 +60,10 @@ class TrainingSettings:
     """conv: convolutions for images of 20 pixels a side or more."""
     hidden: tuple[int, ...] = (256,)
     """Widths of an encoder's dense hidden layers; the decoder has them in reverse."""
-    steps: int | None = None
+    num_steps: int | None = None
     """Training steps, 2000 by default."""
-    epochs: int | None = None
-    """Passes over the data, instead of steps."""
+    num_epochs: int | None = None
+    """Passes over the data, instead of ``num_steps``."""
     batch_size: int = 128
     """Examples per step; all examples if there are fewer."""
     learning_rate: float = 1e-3
@@ -85,11 +85,14 @@ class TrainingSettings:
         """
         for field in ("latent_dim", "K", "batch_size"):
             check_count(field, getattr(self, field))
-        for field in ("steps", "epochs", "patience"):
+        for field in ("num_steps", "num_epochs", "patience"):
             if getattr(self, field) is not None:
                 check_count(field, getattr(self, field))
-        if self.steps is not None and self.epochs is not None:
-            raise ValueError(f"steps is {self.steps} and epochs {self.epochs}: give one of the two")
+        if self.num_steps is not None and self.num_epochs is not None:
+            raise ValueError(
+                f"num_steps is {self.num_steps} and num_epochs {self.num_epochs}: give one of the "
+                "two"
+            )
         for field in ("missing", "validation"):
             check_share(field, getattr(self, field))
         check_positive("learning_rate", self.learning_rate)

@@ -26,7 +26,7 @@ from mmvae_jax.estimator.run_folder import (
     open_run,
     run_settings,
 )
-from mmvae_jax.estimator.settings import STEPS, TrainingSettings
+from mmvae_jax.estimator.settings import NUM_STEPS, TrainingSettings
 from mmvae_jax.estimator.table_model import TableModel
 from mmvae_jax.model import MMVAE
 from mmvae_jax.saving.files import write_text
@@ -159,12 +159,12 @@ def _fit(
             **run_settings(data.views, networks),
         },
     )
-    is_default_length = settings.steps is None and settings.epochs is None
+    is_default_length = settings.num_steps is None and settings.num_epochs is None
     return fit(
         create_train_state(model, make_optimizer(settings.learning_rate), key=train_key),
         data.train,
-        num_steps=STEPS if is_default_length else settings.steps,
-        num_epochs=settings.epochs,
+        num_steps=NUM_STEPS if is_default_length else settings.num_steps,
+        num_epochs=settings.num_epochs,
         batch_size=batch_size,
         seed=settings.seed,
         evaluation=evaluation,

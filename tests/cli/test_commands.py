@@ -30,7 +30,7 @@ from mmvae_jax.tables.views import View
 ROOT = Path(__file__).parents[2]
 STEPS = 100
 TRAIN = (
-    f"--likelihood diagnosis=categorical --steps {STEPS} --hidden 32 --latent-dim 4 --K 2 "
+    f"--likelihood diagnosis=categorical --num-steps {STEPS} --hidden 32 --latent-dim 4 --K 2 "
     "--batch-size 64 --learning-rate 5e-3"
 )
 NUM_PARTICLES = 20
@@ -370,10 +370,12 @@ def test_damaged_checkpoints_are_named(copy, files, capsys):
 
 
 @pytest.mark.slow
-def test_a_preempted_run_is_resumed(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("seeds", ["", "--seeds 3 4"], ids=["a run", "runs of seeds"])
+def test_a_preempted_run_is_resumed(seeds, tmp_path, monkeypatch, capsys):
+    """Also with a seed whose run had not begun when the command was stopped."""
     np.savez(tmp_path / "data.npz", column=every_kind()["column"])
-    options = "--steps 20 --hidden 4 --latent-dim 2 --K 1 --validation 0 --quiet"
-    command = ("train", tmp_path / "data.npz", "--out", tmp_path / "run", options)
+    options = "--num-steps 20 --hidden 4 --latent-dim 2 --K 1 --validation 0 --quiet"
+    command = ("train", tmp_path / "data.npz", "--out", tmp_path / "run", options, seeds)
     jsonl = loggers.jsonl
 
     def ending(file):
@@ -389,10 +391,16 @@ def test_a_preempted_run_is_resumed(tmp_path, monkeypatch, capsys):
         patched.setattr(loggers, "jsonl", ending)
         assert mmvae(*command) == 75
     assert "preempted by SIGTERM at step 10" in capsys.readouterr().err
+    other_kind = "" if seeds else "--seeds 3"
+    assert mmvae(*command[:-1], other_kind, "--resume") == 1
+    assert "error: out is " in capsys.readouterr().err
     assert mmvae(*command, "--resume") == 0
-    history = loggers.read_jsonl(tmp_path / "run" / "history.jsonl")
-    np.testing.assert_array_equal(history["step"], [10, 20])
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["best_step"] == 20
+    folders = [f"run/seed-{seed}" for seed in seeds.split()[1:]] or ["run"]
+    for folder in folders:
+        history = loggers.read_jsonl(tmp_path / folder / "history.jsonl")
+        np.testing.assert_array_equal(history["step"], [10, 20])
+        assert json.loads((tmp_path / folder / "summary.json").read_text())["best_step"] == 20
+    assert len(list(tmp_path.rglob("history.jsonl"))) == len(folders)
 
 
 def test_a_run_is_resumed_with_the_same_data_and_settings_only(copy, files, tmp_path, capsys):
@@ -402,7 +410,7 @@ def test_a_run_is_resumed_with_the_same_data_and_settings_only(copy, files, tmp_
     arrays["error"][5] += 1e-3
     np.savez(tmp_path / "changed.npz", **arrays)
     for data, option, message in (
-        (files[0], "--steps 50", f"run is at step {STEPS}"),
+        (files[0], "--num-steps 50", f"run is at step {STEPS}"),
         (files[0], "--validation 0.2", "run.validation: 0.1 there, 0.2 now"),
         (files[0], "--beta 2", "model.beta: 1.0 there, 2.0 now"),
         (tmp_path / "changed.npz", "", "run.data.error"),

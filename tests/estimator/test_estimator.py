@@ -14,7 +14,7 @@ from sklearn.utils import estimator_checks
 import mmvae_jax as mm
 from mmvae_jax.tables.tables import Tables
 
-FAST = {"latent_dim": 3, "K": 2, "hidden": (16,), "steps": 60, "learning_rate": 5e-3}
+FAST = {"latent_dim": 3, "K": 2, "hidden": (16,), "num_steps": 60, "learning_rate": 5e-3}
 
 
 def tumours(num_rows: int = 300) -> dict[str, np.ndarray]:

@@ -164,7 +164,7 @@ def test_mmvae_on_tumours(tmp_path):
             methods=("mean", "mmvae"),
             missing=(0.3,),
             part="held_out",
-            steps=200,
+            num_steps=200,
             K=3,
             num_particles=50,
             out=tmp_path,

@@ -255,7 +255,7 @@ def test_the_command_line_trains_on_a_folder_of_csv(tmp_path):
         values.sample(frac=1, random_state=size).to_csv(tmp_path / "data" / f"{modality}.csv")
     kind[:50].to_csv(tmp_path / "data" / "kind.csv", header=["kind"])
     run, found = tmp_path / "run", tmp_path / "found.npz"
-    options = "--steps 200 --latent-dim 2 --K 2 --hidden 16 --quiet"
+    options = "--num-steps 200 --latent-dim 2 --K 2 --hidden 16 --quiet"
     assert mmvae("train", tmp_path / "data", "--out", run, options) == 0
     args = "--given rna protein --generate kind --out"
     assert mmvae("predict", run, tmp_path / "data", args, found) == 0

@@ -280,7 +280,7 @@ MISTAKES = {
     "scale of classes": ({}, "--scale diagnosis=2", "decoder_dist_params['diagnosis'] sets"),
     "validation": ({}, "--validation 1", "validation is 1.0"),
     "share": ({}, "--missing 1", "missing is 1.0"),
-    "two lengths": ({}, "--epochs 3 --steps 4", "steps is 4 and epochs 3"),
+    "two lengths": ({}, "--num-epochs 3 --num-steps 4", "num_steps is 4 and num_epochs 3"),
     "no such likelihood": ({}, "--likelihood mean=gauss", "likelihood['mean'] is 'gauss'"),
     "no such transform": ({}, "--preprocess mean=log", "preprocess['mean'] is 'log'"),
     "no such loss": ({}, "--loss dregs", "loss is 'dregs'"),
