@@ -200,7 +200,10 @@ class MMVAEEstimator(
     def sample(
         self, n_samples: int = 1, *, seed: int = 0
     ) -> dict[str, Shaped[np.ndarray, "n ..."]]:
-        """Draws rows of all modalities from the model, in the units of the data."""
+        """Draws rows of all modalities from the model, in the units of the data.
+
+        Counts with a library size have the median total of the rows to train on.
+        """
         return self._fitted().sample(n_samples, seed)
 
     def score_samples(
@@ -209,7 +212,8 @@ class MMVAEEstimator(
         """Returns log p of everything that each row observes, in nats and the units of the data.
 
         An estimate by importance sampling, below the exact value on average
-        (``mmvae_jax.compute_joint_nll``).
+        (``mmvae_jax.compute_joint_nll``). The density of counts with a library size is that
+        given their total, and does not compare with one of ``library_size={name: "none"}``.
         """
         trained, key = self._fitted(), jax.random.key(seed)
         return joint_log_likelihoods(trained, _tables(X), key, num_particles=num_particles)

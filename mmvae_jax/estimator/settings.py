@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from mmvae_jax.checks import (
     check_at_least,
@@ -17,7 +17,7 @@ from mmvae_jax.estimator.networks import NetworkKind
 from mmvae_jax.likelihood_params import LIKELIHOOD_PARAMS, Learned
 from mmvae_jax.maths.distributions import FAMILIES
 from mmvae_jax.maths.losses import LOSSES
-from mmvae_jax.tables.view_selection import TRANSFORMS
+from mmvae_jax.tables.view_selection import LIBRARY_SIZES, TRANSFORMS
 from mmvae_jax.tables.views import View
 
 #: Default number of steps.
@@ -40,6 +40,10 @@ class TrainingSettings:
     is 0.1 for images, whose intensities are 0 to 1, and 0.5 standard deviations for columns."""
     learn_scale: bool = True
     """Train the scales of tables from these values on, one for each column."""
+    library_size: Mapping[str, str] | None = None
+    """Offsets of counts: observed, the total count of the row, as in scVI (default for tables of
+    several columns), or none, for totals that mean something. Rows that lack the counts, and draws
+    from the prior, have the median total of the rows to train on."""
     posterior: Literal["laplace_with_softmax", "normal", "normal_with_softplus"] = (
         "laplace_with_softmax"
     )
@@ -63,7 +67,7 @@ class TrainingSettings:
     num_steps: int | None = None
     """Training steps, 2000 by default."""
     num_epochs: int | None = None
-    """Passes over the data, instead of ``num_steps``."""
+    """Passes over the data, in place of a number of steps."""
     batch_size: int = 128
     """Examples per step; all examples if there are fewer."""
     learning_rate: float = 1e-3
@@ -103,7 +107,7 @@ class TrainingSettings:
         check_choice("networks", self.networks, get_args(NetworkKind))
         for width in self.hidden or (0,):
             check_count("hidden", width)
-        for field in ("likelihood", "preprocess", "scale"):
+        for field in ("likelihood", "preprocess", "scale", "library_size"):
             value = getattr(self, field)
             if not isinstance(value, Mapping | None):
                 raise ValueError(f"{field} is {value!r}: give a dict by modality name")
@@ -111,6 +115,8 @@ class TrainingSettings:
             check_choice(f"likelihood[{name!r}]", likelihood, tuple(LIKELIHOOD_PARAMS))
         for name, transform in (self.preprocess or {}).items():
             check_choice(f"preprocess[{name!r}]", transform, TRANSFORMS)
+        for name, library_size in (self.library_size or {}).items():
+            check_choice(f"library_size[{name!r}]", library_size, LIBRARY_SIZES)
         for name, scale in (self.scale or {}).items():
             check_positive(f"scale[{name!r}]", scale)
 
@@ -125,10 +131,13 @@ class TrainingSettings:
             for name, view in views.items()
             if view.has_density
         }
-        params = {
+        params: dict[str, dict[str, Any]] = {
             name: {"scale": self._scale(views[name], scale)}
             for name, scale in {**scales, **(self.scale or {})}.items()
         }
+        for name, view in views.items():
+            if view.library_size is not None:
+                params.setdefault(name, {})["library_size"] = view.library_size
         return MMVAEConfig(
             input_dims={name: view.dim for name, view in views.items()},
             decoders_dist={name: view.likelihood for name, view in views.items()},

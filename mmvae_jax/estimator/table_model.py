@@ -1,9 +1,11 @@
 """A trained model of tables: latents, predictions and draws in the units of the data."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
@@ -11,11 +13,11 @@ from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_count
 from mmvae_jax.data.arrays import take
 from mmvae_jax.estimator.networks import NetworkSettings
-from mmvae_jax.inference.decoding import decode, generate_from_prior, predict
+from mmvae_jax.inference.decoding import decode, generate_from_prior
 from mmvae_jax.inference.encoding import encode
 from mmvae_jax.inference.weighting import Weighting
-from mmvae_jax.inputs.masks import observed_rows
-from mmvae_jax.maths.likelihoods import LIKELIHOODS
+from mmvae_jax.inputs.masks import observed_rows, over_axes
+from mmvae_jax.likelihood_settings import likelihood_of
 from mmvae_jax.model import MMVAE
 from mmvae_jax.tables.views import View
 
@@ -97,6 +99,9 @@ class TableModel(NamedTuple):
         A draw is a latent from ``encode`` with this weighting, then a value from the likelihood.
         The likelihood of an image is noise on every pixel, so its draw is the decoded latent
         itself. Without ``num_samples`` the mean latent is decoded.
+
+        The library size of counts is that of the row itself where they are given, and otherwise the
+        median of training.
         """
         is_mean = num_samples is None
         num = 1 if num_samples is None else check_count("num_samples", num_samples)
@@ -107,50 +112,105 @@ class TableModel(NamedTuple):
             for name in generate
             if is_mean and self.views[name].num_classes
         }
-        options: dict[str, Any] = {"return_mean": is_mean, "weighting": weighting}
-        noisy = self._noisy(generate) if not is_mean else []
-        plain = [name for name in generate if name not in noisy]
+        options: dict[str, Any] = {"N": num, "return_mean": is_mean, "weighting": weighting}
         for rows, key in _device_calls(available, seed):
             batch = take(data, rows)
-            for names, sample in ((plain, False), (noisy, True)):
-                if not names:
-                    continue
-                key = jax.random.clone(key)  # the same latents for both
-                choice: dict[str, Any] = {"cond_mod": given, "gen_mod": names, "N": num}
-                decoded = predict(self.model, batch, key, **choice, **options, sample=sample)
-                for name, x in decoded.items():
-                    values = np.asarray(x if sample else self._mean(name, x))
-                    found[name][rows] = self.views[name].to_rows(values)
-                    if name in probabilities:
-                        probabilities[name][rows] = values[:, 0]
+            latent_key, draw_key = jax.random.split(key)
+            z = encode(self.model, batch, latent_key, cond_mod=given, **options)
+            for name, decoded in decode(self.model, z, modalities=generate).items():
+                params = self._params(name, decoded, batch if name in given else None)
+                key = None if is_mean else draw_key
+                values = np.asarray(self._values(name, decoded, params, key))
+                found[name][rows] = self.views[name].to_rows(values)
+                if name in probabilities:
+                    probabilities[name][rows] = values[:, 0]
         values = {name: x[:, 0] if is_mean else x for name, x in found.items()}
         return Prediction(values, probabilities, available)
 
     def sample(self, num: int, seed: int = 0) -> dict[str, Shaped[np.ndarray, "n ..."]]:
-        """Draws rows of all modalities from the model; images without noise on every pixel."""
+        """Draws rows of all modalities from the model; images without noise on every pixel.
+
+        Libraries have the median size of training.
+        """
         latent_key, draw_key = jax.random.split(jax.random.key(seed))
         z = generate_from_prior(self.model, latent_key, check_count("num", num))
-        noisy = self._noisy(list(self.views))
-        plain = [name for name in self.views if name not in noisy]
-        rows: dict[str, np.ndarray] = {}
-        for names, sample in ((plain, False), (noisy, True)):
-            if names:
-                key = draw_key if sample else None
-                drawn = decode(self.model, z, modalities=names, key=key, sample=sample)
-                for name, x in drawn.items():
-                    values = x if sample else self._mean(name, x)
-                    rows[name] = self.views[name].to_rows(np.asarray(values))
-        return {name: rows[name] for name in self.views}
+        rows = {}
+        for name, decoded in decode(self.model, z).items():
+            values = self._values(name, decoded, self._params(name, decoded, None), draw_key)
+            rows[name] = self.views[name].to_rows(np.asarray(values))
+        return rows
 
-    def _mean(self, name: str, decoded: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Returns the mean of the modality's likelihood, of classes their probabilities."""
-        mean = LIKELIHOODS[self.views[name].likelihood].mean
-        assert mean is not None, "every built-in likelihood has one"
-        return mean(decoded, **self.model.likelihood_params(name))
+    def _values(
+        self,
+        name: str,
+        decoded: Float[Array, "..."],
+        params: Mapping[str, Any],
+        key: PRNGKeyArray | None,
+    ) -> Float[Array, "..."]:
+        """Returns draws of the modality's likelihood, or without a key the mean.
 
-    def _noisy(self, names: Sequence[str]) -> list[str]:
-        """Returns the modalities whose draws have the noise of their likelihood."""
-        return [name for name in names if not self.views[name].is_image]
+        The mean of classes is their probabilities. Images have no noise on every pixel.
+        """
+        config = self.model.config
+        setting, _ = config.likelihood(name)
+        if key is None or self.views[name].is_image:
+            mean = likelihood_of(setting).mean
+            assert mean is not None, "every built-in likelihood has one"
+            return mean(decoded, **params)
+        key = jax.random.fold_in(key, config.modalities.index(name))
+        return _draw(setting, key, decoded, params)
+
+    def _params(self, name: str, decoded: Float[Array, "b N ..."], given: Any) -> dict[str, Any]:
+        """Returns the parameters of the modality's likelihood.
+
+        Args:
+          name: name of the modality.
+          decoded: decoded arrays, whose libraries may differ in size.
+          given: batch that the sizes are read from; None if the modality is not given.
+        """
+        params = self.model.likelihood_params(name)
+        size = self.views[name].library_size
+        if size is not None and given is not None:
+            x, observed = given.data[name], given.mask[name]
+            params["library_size"] = library_sizes(x, observed, decoded, size)
+        return params
+
+
+@partial(jax.jit, static_argnames="setting")
+def _draw(
+    setting: Any, key: PRNGKeyArray, decoded: Float[Array, "..."], params: Mapping[str, Any]
+) -> Float[Array, "..."]:
+    """Returns draws from a likelihood given decoded arrays."""
+    sample = likelihood_of(setting).sample
+    assert sample is not None, "every built-in likelihood has one"
+    # DistraX itself promotes ranks when it samples, which a strict JAX refuses.
+    with jax.numpy_rank_promotion("allow"):
+        return sample(key, decoded, **params)
+
+
+def library_sizes(
+    x: Float[np.ndarray, "b *dim"],
+    observed: Bool[np.ndarray, "b *entries"],
+    decoded: Float[Array, "b N *dim"],
+    size: float,
+) -> Float[Array, "b N *ones"]:
+    """Returns the library size that explains the observed total of each row.
+
+    Missing entries have a share of the library, too: the total of the others, divided by their
+    share, is the size.
+
+    Args:
+      x: counts.
+      observed: True for observed rows, or entries.
+      decoded: logits of the shares.
+      size: size of libraries without an observed entry.
+    """
+    seen = np.broadcast_to(over_axes(observed, x.ndim), x.shape)
+    total = np.where(seen, x, 0).sum(-1, keepdims=True)[:, None]
+    share = jnp.where(seen[:, None], jax.nn.softmax(decoded), 0).sum(-1, keepdims=True)
+    own = jnp.maximum(total, 1e-30) / jnp.maximum(share, 1e-30)
+    is_observed = np.any(seen, -1, keepdims=True)[:, None]
+    return jnp.where(is_observed, own, size)
 
 
 def available_rows(data: MultimodalArrays, given: Sequence[str]) -> Bool[np.ndarray, " n"]:

@@ -66,7 +66,8 @@ class TrainingData(NamedTuple):
         yield f"{self.tables.place}: {num_rows} rows, {held_out} of them for validation"
         for name, view in self.views.items():
             taken_for = view.likelihood + " of log1p" * view.log1p
-            yield f"  {name:20} {taken_for:20} {self.tables.modalities[name].describe()}"
+            library = "" if view.library_size is None else f", library size {view.library_size:g}"
+            yield f"  {name:20} {taken_for:20} {self.tables.modalities[name].describe()}{library}"
 
 
 def split_for_training(tables: Tables, settings: TrainingSettings) -> TrainingData:
@@ -76,7 +77,7 @@ def split_for_training(tables: Tables, settings: TrainingSettings) -> TrainingDa
       ValueError: naming the table, row or setting that is wrong.
     """
     settings.check()
-    for field in ("likelihood", "preprocess", "scale"):
+    for field in ("likelihood", "preprocess", "scale", "library_size"):
         check_modalities(field, getattr(settings, field) or (), tables.modalities)
     rows, held_out = split_rows(tables.num_rows, settings.validation, settings.seed)
     views = {
@@ -85,6 +86,7 @@ def split_for_training(tables: Tables, settings: TrainingSettings) -> TrainingDa
             rows,
             likelihood=(settings.likelihood or {}).get(name),
             transform=(settings.preprocess or {}).get(name),
+            library_size=(settings.library_size or {}).get(name),
         )
         for name, table in tables.modalities.items()
     }

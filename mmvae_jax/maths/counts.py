@@ -34,8 +34,9 @@ from jaxtyping import Array, Float
 #: A positive parameter of all entries, or one for each entry of the last axis.
 Positive = Float[Array, ""] | Float[Array, " features"] | float | int
 
-#: Size of a library in draws; in densities, anything but None turns shares of the total on.
-LibrarySize = Float[Array, ""] | float | int | None
+#: Size of a library in draws and means, or of each one, with a last axis of length one; in
+#: densities, anything but None turns shares of the total on.
+LibrarySize = Float[Array, ""] | Float[Array, "*libraries 1"] | float | int | None
 
 #: Log means above this value count as this value, so that no gradient overflows.
 MAX_LOG_MEAN = 40.0

@@ -12,6 +12,7 @@ from mmvae_jax.tables.view_checks import check_values
 from mmvae_jax.tables.views import BYTE, COUNTS, ClassValue, View
 
 TRANSFORMS: tuple[str, ...] = ("standardise", "log1p", "none")
+LIBRARY_SIZES: tuple[str, ...] = ("observed", "none")
 #: Most classes that a single column of whole numbers is taken to hold, without being asked.
 MAX_CLASSES = 20
 #: Most inputs, columns times classes, that whole numbers become one-hot vectors of unasked.
@@ -26,6 +27,7 @@ def choose_view(
     *,
     likelihood: str | None = None,
     transform: str | None = None,
+    library_size: str | None = None,
 ) -> View:
     """Returns the view of a modality, fitted on the rows to train on.
 
@@ -35,6 +37,7 @@ def choose_view(
       likelihood: name of the likelihood; by default the values decide.
       transform: "standardise" (default), "log1p" (``log(1 + x)``, standardised) or "none", of a
         modality with a normal or Laplace likelihood that is no image.
+      library_size: "observed" (default for several columns of counts) or "none".
 
     Raises:
       ValueError: if none of the rows is observed, or values do not fit the likelihood or transform.
@@ -45,6 +48,7 @@ def choose_view(
     likelihood = likelihood or suggest_likelihood(table)
     is_image = likelihood != "categorical" and likelihood not in COUNTS and _is_image(table)
     _check_transform(table, transform, likelihood, is_image=is_image)
+    has_library = _has_library(table, library_size, likelihood)
     view = View(
         likelihood,
         str(table.values.dtype),
@@ -64,7 +68,7 @@ def choose_view(
         mean, scale = _mean_and_scale(table.values, seen, log1p=view.log1p)
         view = view._replace(mean=mean, scale=scale)
     check_values(table, view)
-    return view
+    return view._replace(library_size=_median_total(table, seen)) if has_library else view
 
 
 def suggest_likelihood(table: Table) -> str:
@@ -111,6 +115,33 @@ def _check_transform(
             f"transform is {transform!r}, but {table.place} is taken for {kind}: "
             "leave the transform out, or give it a normal or laplace likelihood"
         )
+
+
+def _has_library(table: Table, library_size: str | None, likelihood: str) -> bool:
+    """Returns True if the total counts of rows are offsets.
+
+    Raises:
+      ValueError: if observed totals are asked for where they make no sense.
+    """
+    shape = table.values.shape[1:]
+    is_possible = likelihood in COUNTS and bool(shape) and shape[-1] > 1
+    if library_size == "observed" and not is_possible:
+        raise ValueError(
+            f"library_size is 'observed', but {table.place} is taken for "
+            f"{likelihood}{list(shape)}: only several columns of counts have a "
+            "total"
+        )
+    return is_possible and library_size != "none"
+
+
+def _median_total(table: Table, rows: Int[np.ndarray, " r"]) -> float:
+    """Returns the median total count of the rows that have counts above 0; 1 without any."""
+    totals = [
+        np.nansum(block, -1, dtype=np.float64).ravel() for _, block in blocks(table.values, rows)
+    ]
+    positive = np.concatenate(totals)
+    positive = positive[positive > 0]
+    return float(np.median(positive)) if positive.size else 1.0
 
 
 def _with_classes(view: View, table: Table) -> View:

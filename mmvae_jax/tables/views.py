@@ -27,6 +27,8 @@ class View(NamedTuple):
       log1p: True if f is ``log(1 + row)``, otherwise the identity.
       classes: values of the classes in the user's data, in order; None for ``0, 1, ...``.
       features: names of the columns in training, None if they had none.
+      library_size: median total count of a row in training, the size of libraries whose total is
+        unknown; None if totals are no offsets.
     """
 
     likelihood: str
@@ -39,6 +41,7 @@ class View(NamedTuple):
     log1p: bool = False
     classes: tuple[ClassValue, ...] | None = None
     features: tuple[str, ...] | None = None
+    library_size: float | None = None
 
     @property
     def dim(self) -> tuple[int, ...]:
