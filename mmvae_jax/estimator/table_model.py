@@ -117,6 +117,7 @@ class TableModel(NamedTuple):
             batch = take(data, rows)
             latent_key, draw_key = jax.random.split(key)
             z = encode(self.model, batch, latent_key, cond_mod=given, **options)
+            assert not isinstance(z, tuple), "no diagnostics are asked for"
             for name, decoded in decode(self.model, z, modalities=generate).items():
                 params = self._params(name, decoded, batch if name in given else None)
                 key = None if is_mean else draw_key
