@@ -11,7 +11,7 @@ from experiments.benchmark import flops
 from experiments.benchmark.config import BenchmarkConfig
 from experiments.benchmark.contest import measure
 from experiments.benchmark.data import make_batches
-from experiments.benchmark.models import build_model, use_platform
+from experiments.benchmark.models import build_model, use_device
 from experiments.benchmark.report import report, table
 from experiments.benchmark.sweep import sweep
 from experiments.command_line import run_command
@@ -24,6 +24,8 @@ def main(config: BenchmarkConfig) -> dict[str, Any]:
       ValueError, FileNotFoundError: if settings are wrong, before anything is computed.
       ChildProcessError: if one of the processes ends.
     """
+    # Contenders share a GPU: JAX takes memory as it needs it, in this process and its children.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     config.check()
     result = sweep(config) if config.sweep else compare(config)
     show = json.dumps if config.json else table if config.sweep else report
@@ -43,14 +45,16 @@ def compare(config: BenchmarkConfig) -> dict[str, Any]:
         other = others[0]
         for name, field in (("times_as_fast", "median"), ("times_as_fast_at_best", "min")):
             result[name] = other["seconds"][field] / ours["seconds"][field]
-        result["share_of_memory"] = ours["peak_resident_bytes"] / other["peak_resident_bytes"]
+        for name, field in (("memory", "resident"), ("device_memory", "device")):
+            peaks = [each[f"peak_{field}_bytes"] for each in (ours, other)]
+            result[f"share_of_{name}"] = peaks[0] / peaks[1] if all(peaks) else None
     return {**result, "against": others[0] if others else None}
 
 
 def rates(config: BenchmarkConfig, ours: dict[str, Any]) -> dict[str, Any]:
     """Returns operations per repetition and their rate, beside that of a matrix product."""
     print("measuring the rate of matrix products", file=sys.stderr)
-    use_platform(config)
+    use_device(config)
     case = config.model_case
     model = nnx.eval_shape(lambda: build_model(case, 1, config.seed))
     dims = {name: spec.dim for name, spec in case.modalities.items()}
@@ -65,13 +69,14 @@ def rates(config: BenchmarkConfig, ours: dict[str, Any]) -> dict[str, Any]:
     kind, share = ours["backward"], ours["backward_share"]
     total = flops.model_flops(encode, decode, backward=kind, share=share)
     rate = None if total is None else total / ours["seconds"]["median"]
-    product = flops.product_rate()
+    size = flops.product_size()
+    product = flops.product_rate(size, config.dtype)
     return {
         "forward_flops": encode + decode,
         "model_flops": total,
         "flops_per_second": rate,
         "product_flops_per_second": product,
-        "product_size": flops.PRODUCT_SIZE,
+        "product_size": size,
         "product_fraction": None if rate is None else rate / product,
     }
 

@@ -50,8 +50,13 @@ class BenchmarkConfig:
     """Steps on digits before the timed ones, because weights concentrate as a model learns.
     MultiVae's model is not trained: its time depends on shapes only."""
     against: Literal["multivae", "dense"] | None = None
-    """Contender that takes turns with our step: MultiVae's MMVAE (torch, both on CPU), or our own
-    dense step."""
+    """Contender that takes turns with our step: MultiVae's MMVAE (torch), or our own dense step."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Device of all contenders, by default JAX's default device; the CPU against MultiVae."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the networks' computation, by torch.autocast in MultiVae."""
+    precision: Literal["tf32", "float32"] | None = None
+    """Precision of float32 products on a GPU, by default that of each library."""
     sweep: Literal["K"] | None = None
     """Time the dense, sparse and sampled step over a range of K, and draw a figure."""
     values: tuple[int, ...] = (1, 3, 10, 30, 100, 300)
@@ -89,6 +94,11 @@ class BenchmarkConfig:
         """Name of the data in reports."""
         return "random images" if self.data_dir is None else "MNIST digits"
 
+    @property
+    def is_on_cpu(self) -> bool:
+        """True if no other device may be used."""
+        return self.device == "cpu" or (self.device is None and self.against == "multivae")
+
     def problem(self) -> dict[str, Any]:
         """Returns the settings that decide the measurements."""
         names = (
@@ -101,6 +111,8 @@ class BenchmarkConfig:
             "num_backward",
             "seed",
             "data",
+            "dtype",
+            "precision",
         )
         sizes = {"K": self.num_particles, "batch": self.num_examples}
         sizes |= {"modalities": len(self.model_case.modalities), "train_steps": self.train_steps}
@@ -137,6 +149,7 @@ class BenchmarkConfig:
         is_step, is_multivae = self.task == "step", self.against == "multivae"
         is_varied = self.modalities is None or (self.case == "polymnist" and self.modalities >= 2)
         can_train = is_step and self.data_dir is not None
+        has_device = self.device != "gpu" or _has_gpu()
         # MultiVae can be imported without torchvision, see ``standin``.
         found = all(map(importlib.util.find_spec, ("torch", "multivae") if is_multivae else ()))
         return [
@@ -148,6 +161,8 @@ class BenchmarkConfig:
             ("scale", self.scale is None or not is_multivae, "leave it out against MultiVae"),
             ("against", is_step or self.against != "dense", "choose --task step"),
             ("against", found, "run `pip install torch multivae` first"),
+            ("device", has_device, "install JAX for the GPU, or choose --device cpu"),
+            ("precision", not self.precision or self.device == "gpu", "choose --device gpu"),
             ("batch", not is_multivae or self.num_examples >= 2, "MultiVae needs at least 2"),
         ]
 
@@ -164,3 +179,10 @@ class BenchmarkConfig:
             ("figure_file", not file.exists(), "it exists, choose another with --figure"),
             ("figure_file", file.parent.is_dir(), f"make the folder {file.parent} first"),
         ]
+
+
+def _has_gpu() -> bool:
+    """Returns True if JAX's default device is a GPU."""
+    import jax
+
+    return jax.default_backend() == "gpu"

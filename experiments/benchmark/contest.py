@@ -32,7 +32,7 @@ class Worker:
       name: name of the contender in messages.
       contender: module and class, as ``"module:Class"``. Its objects are made from the config;
         ``describe`` returns what is known before the first repetition, and ``repeat`` runs a batch
-        and returns its ``seconds`` and ``metrics``.
+        and returns its ``seconds`` and ``metrics``, and ``peak_device_bytes`` on a GPU.
       config: settings of the contender.
 
     Attributes:
@@ -147,4 +147,5 @@ def summarize(measured: Sequence[Result]) -> Result:
         "metrics": metrics,
         "backward_share": metrics.get("backward_share"),
         "peak_resident_bytes": measured[-1]["peak_resident_bytes"],
+        "peak_device_bytes": measured[-1].get("peak_device_bytes"),
     }

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-PRODUCT_SIZE = 2048
+PRODUCT_SIZE, GPU_PRODUCT_SIZE = 2048, 8192
 NUM_PRODUCTS = 16  # about two seconds of a CPU, so that one of them has all cores
 
 
@@ -67,9 +67,20 @@ def network_flops(network: nnx.Module, dim: tuple[int, ...]) -> float:
     return cost["flops"]
 
 
-def product_rate(size: int = PRODUCT_SIZE, repeats: int = NUM_PRODUCTS) -> float:
-    """Returns operations per second of the fastest of several float32 matrix products."""
-    a, b = jax.random.normal(jax.random.key(0), (2, size, size))
+def product_size() -> int:
+    """Returns the size of a matrix product that keeps JAX's default device busy."""
+    return PRODUCT_SIZE if jax.default_backend() == "cpu" else GPU_PRODUCT_SIZE
+
+
+def product_rate(size: int, dtype: str = "float32", repeats: int = NUM_PRODUCTS) -> float:
+    """Returns operations per second of the fastest of several matrix products.
+
+    Args:
+      size: rows and columns of the matrices.
+      dtype: type of the matrices; products of float32 have JAX's default precision.
+      repeats: number of products.
+    """
+    a, b = jax.random.normal(jax.random.key(0), (2, size, size), dtype)
     product = jax.jit(jnp.matmul).lower(a, b).compile()
     seconds = []
     for _ in range(repeats):

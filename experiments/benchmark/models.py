@@ -1,6 +1,7 @@
 """The cases' models in JAX."""
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 import mmvae_jax as mm
@@ -10,15 +11,34 @@ from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.polymnist import PolyMNISTDecoder, PolyMNISTEncoder
 from mmvae_jax.networks.svhn import SVHNDecoder, SVHNEncoder
 
+IMAGE_NETWORKS = {
+    "svhn": (SVHNEncoder, SVHNDecoder),
+    "polymnist": (PolyMNISTEncoder, PolyMNISTDecoder),
+}
+#: JAX's names of precisions of float32 products.
+PRECISIONS = {"tf32": "tensorfloat32", "float32": "highest"}
 
-def use_platform(config: BenchmarkConfig) -> None:
-    """Keeps JAX on CPU, as MultiVae's process is, in a contest with it."""
-    if config.against == "multivae":
+
+def use_device(config: BenchmarkConfig) -> None:
+    """Sets JAX's platform and the precision of its products."""
+    if config.is_on_cpu:
         jax.config.update("jax_platforms", "cpu")
+    if config.precision is not None:
+        jax.config.update("jax_default_matmul_precision", PRECISIONS[config.precision])
 
 
-def build_model(case: Case, K: int, seed: int, scale: float | None = None) -> mm.MMVAE:
-    """Returns the case's model with its initial parameters."""
+def build_model(
+    case: Case, K: int, seed: int, scale: float | None = None, dtype: str = "float32"
+) -> mm.MMVAE:
+    """Returns the case's model with its initial parameters.
+
+    Args:
+      case: modalities and sizes.
+      K: particles per expert.
+      seed: seed of the parameters.
+      scale: scale of the likelihoods, by default ``SCALE``.
+      dtype: type of the networks' computation.
+    """
     names = list(case.modalities)
     config = mm.MMVAEConfig(
         input_dims={name: spec.dim for name, spec in case.modalities.items()},
@@ -31,15 +51,16 @@ def build_model(case: Case, K: int, seed: int, scale: float | None = None) -> mm
     rngs = nnx.Rngs(seed)
     encoders, decoders = {}, {}
     for name, spec in case.modalities.items():
-        encoders[name], decoders[name] = _networks(spec, case.latent_dim, rngs)
+        encoders[name], decoders[name] = _networks(spec, case.latent_dim, jnp.dtype(dtype), rngs)
     return mm.MMVAE(config, encoders, decoders, rngs=rngs)
 
 
-def _networks(spec: ImageSpec, latent_dim: int, rngs: nnx.Rngs) -> tuple[nnx.Module, nnx.Module]:
+def _networks(
+    spec: ImageSpec, latent_dim: int, dtype: jnp.dtype, rngs: nnx.Rngs
+) -> tuple[nnx.Module, nnx.Module]:
     """Encoder and decoder of a modality."""
     if spec.networks == "mlp":
-        encoder = MLPEncoder(spec.dim, latent_dim, rngs=rngs)
-        return encoder, MLPDecoder(latent_dim, spec.dim, sigmoid=True, rngs=rngs)
-    if spec.networks == "svhn":
-        return SVHNEncoder(latent_dim, rngs=rngs), SVHNDecoder(latent_dim, rngs=rngs)
-    return PolyMNISTEncoder(latent_dim, rngs=rngs), PolyMNISTDecoder(latent_dim, rngs=rngs)
+        encoder = MLPEncoder(spec.dim, latent_dim, dtype=dtype, rngs=rngs)
+        return encoder, MLPDecoder(latent_dim, spec.dim, sigmoid=True, dtype=dtype, rngs=rngs)
+    encoder, decoder = IMAGE_NETWORKS[spec.networks]
+    return encoder(latent_dim, dtype=dtype, rngs=rngs), decoder(latent_dim, dtype=dtype, rngs=rngs)

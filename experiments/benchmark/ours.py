@@ -14,7 +14,7 @@ import mmvae_jax as mm
 from experiments.benchmark import host
 from experiments.benchmark.cases import LEARNING_RATE
 from experiments.benchmark.config import BenchmarkConfig
-from experiments.benchmark.models import build_model, use_platform
+from experiments.benchmark.models import build_model, use_device
 from experiments.versions import versions
 
 
@@ -22,8 +22,10 @@ class Ours:
     """A training step or a joint likelihood, compiled for the shapes of the config."""
 
     def __init__(self, config: BenchmarkConfig):
-        use_platform(config)
-        model = build_model(config.model_case, config.num_particles, config.seed, config.scale)
+        use_device(config)
+        model = build_model(
+            config.model_case, config.num_particles, config.seed, config.scale, config.dtype
+        )
         self.num_parameters = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
         self.task = TASKS[config.task](model, config)
         shapes = {
@@ -55,7 +57,12 @@ class Ours:
         start = time.perf_counter()
         metrics = jax.block_until_ready(self.task.run(self.program, batch))
         seconds = time.perf_counter() - start
-        return {"seconds": seconds, "metrics": {name: float(x) for name, x in metrics.items()}}
+        stats = jax.devices()[0].memory_stats() or {}  # a CPU has none
+        return {
+            "seconds": seconds,
+            "metrics": {name: float(x) for name, x in metrics.items()},
+            "peak_device_bytes": stats.get("peak_bytes_in_use"),
+        }
 
 
 class Step:

@@ -20,6 +20,8 @@ def report(result: Result) -> str:
             ("times as fast", f"{fast:.2f} by medians, {best:.2f} by the fastest repetitions"),
             ("share of memory", f"{result['share_of_memory']:.2f}, by peaks of the processes"),
         ]
+        if (share := result["share_of_device_memory"]) is not None:
+            lines.append(("share of device memory", f"{share:.2f}, by peaks on the GPU"))
     return align(lines)
 
 
@@ -64,6 +66,10 @@ def _title(result: Result) -> str:
     details = [f"K {result['K']}", f"batch {result['batch']}", result["data"]]
     if result["backward"] in ("sparse", "residual"):
         details.insert(2, f"tolerance {result['tolerance']:g}")
+    if result["dtype"] != "float32":
+        details.append(result["dtype"])
+    if result["precision"] is not None:
+        details.append(f"{result['precision']} products")
     if result["train_steps"]:
         details.append(f"after {result['train_steps']} training steps")
     return f"{result['case']}, {kind}: {', '.join(details)}"
@@ -85,6 +91,8 @@ def _rows(result: Result) -> Iterable[tuple[str, str]]:
         yield "load average", f"{result['load_average']:.1f} at the start, {host.num_cores()} cores"
     peak, ready = (format_bytes(result[f"{when}_resident_bytes"]) for when in ("peak", "ready"))
     yield "peak memory", f"{peak} resident in its process, {ready} before the first repetition"
+    if result["peak_device_bytes"] is not None:
+        yield "peak device memory", f"{format_bytes(result['peak_device_bytes'])} on the GPU"
     if "temp_bytes" in result:
         yield "temporary memory", f"{format_bytes(result['temp_bytes'])}, of the compiled program"
     if result["backward_share"] is not None:
@@ -94,6 +102,7 @@ def _rows(result: Result) -> Iterable[tuple[str, str]]:
     if result.get("model_flops") is not None:
         rate, product = result["flops_per_second"] / 1e9, result["product_flops_per_second"] / 1e9
         fraction, size = result["product_fraction"], result["product_size"]
-        beside = f"{fraction:.0%} of a {size}^3 float32 matrix product's {product:.1f}"
+        dtype = result["dtype"] if result["precision"] is None else result["precision"]
+        beside = f"{fraction:.0%} of a {size}^3 {dtype} matrix product's {product:.1f}"
         yield "model FLOPs", f"{result['model_flops'] / 1e9:.4g} GFLOP"
         yield "rate", f"{rate:.1f} GFLOP/s, {beside}"

@@ -21,7 +21,7 @@ from experiments.benchmark.cases import CASES
 from experiments.benchmark.config import BenchmarkConfig
 from experiments.benchmark.contest import Worker, measure
 from experiments.benchmark.data import TINTS, make_batches
-from experiments.benchmark.flops import forward_flops, model_flops, network_flops
+from experiments.benchmark.flops import forward_flops, model_flops, network_flops, product_size
 from experiments.benchmark.models import build_model
 from experiments.benchmark.report import align, report
 
@@ -206,6 +206,9 @@ def test_operations_of_a_step():
         ({"repeats": 4}, "repeats is 4"),
         ({"seed": -1}, "seed is -1"),
         ({"train_steps": 5}, "train_steps is 5"),
+        ({"device": "gpu"}, "device is gpu"),
+        ({"precision": "tf32"}, "precision is tf32"),
+        ({"device": "cpu", "precision": "float32"}, "precision is float32"),
         ({"against": "dense", "task": "nll"}, "against is dense"),
         ({"sweep": "K", "against": "dense"}, "against is dense"),
         ({"sweep": "K", "task": "nll"}, "task is nll"),
@@ -219,6 +222,35 @@ def test_operations_of_a_step():
 def test_wrong_values_are_named(fields, message):
     with pytest.raises(ValueError, match=f"^{message}: "):
         BenchmarkConfig(**fields).check()
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_on_cpu"),
+    [
+        ({}, False),
+        ({"device": "cpu"}, True),
+        ({"against": "dense"}, False),
+        ({"against": "multivae"}, True),
+        ({"against": "multivae", "device": "gpu"}, False),
+    ],
+)
+def test_only_a_contest_with_multivae_is_on_cpu_by_default(fields, is_on_cpu):
+    assert BenchmarkConfig(**fields).is_on_cpu == is_on_cpu
+
+
+def test_a_gpu_is_found(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    BenchmarkConfig(device="gpu", precision="tf32").check()
+    assert product_size() == 4 * 2048
+
+
+def test_networks_compute_in_half_precision():
+    for name, case in CASES.items():
+        model = nnx.eval_shape(lambda case=case: build_model(case, 1, 0, dtype="bfloat16"))
+        z = jax.ShapeDtypeStruct((1, case.latent_dim), np.float32)
+        for modality, decoder in model.decoders.items():
+            decoded = nnx.eval_shape(lambda decoder, z: decoder(z), decoder, z)
+            assert decoded.dtype == "bfloat16", (name, modality)
 
 
 def test_sizes_are_those_of_the_case():
@@ -306,6 +338,7 @@ def fake_measure(entries, batches, *, memory_share=None):
             "ready_resident_bytes": 4e8,
             "peak_resident_bytes": 1e9 if config.backward == "dense" else 5e8,
             "seconds": {"median": middle, "min": middle, "max": 1.1 * middle, "all": [middle] * 5},
+            "peak_device_bytes": None if config.precision is None else 2e9,
             "metrics": {"dropped_mass": 1e-5},
             "backward_share": 0.2,
         })  # fmt: skip
@@ -314,7 +347,7 @@ def fake_measure(entries, batches, *, memory_share=None):
 
 def test_report_compares_the_contenders(monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "measure", fake_measure)
-    monkeypatch.setattr(benchmark.flops, "product_rate", lambda: 1e12)
+    monkeypatch.setattr(benchmark.flops, "product_rate", lambda size, dtype: 1e12)
     config = BenchmarkConfig(case="two_mlp", backward="sparse", against="dense")
     result = benchmark.main(config)
     assert (result["times_as_fast"], result["share_of_memory"]) == (2.0, 0.5)
@@ -325,7 +358,18 @@ def test_report_compares_the_contenders(monkeypatch, capsys):
     text = "\n".join(lines)
     for part in ("2.00 s", "median of 5", "500.0 MB resident", "20.0% of the", "2.00 by medians"):
         assert part in text
+    assert "device memory" not in text
     assert report(result).splitlines() == [title, *lines]
+
+
+def test_report_of_a_gpu(monkeypatch):
+    monkeypatch.setattr(benchmark, "measure", fake_measure)
+    monkeypatch.setattr(benchmark.flops, "product_rate", lambda size, dtype: 1e14)
+    monkeypatch.setattr(benchmark, "use_device", lambda config: None)
+    config = BenchmarkConfig(case="two_mlp", backward="sparse", precision="tf32", dtype="bfloat16")
+    text = report(benchmark.compare(config.replace(against="dense")))
+    for part in ("bfloat16, tf32 products\n", "2.00 GB on the GPU", "1.00, by peaks on the GPU"):
+        assert part in text
 
 
 def test_columns_are_aligned():
