@@ -20,6 +20,7 @@ from mmvae_jax.estimator.table_model import TableModel
 from mmvae_jax.inputs.masks import observed_rows
 from mmvae_jax.metrics import latents_of_experts
 from mmvae_jax.tables.examples import make_examples
+from mmvae_jax.tables.mixed_view import AnyView
 from mmvae_jax.tables.views import View
 
 #: Rows on the map of latents, and its fewest points: t-SNE is slow with many, and fails with few.
@@ -54,7 +55,11 @@ def draw(
     seen = {name: observed_rows(mask) for name, mask in data.mask.items()}
     if some.labels is not None and np.sum([x[:MAX_POINTS] for x in seen.values()]) >= MIN_POINTS:
         latent_map(model, some).savefig(folder / "latents.png", dpi=150)
-    pictures = [name for name, view in views.items() if view.is_image and view.dim[2] in (1, 3)]
+    pictures = [
+        name
+        for name, view in views.items()
+        if isinstance(view, View) and view.is_image and view.dim[2] in (1, 3)
+    ]
     if pictures:
         fullest = np.argsort(-np.sum([seen[name] for name in pictures], axis=0), kind="stable")
         few = take(data, fullest[:NUM_PICTURES])
@@ -65,7 +70,7 @@ def draw(
 
 
 def classes_of(
-    views: Mapping[str, View], data: mm.MultimodalArrays
+    views: Mapping[str, AnyView], data: mm.MultimodalArrays
 ) -> Int[np.ndarray, " n"] | None:
     """Returns the classes of the modality that has the fewest, -1 where missing; None without."""
     assert data.mask is not None, "make_examples gives a mask"

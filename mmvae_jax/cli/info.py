@@ -11,6 +11,7 @@ from tyro.conf import FlagCreatePairsOff
 from mmvae_jax.cli.arguments import RunFolder
 from mmvae_jax.estimator.run_folder import is_run, open_run
 from mmvae_jax.saving.files import damage
+from mmvae_jax.tables.mixed_view import MIXED
 from mmvae_jax.training.checkpoint import Checkpoints
 from mmvae_jax.training.run_settings import read_settings
 
@@ -62,7 +63,9 @@ def _format_info(found: Mapping[str, Any]) -> Iterator[str]:
     for name, dim in model["input_dims"].items():
         view = run.get("views", {}).get(name)
         rows = "" if view is None else f"{view['dtype']}{view['shape']}"
-        yield f"  {name:20} {dim!s:16} {model['decoders_dist'][name]:12} {rows}".rstrip()
+        setting = model["decoders_dist"][name]
+        likelihood = setting if isinstance(setting, str) else MIXED
+        yield f"  {name:20} {dim!s:16} {likelihood:12} {rows}".rstrip()
     yield ""
     for name, value in {**model, **run}.items():
         if not isinstance(value, Mapping):

@@ -25,10 +25,11 @@ class Predict(FromGiven):
         """Writes the file, or nothing if anything is wrong."""
         run, given, data = self.open()
         generate = modality_names("--generate", self.generate, run.config)
-        rows, probabilities, available = run.load(self.step)[0].predict(
-            data, given, generate, **self.options
-        )
-        arrays = rows | {PROBABILITIES + name: x for name, x in probabilities.items()}
+        trained, _ = run.load(self.step)
+        rows, probabilities, available = trained.predict(data, given, generate, **self.options)
+        arrays = trained.labelled(rows) | {
+            PROBABILITIES + name: x for name, x in probabilities.items()
+        }
         if not available.all():
             arrays |= {MASK + name: available for name in generate}
             placeholders = f"NaN there, -1 or empty text for classes, and False in {MASK}NAME"

@@ -33,6 +33,8 @@ class Train:
     - laplace for uint8 images, and for floats from 0 to 1 with the shape of an image
     - negative_binomial for several columns of whole numbers from 0 to above 19
     - normal for other numbers, every column standardised
+    - mixed for text among other columns, and for columns of 0 and 1, of at most 20 distinct whole
+      numbers, or of counts beside measurements: one likelihood for each kind of column
     """
 
     data: Annotated[Path, Positional, arg(metavar="DATA")]

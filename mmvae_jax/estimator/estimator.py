@@ -28,6 +28,7 @@ from mmvae_jax.inference.weighting import Weighting
 from mmvae_jax.inputs.masks import over_axes
 from mmvae_jax.inputs.paths import as_path
 from mmvae_jax.tables.examples import check_examples
+from mmvae_jax.tables.mixed_view import AnyView, MixedView
 from mmvae_jax.tables.reading import read_tables
 from mmvae_jax.tables.tables import Tables
 from mmvae_jax.tables.view_checks import in_order
@@ -126,18 +127,20 @@ class MMVAEEstimator(
 
         Returns:
           Values in the units of the data, ``[n, *shape]`` or ``[n, num_samples, *shape]`` by
-          modality. Rows that observe nothing given are NaN, or -1 or empty text for classes.
+          modality. Rows that observe nothing given are NaN, or -1 or empty text for classes. A
+          table with text among its columns is a structured array, whose fields are the columns.
         """
-        return self._predict(
-            X, given, generate, num_samples=num_samples, weighting=weighting, seed=seed
-        ).rows
+        options: dict[str, Any] = {"weighting": weighting, "seed": seed}
+        found = self._predict(X, given, generate, num_samples=num_samples, **options)
+        return self.trained_.labelled(found.rows)
 
     def predict_proba(
         self, X: Any, *, given: Selection = "all", generate: Selection = "all"
     ) -> dict[str, Float[np.ndarray, "n ..."]]:
         """Returns probabilities ``[n, *shape, classes]`` of the classes of each categorical.
 
-        The order of the classes is that of ``trained_.views[name].classes``, or ``0, 1, ...``.
+        The order of the classes is that of ``trained_.views[name].classes``, or ``0, 1, ...``. The
+        classes of a column of a mixed table are ``<modality>/<column>``.
         """
         return self._predict(X, given, generate).probabilities
 
@@ -158,7 +161,8 @@ class MMVAEEstimator(
           X: tables; modalities may be absent.
           level: probability of the interval under the model.
           given: modalities to predict from.
-          generate: modalities to predict; classes, which have no order, are left out.
+          generate: modalities to predict; classes, which have no order, are left out, and NaN in a
+            mixed table.
           num_samples: number of draws per row.
           weighting: use of several given modalities, as in ``mmvae_jax.encode``.
           seed: seed of the draws.
@@ -172,9 +176,11 @@ class MMVAEEstimator(
         ).rows
         tail = (1 - level) / 2
         return {
-            name: np.moveaxis(np.quantile(x, (tail, 1 - tail), axis=1), 0, 1)
-            for name, x in drawn.items()
-            if not self._fitted().views[name].num_classes
+            name: np.moveaxis(
+                np.quantile(_ordered(view, drawn[name]), (tail, 1 - tail), axis=1), 0, 1
+            )
+            for name, view in self._fitted().views.items()
+            if name in drawn and not view.num_classes
         }
 
     def impute(
@@ -195,7 +201,7 @@ class MMVAEEstimator(
             if values.dtype.kind == "f":
                 seen = seen & ~np.isnan(values)
             found[name] = np.where(seen, values, found[name]).astype(found[name].dtype)
-        return found
+        return trained.labelled(found)
 
     def sample(
         self, n_samples: int = 1, *, seed: int = 0
@@ -204,7 +210,7 @@ class MMVAEEstimator(
 
         Counts with a library size have the median total of the rows to train on.
         """
-        return self._fitted().sample(n_samples, seed)
+        return self._fitted().labelled(self._fitted().sample(n_samples, seed))
 
     def score_samples(
         self, X: Any, *, num_particles: int = NUM_PARTICLES, seed: int = 0
@@ -269,6 +275,11 @@ class MMVAEEstimator(
         """Returns the trained model, or raises scikit-learn's ``NotFittedError``."""
         check_is_fitted(self, "trained_")
         return self.trained_
+
+
+def _ordered(view: AnyView, rows: np.ndarray) -> np.ndarray:
+    """Returns rows with NaN in the place of classes."""
+    return view.without_classes(rows) if isinstance(view, MixedView) else rows
 
 
 def _tables(X: Any) -> Tables:

@@ -16,6 +16,7 @@ from mmvae_jax.evidence.likelihood_estimates import compute_joint_nll
 from mmvae_jax.inputs.masks import observed_rows
 from mmvae_jax.metrics import LogLikelihood, measure_log_likelihoods
 from mmvae_jax.tables.examples import check_examples
+from mmvae_jax.tables.mixed_view import AnyView
 from mmvae_jax.tables.tables import Tables
 from mmvae_jax.tables.view_checks import in_order
 from mmvae_jax.tables.views import View
@@ -125,20 +126,34 @@ def reconstruction_errors(
     errors: dict[str, dict[str, Any]] = {}
     for name in (name for name in trained.views if mask[name].any()):
         view, others = trained.views[name], [other for other in trained.views if other != name]
-        errors[name] = {"from_itself": None, "from_others": None}
+        pieces = _pieces(name, view)
+        for title in pieces:
+            errors[title] = {"from_itself": None, "from_others": None}
         for field, given in (("from_itself", [name]), ("from_others", others)):
             seen = mask[name] & np.any([mask[other] for other in given], axis=0)
             if seen.any():
                 found = trained.predict(data, given, [name]).rows[name][seen]
                 places = np.flatnonzero(seen) if rows is None else rows[seen]
                 truth = in_order(tables.modalities[name], view, places)
-                error, errors[name]["what"] = _error(view, found, truth)
-                errors[name][field] = float(error)
+                for title, (part, columns) in pieces.items():
+                    error, what = _error(part, found[columns], truth[columns])
+                    errors[title] |= {field: float(error), "what": what}
     return errors
 
 
+def _pieces(name: str, view: AnyView) -> dict[str, tuple[View, Any]]:
+    """Returns the view of each kind of columns and their index, by name of the modality or kind."""
+    if isinstance(view, View):
+        return {name: (view, ...)}
+    return {
+        f"{name}, {', '.join(map(view.column_name, part.columns[:3]))}"
+        + ", ..." * (len(part.columns) > 3): (part.view, np.s_[:, list(part.columns)])
+        for part in view.parts
+    }
+
+
 def unit_changes(
-    views: Mapping[str, View], tables: Tables, rows: Int[np.ndarray, " n"] | None = None
+    views: Mapping[str, AnyView], tables: Tables, rows: Int[np.ndarray, " n"] | None = None
 ) -> dict[str, Float[np.ndarray, " n"]]:
     """Returns ``log p(row) - log p(input)`` by modality, 0 where a row lacks it."""
     rows = np.arange(tables.num_rows) if rows is None else rows
@@ -175,13 +190,14 @@ def _summary(estimate: LogLikelihood, shifts: Float[np.ndarray, " n"]) -> dict[s
 
 def _error(view: View, found: np.ndarray, truth: np.ndarray) -> tuple[np.floating, str]:
     """Error of predicted rows, and the name of its measure."""
+    seen = ~np.isnan(truth) if truth.dtype.kind == "f" else np.ones(truth.shape, bool)
     if view.num_classes:
-        return np.mean(found != truth), "share of wrong classes"
+        return np.mean((found != truth)[seen]), "share of wrong classes"
     if view.log1p:
         found, truth = np.log1p(found), np.log1p(truth)
     distance = np.abs(found - truth) / view.scale
     if view.likelihood == "bernoulli":
-        return np.mean(distance > 0.5), "share of wrong values"
+        return np.mean(distance[seen] > 0.5), "share of wrong values"
     if view.is_image:
         return np.nanmean(distance), "mean absolute error, white is 1"
     unit = "standard deviations" if view.has_density else "counts"

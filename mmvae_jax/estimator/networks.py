@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from flax import nnx
 
 from mmvae_jax.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
-from mmvae_jax.tables.views import View
+from mmvae_jax.tables.mixed_view import AnyView
 
 NetworkKind = Literal["mlp", "conv"]
 #: Fewest pixels a side of an image for convolutions.
@@ -26,7 +26,7 @@ class NetworkSettings(NamedTuple):
     hidden: tuple[int, ...]
 
     def build(
-        self, views: Mapping[str, View], latent_dim: int, rngs: nnx.Rngs
+        self, views: Mapping[str, AnyView], latent_dim: int, rngs: nnx.Rngs
     ) -> tuple[dict[str, nnx.Module], dict[str, nnx.Module]]:
         """Returns encoders and decoders by modality, with initial parameters.
 
@@ -59,5 +59,5 @@ class NetworkSettings(NamedTuple):
         return encoders, decoders
 
 
-def _is_large_image(view: View) -> bool:
+def _is_large_image(view: AnyView) -> bool:
     return view.is_image and min(view.dim[:2]) >= MIN_SIDE

@@ -11,7 +11,7 @@ from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.estimator.networks import NetworkSettings
 from mmvae_jax.estimator.table_model import TableModel
 from mmvae_jax.saving.files import read_json, write_text
-from mmvae_jax.tables.views import View
+from mmvae_jax.tables.mixed_view import AnyView, view_from_json
 from mmvae_jax.training.checkpoint import Checkpoints
 from mmvae_jax.training.loading import load
 from mmvae_jax.training.run_settings import SETTINGS_FILE, read_settings
@@ -31,7 +31,7 @@ class TrainedRun(NamedTuple):
 
     saved: Checkpoints
     config: MMVAEConfig
-    views: dict[str, View]
+    views: dict[str, AnyView]
     networks: NetworkSettings
 
     def load(self, step: int | None = None) -> tuple[TableModel, int]:
@@ -49,13 +49,13 @@ class TrainedRun(NamedTuple):
         return TableModel(model, self.views, self.networks), step
 
 
-def run_settings(views: Mapping[str, View], networks: NetworkSettings) -> dict[str, Any]:
+def run_settings(views: Mapping[str, AnyView], networks: NetworkSettings) -> dict[str, Any]:
     """Returns views and networks in the form in which JSON holds them."""
     plain = {name: view.to_json() for name, view in views.items()}
     return {"views": plain, "networks": networks._asdict()}
 
 
-def read_run_settings(content: Mapping[str, Any]) -> tuple[dict[str, View], NetworkSettings]:
+def read_run_settings(content: Mapping[str, Any]) -> tuple[dict[str, AnyView], NetworkSettings]:
     """Returns the views and networks of ``run_settings``.
 
     Raises:
@@ -63,7 +63,7 @@ def read_run_settings(content: Mapping[str, Any]) -> tuple[dict[str, View], Netw
     """
     views, networks = content["views"], content["networks"]
     return (
-        {name: View.from_json(view) for name, view in views.items()},
+        {name: view_from_json(view) for name, view in views.items()},
         NetworkSettings(networks["kind"], tuple(networks["hidden"])),
     )
 

@@ -15,8 +15,10 @@ from mmvae_jax.checks import (
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.estimator.networks import NetworkKind
 from mmvae_jax.likelihood_params import LIKELIHOOD_PARAMS, Learned
+from mmvae_jax.likelihood_settings import MixedLikelihood
 from mmvae_jax.maths.distributions import FAMILIES
 from mmvae_jax.maths.losses import LOSSES
+from mmvae_jax.tables.mixed_view import MIXED, AnyView, MixedView
 from mmvae_jax.tables.view_selection import LIBRARY_SIZES, TRANSFORMS
 from mmvae_jax.tables.views import View
 
@@ -31,7 +33,8 @@ class TrainingSettings:
     """Settings of the training of a model on tables."""
 
     likelihood: Mapping[str, str] | None = None
-    """Likelihoods of modalities, such as age=normal; the values decide that of the others."""
+    """Likelihoods of modalities, such as age=normal; the values decide that of the others. The
+    likelihood mixed has one for each kind of column."""
     preprocess: Mapping[str, str] | None = None
     """Transforms of tables of measurements: standardise (default), log1p, then standardised, or
     none."""
@@ -112,7 +115,7 @@ class TrainingSettings:
             if not isinstance(value, Mapping | None):
                 raise ValueError(f"{field} is {value!r}: give a dict by modality name")
         for name, likelihood in (self.likelihood or {}).items():
-            check_choice(f"likelihood[{name!r}]", likelihood, tuple(LIKELIHOOD_PARAMS))
+            check_choice(f"likelihood[{name!r}]", likelihood, (*LIKELIHOOD_PARAMS, MIXED))
         for name, transform in (self.preprocess or {}).items():
             check_choice(f"preprocess[{name!r}]", transform, TRANSFORMS)
         for name, library_size in (self.library_size or {}).items():
@@ -120,7 +123,7 @@ class TrainingSettings:
         for name, scale in (self.scale or {}).items():
             check_positive(f"scale[{name!r}]", scale)
 
-    def config(self, views: Mapping[str, View]) -> MMVAEConfig:
+    def config(self, views: Mapping[str, AnyView]) -> MMVAEConfig:
         """Returns the config of a model of these views.
 
         Raises:
@@ -130,17 +133,23 @@ class TrainingSettings:
             name: IMAGE_SCALE if view.is_image else COLUMN_SCALE
             for name, view in views.items()
             if view.has_density
-        }
+        } | dict(self.scale or {})
         params: dict[str, dict[str, Any]] = {
-            name: {"scale": self._scale(views[name], scale)}
-            for name, scale in {**scales, **(self.scale or {})}.items()
+            name: {"scale": self._scale(view, scale)}
+            for name, scale in scales.items()
+            if isinstance(view := views[name], View)
         }
         for name, view in views.items():
             if view.library_size is not None:
                 params.setdefault(name, {})["library_size"] = view.library_size
         return MMVAEConfig(
             input_dims={name: view.dim for name, view in views.items()},
-            decoders_dist={name: view.likelihood for name, view in views.items()},
+            decoders_dist={
+                name: self._mixed_likelihood(view, scales.get(name, COLUMN_SCALE))
+                if isinstance(view, MixedView)
+                else view.likelihood
+                for name, view in views.items()
+            },
             decoder_dist_params=params,
             uses_likelihood_rescaling=self.rescale,
             prior_and_posterior_dist=self.posterior,
@@ -149,6 +158,19 @@ class TrainingSettings:
             K=self.K,
             beta=self.beta,
             loss=self.loss,
+        )
+
+    def _mixed_likelihood(self, view: MixedView, scale: float) -> MixedLikelihood:
+        """Returns the likelihood of a view of several kinds of columns."""
+        return MixedLikelihood(
+            [
+                (
+                    part.view.likelihood,
+                    part.view.dim[0],
+                    {"scale": self._scale(part.view, scale)} if part.view.has_density else {},
+                )
+                for part in view.parts
+            ]
         )
 
     def _scale(self, view: View, scale: float) -> float | Learned:

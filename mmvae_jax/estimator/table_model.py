@@ -19,7 +19,7 @@ from mmvae_jax.inference.weighting import Weighting
 from mmvae_jax.inputs.masks import observed_rows, over_axes
 from mmvae_jax.likelihood_settings import likelihood_of
 from mmvae_jax.model import MMVAE
-from mmvae_jax.tables.views import View
+from mmvae_jax.tables.mixed_view import AnyView
 
 #: Rows in one call on the device.
 ROWS_PER_CALL = 256
@@ -29,8 +29,10 @@ class Prediction(NamedTuple):
     """Predicted modalities of every row.
 
     Attributes:
-      rows: values ``[n, *shape]`` by modality, or ``[n, num_samples, *shape]`` of draws.
-      probabilities: probabilities ``[n, *shape, classes]`` of classes by modality, without draws.
+      rows: values ``[n, *shape]`` by modality, or ``[n, num_samples, *shape]`` of draws. Text
+        columns of a mixed table hold the number of the class; ``labelled`` has the names.
+      probabilities: probabilities ``[n, *shape, classes]`` of classes without draws, by modality,
+        and for a column of a mixed table by ``<modality>/<column>``.
       available: True for rows ``[n]`` that observe something given. The others are NaN, or -1 or
         empty text for classes.
     """
@@ -50,7 +52,7 @@ class TableModel(NamedTuple):
     """
 
     model: MMVAE
-    views: dict[str, View]
+    views: dict[str, AnyView]
     networks: NetworkSettings
 
     def encode(
@@ -108,9 +110,10 @@ class TableModel(NamedTuple):
         available = available_rows(data, given)
         found = {name: self.views[name].missing_rows(len(available), num) for name in generate}
         probabilities = {
-            name: np.full((len(available), *self.views[name].dim), np.nan, np.float32)
+            name + column: np.full((len(available), *shape), np.nan, np.float32)
             for name in generate
-            if is_mean and self.views[name].num_classes
+            for column, shape in self.views[name].class_shapes.items()
+            if is_mean
         }
         options: dict[str, Any] = {"N": num, "return_mean": is_mean, "weighting": weighting}
         for rows, key in _device_calls(available, seed):
@@ -123,8 +126,9 @@ class TableModel(NamedTuple):
                 key = None if is_mean else draw_key
                 values = np.asarray(self._values(name, decoded, params, key))
                 found[name][rows] = self.views[name].to_rows(values)
-                if name in probabilities:
-                    probabilities[name][rows] = values[:, 0]
+                if is_mean:
+                    for column, x in self.views[name].class_probabilities(values[:, 0]).items():
+                        probabilities[name + column][rows] = x
         values = {name: x[:, 0] if is_mean else x for name, x in found.items()}
         return Prediction(values, probabilities, available)
 
@@ -140,6 +144,10 @@ class TableModel(NamedTuple):
             values = self._values(name, decoded, self._params(name, decoded, None), draw_key)
             rows[name] = self.views[name].to_rows(np.asarray(values))
         return rows
+
+    def labelled(self, rows: Mapping[str, np.ndarray]) -> dict[str, Shaped[np.ndarray, "n ..."]]:
+        """Returns rows by modality with the names of classes in the place of numbers."""
+        return {name: self.views[name].labelled(x) for name, x in rows.items()}
 
     def _values(
         self,

@@ -31,9 +31,9 @@ from mmvae_jax.estimator.table_model import TableModel
 from mmvae_jax.model import MMVAE
 from mmvae_jax.saving.files import write_text
 from mmvae_jax.tables.examples import make_examples, split_rows
+from mmvae_jax.tables.mixed_selection import choose
+from mmvae_jax.tables.mixed_view import AnyView, MixedView
 from mmvae_jax.tables.tables import Tables
-from mmvae_jax.tables.view_selection import choose_view
-from mmvae_jax.tables.views import View
 from mmvae_jax.training.fit_options import Checkpointing, Evaluation
 from mmvae_jax.training.loop import FitResult, fit
 from mmvae_jax.training.optimizer import make_optimizer
@@ -55,7 +55,7 @@ class TrainingData(NamedTuple):
     """
 
     tables: Tables
-    views: dict[str, View]
+    views: dict[str, AnyView]
     train: MultimodalArrays
     validation: MultimodalArrays | None
     validation_rows: Int[np.ndarray, " v"]
@@ -68,6 +68,9 @@ class TrainingData(NamedTuple):
             taken_for = view.likelihood + " of log1p" * view.log1p
             library = "" if view.library_size is None else f", library size {view.library_size:g}"
             yield f"  {name:20} {taken_for:20} {self.tables.modalities[name].describe()}{library}"
+            if isinstance(view, MixedView):
+                for kind, columns in view.describe():
+                    yield f"    {kind:18} {columns}"
 
 
 def split_for_training(tables: Tables, settings: TrainingSettings) -> TrainingData:
@@ -81,7 +84,7 @@ def split_for_training(tables: Tables, settings: TrainingSettings) -> TrainingDa
         check_modalities(field, getattr(settings, field) or (), tables.modalities)
     rows, held_out = split_rows(tables.num_rows, settings.validation, settings.seed)
     views = {
-        name: choose_view(
+        name: choose(
             table,
             rows,
             likelihood=(settings.likelihood or {}).get(name),

@@ -10,15 +10,15 @@ from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_at_least, check_modalities, check_share
 from mmvae_jax.data.columns import LazyColumn
 from mmvae_jax.inputs.masks import over_axes
+from mmvae_jax.tables.mixed_view import AnyView
 from mmvae_jax.tables.tables import Table, Tables
 from mmvae_jax.tables.view_checks import check_values, in_order
-from mmvae_jax.tables.views import View
 
 
 class InputColumn(LazyColumn):
     """Rows of a modality as the model's input, converted when they are read."""
 
-    def __init__(self, table: Table, view: View, rows: Int[np.ndarray, " r"]):
+    def __init__(self, table: Table, view: AnyView, rows: Int[np.ndarray, " r"]):
         self.table, self.view, self.rows = table, view, rows
         self.shape = (len(rows), *view.input_shape)
         self.dtype = view.input_dtype
@@ -31,7 +31,7 @@ class InputColumn(LazyColumn):
 
 
 def make_examples(
-    tables: Tables, views: Mapping[str, View], rows: Int[np.ndarray, " r"]
+    tables: Tables, views: Mapping[str, AnyView], rows: Int[np.ndarray, " r"]
 ) -> MultimodalArrays:
     """Returns rows of tables with a mask; modalities that are not among them are all missing."""
     data, mask = {}, {}
@@ -50,15 +50,15 @@ def make_examples(
 
 
 def _entry_mask(
-    table: Table, view: View, rows: Int[np.ndarray, " r"]
+    table: Table, view: AnyView, rows: Int[np.ndarray, " r"]
 ) -> Bool[np.ndarray, "r *entries"]:
     """Returns True for observed values of observed rows, in the shape of the model's input."""
     there = ~np.isnan(in_order(table, view, rows))
     there &= over_axes(table.observed[rows], there.ndim)
-    return there.reshape(len(rows), *view.input_shape)
+    return view.input_mask(there)
 
 
-def check_examples(tables: Tables, views: Mapping[str, View]) -> MultimodalArrays:
+def check_examples(tables: Tables, views: Mapping[str, AnyView]) -> MultimodalArrays:
     """Returns all rows of tables as examples of a trained model.
 
     Raises:

@@ -36,7 +36,8 @@ def table_of_frame(place: str, x: Any, index_col: IndexColumn = None) -> SourceT
       index_col: name or position of the column that names the rows.
 
     Raises:
-      ValueError: for text beside other columns, dates, complex numbers, and unknown columns.
+      ValueError: for dates, text that is different in each row, complex numbers, and unknown
+        columns.
 
     Warns:
       UserWarning: of a column that is called an id, and holds numbers without repetitions.
@@ -61,13 +62,45 @@ def table_of_frame(place: str, x: Any, index_col: IndexColumn = None) -> SourceT
         values = values[:, 0] if values.shape[1] == 1 else values
         return SourceTable(place, values, index, features)
     if frame.shape[1] > 1:
-        raise ValueError(
-            f"{place} has the text column {text[0]!r} among {frame.shape[1]} columns: give it as a "
-            "modality by itself, make it the index (index_col), or drop it"
-        )
-    codes, names = _pandas().factorize(frame.iloc[:, 0].astype(object), sort=True)
-    classes = tuple(map(str, names))
+        return _table_with_text(place, frame, text, index)
+    codes, classes = _codes(frame.iloc[:, 0])
     return SourceTable(place, codes.astype(np.int64), index, features, classes, codes != UNKNOWN)
+
+
+def _table_with_text(
+    place: str, frame: Any, text: list[Any], index: Shaped[np.ndarray, " n"]
+) -> SourceTable:
+    """Returns a table of numbers and of the numbers of classes, NaN where missing.
+
+    Raises:
+      ValueError: for text that is no class: dates, and text without repetitions.
+    """
+    columns, names = [], []
+    for number, name in enumerate(frame.columns):
+        column = frame.iloc[:, number]
+        if name not in text:
+            columns.append(_numbers_of(place, column).astype(np.float64))
+            names.append(None)
+            continue
+        codes, classes = _codes(column)
+        is_date = re.fullmatch(r"\d{4}-\d\d?-\d\d?.*", classes[0]) is not None
+        if is_date or (len(classes) > 1 and len(classes) == (codes != UNKNOWN).sum()):
+            kind = "dates" if is_date else "a different text in each row"
+            raise ValueError(
+                f"{place} has the text column {name!r} among {frame.shape[1]} columns, with "
+                f"{kind}: make it the index (index_col), convert it to numbers, or drop it"
+            )
+        columns.append(np.where(codes == UNKNOWN, np.nan, codes))
+        names.append(classes)
+    features = tuple(map(str, frame.columns))
+    values = np.column_stack(columns)
+    return SourceTable(place, values, index, features, column_classes=tuple(names))
+
+
+def _codes(column: Any) -> tuple[Shaped[np.ndarray, " n"], tuple[str, ...]]:
+    """Returns the number of each row's class, ``UNKNOWN`` where missing, and the sorted names."""
+    codes, names = _pandas().factorize(column.astype(object), sort=True)
+    return codes, tuple(map(str, names))
 
 
 def _pandas() -> Any:

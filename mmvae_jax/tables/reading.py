@@ -41,9 +41,9 @@ def read_tables(
     then all have one length.
 
     **Values** are numbers. A column of text, or of categories, becomes classes: integers in the
-    sorted order of the names. A row that is NaN throughout is missing, as is one that is False in
-    the array ``mask/<name>``. A mask in the shape of the values marks single values. ``labels`` is
-    a class per row, which only figures use.
+    sorted order of the names. A frame may have such columns among others. A row that is NaN
+    throughout is missing, as is one that is False in the array ``mask/<name>``. A mask in the shape
+    of the values marks single values. ``labels`` is a class per row, which only figures use.
 
     Arrays of .npy, .h5, .h5ad and .h5mu files stay in the file, and sparse matrices stay sparse.
     Nothing is unpickled.

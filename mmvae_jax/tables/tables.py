@@ -38,6 +38,8 @@ class Table(NamedTuple):
       num_missing_entries: number of NaN in observed rows.
       features: names of the columns; None if unknown.
       classes: names of the classes ``0, 1, ...`` of a text column; None for numbers.
+      column_classes: names of the classes of each text column, None for the other columns; None
+        for a table without text among several columns.
     """
 
     place: str
@@ -50,6 +52,7 @@ class Table(NamedTuple):
     num_missing_entries: int = 0
     features: tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
+    column_classes: tuple[tuple[str, ...] | None, ...] | None = None
 
     def select(self, rows: Int[np.ndarray, " r"]) -> SourceTable:
         """Returns the values of some rows, without statistics."""
@@ -59,6 +62,7 @@ class Table(NamedTuple):
             features=self.features,
             classes=self.classes,
             mask=self.observed[rows],
+            column_classes=self.column_classes,
         )
 
     def describe(self) -> str:
@@ -70,9 +74,9 @@ class Table(NamedTuple):
         if num_missing:
             parts.append(f"{num_missing} missing value{'s' * (num_missing > 1)}")
         if self.classes:
-            parts.append(f"{len(self.classes)} classes: {_first(self.classes)}")
+            parts.append(f"{len(self.classes)} classes: {first_names(self.classes)}")
         elif self.features:
-            parts.append(_first(self.features))
+            parts.append(first_names(self.features))
         return ", ".join(parts)
 
 
@@ -154,7 +158,7 @@ class Tables:
         return "\n".join(lines)
 
 
-def _first(names: tuple[str, ...]) -> str:
+def first_names(names: tuple[str, ...]) -> str:
     """Returns the first names, and dots if there are more."""
     return ", ".join(names[:4]) + ", ..." * (len(names) > 4)
 
@@ -207,6 +211,7 @@ def scan(part: SourceTable, index: Shaped[np.ndarray, " n"] | None = None) -> Ta
         num_missing_entries=num_missing,
         features=part.features,
         classes=part.classes,
+        column_classes=part.column_classes,
     )
 
 

@@ -25,6 +25,8 @@ class SourceTable:
       features: names of the columns; None if unknown.
       classes: names of the classes ``0, 1, ...`` of text; None for numbers.
       mask: True for rows that are observed; None if all are.
+      column_classes: names of the classes of each text column, None for the other columns; None
+        for a table without text among several columns.
     """
 
     place: str
@@ -33,6 +35,7 @@ class SourceTable:
     features: tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
     mask: Bool[np.ndarray, " n"] | None = None
+    column_classes: tuple[tuple[str, ...] | None, ...] | None = None
 
     @property
     def num_rows(self) -> int:

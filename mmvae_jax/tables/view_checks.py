@@ -8,11 +8,13 @@ from jaxtyping import Int, Shaped
 
 from mmvae_jax.data.columns import read_rows
 from mmvae_jax.inputs.masks import over_axes
-from mmvae_jax.tables.tables import MASK, Table, blocks
+from mmvae_jax.tables.mixed_view import AnyView, MixedView
+from mmvae_jax.tables.tables import MASK, Table, blocks, first_names, scan
+from mmvae_jax.tables.values import SourceTable
 from mmvae_jax.tables.views import COUNTS, ClassValue, View
 
 
-def check_values(table: Table, view: View) -> None:
+def check_values(table: Table, view: AnyView) -> None:
     """Checks that all observed rows fit the view.
 
     Raises:
@@ -25,6 +27,11 @@ def check_values(table: Table, view: View) -> None:
     if shape != view.shape:
         raise ValueError(f"{place} has rows of shape {shape}: expected {view.shape}")
     column_order(table, view)
+    if isinstance(view, MixedView):
+        _check_parts(table, view)
+        return
+    if table.column_classes is not None:
+        raise ValueError(f"{place} has text columns: expected numbers, as in training")
     if view.are_bytes and table.values.dtype != np.uint8:
         raise ValueError(
             f"{place} is {table.values.dtype}: expected uint8 from 0 to 255, as in training"
@@ -41,7 +48,46 @@ def check_values(table: Table, view: View) -> None:
         _warn_of_constants(table, view)
 
 
-def column_order(table: Table, view: View) -> Int[np.ndarray, " columns"] | None:
+def _check_parts(table: Table, view: MixedView) -> None:
+    """Checks the columns of each kind."""
+    order = column_order(table, view)
+    names = _column_classes(table, order)
+    values = read_rows(table.values, np.arange(len(table.observed)))
+    values = np.asarray(values if order is None else values[:, order], np.float64)
+    for place in {*names, *view.text}:
+        title = f"{table.place}: column {view.column_name(place)!r}"
+        if (place in names) != (place in view.text):
+            kinds = ("text", "numbers") if place in names else ("numbers", "text")
+            raise ValueError(f"{title} is {kinds[0]}: expected {kinds[1]}, as in training")
+        seen = values[table.observed, place]
+        found = [names[place][int(code)] for code in np.unique(seen[~np.isnan(seen)])]
+        if unknown := [name for name in found if name not in view.text[place]]:
+            raise ValueError(
+                f"{title} holds {unknown[0]!r}: expected one of the classes "
+                f"{_shown(view.text[place])}"
+            )
+    values = view.recoded(values, names)
+    for part in view.parts:
+        title = f"{table.place}, column{'s' * (len(part.columns) > 1)} " + first_names(
+            tuple(map(view.column_name, part.columns))
+        )
+        own = values[:, part.columns[0] if part.view.num_classes else list(part.columns)]
+        source = SourceTable(title, own, features=part.view.features, mask=table.observed)
+        check_values(scan(source), part.view)
+
+
+def _column_classes(
+    table: Table, order: Int[np.ndarray, " columns"] | None
+) -> dict[int, tuple[str, ...]]:
+    """Returns the names of the classes of the text columns, by place in the view's order."""
+    if table.column_classes is None:
+        return {}
+    places = range(len(table.column_classes)) if order is None else order
+    found = {place: table.column_classes[own] for place, own in enumerate(places)}
+    return {place: names for place, names in found.items() if names is not None}
+
+
+def column_order(table: Table, view: AnyView) -> Int[np.ndarray, " columns"] | None:
     """Returns the place of each of the view's columns in the table; None for the same order.
 
     Raises:
@@ -61,14 +107,17 @@ def column_order(table: Table, view: View) -> Int[np.ndarray, " columns"] | None
 
 
 def in_order(
-    table: Table, view: View, rows: Int[np.ndarray, " b"]
+    table: Table, view: AnyView, rows: Int[np.ndarray, " b"]
 ) -> Shaped[np.ndarray, "b *shape"]:
-    """Returns rows of a table with the view's columns, and text in the place of its numbers."""
+    """Returns rows of a table with the view's columns, and text in the place of its numbers.
+
+    Text among other columns stays numbers, those of the view's classes.
+    """
     return _in_order(table, view, rows, read_rows(table.values, rows))
 
 
 def _in_order(
-    table: Table, view: View, rows: Int[np.ndarray, " b"], values: np.ndarray
+    table: Table, view: AnyView, rows: Int[np.ndarray, " b"], values: np.ndarray
 ) -> Shaped[np.ndarray, "b *shape"]:
     """Returns values ``[b, *shape]`` of these rows in the view's order."""
     order = column_order(table, view)
@@ -76,7 +125,10 @@ def _in_order(
         return np.array(table.classes)[
             np.where(over_axes(table.observed[rows], values.ndim), values, 0)
         ]
-    return values if order is None else values[:, order]
+    values = values if order is None else values[:, order]
+    if isinstance(view, MixedView):
+        return view.recoded(values, _column_classes(table, order))
+    return values
 
 
 def _check_classes(table: Table, view: View) -> None:

@@ -73,6 +73,11 @@ class View(NamedTuple):
         return dtype if dtype.kind == "f" else np.dtype(np.float32)
 
     @property
+    def class_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of the probabilities of classes, under an empty name; empty without classes."""
+        return {"": self.dim} if self.num_classes else {}
+
+    @property
     def are_bytes(self) -> bool:
         """True if rows are intensities from 0 to 255."""
         return self.is_image and float(self.scale) == BYTE
@@ -131,11 +136,25 @@ class View(NamedTuple):
         rows = x * self.scale + self.mean
         return (np.expm1(rows) if self.log1p else rows).astype(self.output_dtype)
 
+    def input_mask(self, there: Bool[np.ndarray, "b *shape"]) -> Bool[np.ndarray, "b *dim"]:
+        """Returns True for the inputs of observed values."""
+        return there.reshape(len(there), *self.input_shape)
+
     def missing_rows(self, *batch: int) -> Shaped[np.ndarray, "*batch_shape"]:
         """Returns placeholder rows ``[*batch, *shape]``: NaN, or -1 or empty text for classes."""
         dtype = self.output_dtype
         placeholder = {"i": -1, "U": ""}.get(dtype.kind, np.nan)
         return np.full((*batch, *self.shape), placeholder, dtype)
+
+    def class_probabilities(
+        self, mean: Float[np.ndarray, "b *dim"]
+    ) -> dict[str, Float[np.ndarray, "b *dim"]]:
+        """Returns the probabilities of classes in means of the likelihood, as ``class_shapes``."""
+        return {"": mean} if self.num_classes else {}
+
+    def labelled(self, rows: Shaped[np.ndarray, "*n"]) -> Shaped[np.ndarray, "*n"]:
+        """Returns rows as they are: they have the names of classes already."""
+        return rows
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain numbers, strings and lists, which ``from_json`` reads."""

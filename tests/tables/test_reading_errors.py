@@ -52,8 +52,8 @@ WRONG_VALUES = {
         "source['x'] is text of shape (3, 2): give each column as its own modality",
     ),
     "a text column": (
-        {"x": TEXT}, {},
-        "source['x'] has the text column 'tissue' among 2 columns: give it as a modality by itself",
+        {"x": TEXT.assign(tissue=["a", "b", "c"])}, {},
+        "has the text column 'tissue' among 2 columns, with a different text in each row: make it",
     ),
     "two indices": (
         {"x": P.set_index([P.index, P.index])}, {},
@@ -171,7 +171,10 @@ WRONG_CSV = {
     "semicolons": ("a;b\n1;2\n", "x.csv has one column, 'a;b': separate columns by commas"),
     "no header": ("0.5,1.5\n2,3\n", "x.csv begins with the row ['0.5', '1.5']: its first row has"),
     "names, no header": ("p,0.5,1.5\nq,2,3\n", "x.csv begins with the row ['p', '0.5', '1.5']"),
-    "dates": ("day,a\n2020-01-01,1\n2020-01-01,2\n", "has the text column 'day' among 2 columns"),
+    "dates": (
+        "day,a\n2020-01-01,1\n2020-01-01,2\n",
+        "among 2 columns, with dates: make it",
+    ),
 }
 
 
