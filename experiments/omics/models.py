@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -19,14 +19,23 @@ from mmvae_jax.inference.weighting import Weighting
 VARIANTS: dict[str, dict[str, Any]] = {
     "mmvae": {},
     "beta 0.3": {"beta": 0.3},
+    "beta 0.1": {"beta": 0.1},
+    "latent 20": {"latent_dim": 20},
     "latent 32": {"latent_dim": 32},
+    "latent 64": {"latent_dim": 64},
     "fixed scale": {"learn_scale": False},
     "tight": {"loss": "adaptive_dreg"},
+    "elbo": {"loss": "elbo"},
     "normal": {"posterior": "normal"},
+    "normal 32": {"posterior": "normal", "latent_dim": 32},
     "rescale": {"rescale": True},
     "hidden 64": {"hidden": (64,)},
     "hidden 512": {"hidden": (512,)},
+    "two layers": {"hidden": (256, 256)},
+    "rate 0.003": {"learning_rate": 3e-3},
+    "rate 0.0003": {"learning_rate": 3e-4},
     "missing 0.2": {"missing": 0.2},
+    "K 1": {"K": 1},
     "K 10": {"K": 10},
     "steps 2000": {"num_steps": 2000},
 }
@@ -70,8 +79,17 @@ def predicted(estimator: mm.MMVAEEstimator, rows: Split, weighting: Weighting) -
     )
 
 
-def latent_classes(estimator: mm.MMVAEEstimator, rows: Split) -> Shaped[np.ndarray, " n"]:
+def latent_classes(estimator: mm.MMVAEEstimator, rows: Split) -> Shaped[np.ndarray, " t"]:
     """Returns classes of the test rows by logistic regression on mean latents of their views."""
+    train, test = (estimator.transform(part.views) for part in rows)
+    return classes_of_latents(train, rows.train.classes, test)
+
+
+def classes_of_latents(
+    train: Float[np.ndarray, "n d"],
+    classes: Shaped[np.ndarray, " n"],
+    test: Float[np.ndarray, "t d"],
+) -> Shaped[np.ndarray, " t"]:
+    """Returns classes of the test rows by logistic regression on latents."""
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
-    classifier.fit(estimator.transform(rows.train.views), rows.train.classes)
-    return classifier.predict(estimator.transform(rows.test.views))
+    return classifier.fit(train, classes).predict(test)

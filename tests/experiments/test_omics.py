@@ -1,4 +1,5 @@
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 from experiments.omics.__main__ import OmicsConfig, main, text
 from experiments.omics.baselines import BASELINES, Predicted, measure
 from experiments.omics.data import OMICS, Split, StudyTables, brca, hide, split
+from experiments.omics.multivae import run_multivae
 
 
 def factor_tables(num_rows=200, noise=0.1):
@@ -156,6 +158,70 @@ def test_a_use_without_errors_of_views_has_a_row_of_the_table():
     ]
 
 
+#: Stands for the Python of MultiVae: keeps its inputs, and predicts zeros and the first class.
+STAND_IN = """#!{python}
+import json, shutil, sys
+from pathlib import Path
+import numpy as np
+
+folder = Path(sys.argv[-1])
+shutil.copytree(folder, "{kept}")
+settings = json.loads((folder / "settings.json").read_text())
+test, every = (np.load(folder / (part + " data.npz")) for part in ("test", "all"))
+np.savez(folder / "predicted.npz", **{{name: 0 * test[name] for name in settings["dims"]}})
+np.savez(folder / "latents.npz", test=test["a"], all=every["a"])
+(folder / "course.json").write_text('{{"best_step": 7}}')
+"""
+
+
+def test_multivae_gets_the_inputs_of_the_estimator_and_its_predictions_come_back(tmp_path):
+    """Zeros in the model's units are the means of training; latents that are a view predict it."""
+    tables = factor_tables()
+    rows = halves(tables, missing=0.3)
+    python, kept = tmp_path / "python", tmp_path / "kept"
+    python.write_text(STAND_IN.format(python=sys.executable, kept=kept))
+    python.chmod(0o755)
+    params = {"steps": 11, "learn_scale": False, "validation": 0.2}
+    scores, course = run_multivae(rows, params, python)
+    assert course == {"best_step": 7}
+    assert all(0.9 < scores["mixture"][name] < 1.1 for name in "abc")
+    assert scores["mixture"]["balanced accuracy"] == 0.5
+    settings = json.loads((kept / "settings.json").read_text())
+    assert settings["steps"] == 11
+    assert settings["dims"] == {"a": 6, "b": 6, "c": 6, "level": 2}
+    assert settings["views"] == ["a", "b", "c"]
+    train, mask, validation = (
+        dict(np.load(kept / f"{name}.npz"))
+        for name in ("train data", "train masks", "validation data")
+    )
+    assert len(train["a"]) == 80
+    assert len(validation["a"]) == 20
+    np.testing.assert_allclose(train["a"][mask["a"]].mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(train["a"][mask["a"]].std(0), 1, atol=1e-5)
+    assert not train["a"][~mask["a"]].any()
+    assert 0 < (~mask["a"]).mean() < 0.5
+    np.testing.assert_array_equal(train["level"].sum(1), 1)
+
+
+def test_a_failure_of_multivae_is_an_error_with_its_message(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho no module of that name >&2\nexit 3\n")
+    python.chmod(0o755)
+    with pytest.raises(RuntimeError, match=r"rc 3.*no module"):
+        run_multivae(halves(factor_tables()), {"learn_scale": False}, python)
+
+
+@pytest.mark.slow
+def test_multivae_learns_linear_views(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("multivae")
+    params = {"steps": 300, "K": 3, "loss": "iwae_looser", "learn_scale": False}
+    scores, course = run_multivae(halves(factor_tables(400), missing=0.3), params, None)
+    assert all(scores["mixture"][name] < 0.75 for name in "abc")
+    assert scores["latents"]["accuracy"] > 0.8
+    assert course["best_step"] > 100
+
+
 @pytest.mark.slow
 def test_mmvae_on_tumours(tmp_path):
     results = main(
@@ -177,7 +243,13 @@ def test_mmvae_on_tumours(tmp_path):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("num_folds", 1), ("missing", (2.0,)), ("tables", ("iris",)), ("folds", (5,))],
+    [
+        ("num_folds", 1),
+        ("missing", (2.0,)),
+        ("tables", ("iris",)),
+        ("folds", (5,)),
+        ("methods", ("x",)),
+    ],
 )
 def test_bad_settings(field, value):
     with pytest.raises(ValueError, match=f"{field} (is|has)"):
