@@ -21,9 +21,9 @@ import mmvae_jax as mm
 from experiments import runs
 from experiments.benchmark.report import align
 from experiments.command_line import run_command
-from experiments.omics.baselines import BASELINES, measure
+from experiments.omics.baselines import BASELINES, linear_pairs, measure, measure_pairs
 from experiments.omics.data import TABLES, StudyTables, split
-from experiments.omics.models import VARIANTS, run_variant
+from experiments.omics.models import USES, VARIANTS, run_variant
 from experiments.omics.multivae import MULTIVAE, run_multivae
 from experiments.versions import versions
 from mmvae_jax.checks import check_choice, check_count, check_share
@@ -37,6 +37,8 @@ class OmicsConfig:
     """Data sets: brca (three omics of breast tumours), and tumours and digits of scikit-learn."""
     methods: tuple[str, ...] = (*BASELINES, "mmvae")
     """Baselines, variants of the MMVAE (see experiments/omics/models.py), and multivae."""
+    uses: tuple[str, ...] = USES
+    """Uses of the MMVAE to measure."""
     missing: tuple[float, ...] = (0.0, 0.3)
     """Probabilities that a view of a training row is hidden."""
     part: Literal["folds", "tune", "held_out"] = "folds"
@@ -62,7 +64,7 @@ class OmicsConfig:
 
     def __post_init__(self) -> None:
         methods = {**BASELINES, **VARIANTS, **MULTIVAE}
-        for field, known in (("tables", TABLES), ("methods", methods)):
+        for field, known in (("tables", TABLES), ("methods", methods), ("uses", USES)):
             for value in getattr(self, field):
                 check_choice(field, value, tuple(known))
         for share in self.missing:
@@ -122,12 +124,14 @@ def run(config: OmicsConfig, tables: StudyTables, task: dict[str, Any]) -> Itera
     rows = split(tables, config.part, task["fold"], **options)
     if task["method"] in BASELINES:
         yield {**task, "use": "", "scores": measure(BASELINES[task["method"]](rows), rows)}
+        if task["method"] == "linear":
+            yield {**task, "use": "one view", "scores": measure_pairs(linear_pairs(rows), rows)}
         return
     if task["method"] in MULTIVAE:
         scores, course = run_multivae(rows, task["params"], config.multivae_python)
     else:
         weighting = mm.ImportanceWeighting(num_particles=config.num_particles)
-        scores, course = run_variant(rows, task["params"], weighting)
+        scores, course = run_variant(rows, task["params"], weighting, config.uses)
     for use, measured in scores.items():
         yield {**task, "use": use, "scores": measured, **course}
 
@@ -158,11 +162,13 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def text(results: list[dict[str, Any]]) -> str:
     """Returns a table of each data set and share of missing views: mean and deviation of folds."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in results:
+        title = f"{row['table']}, {row['part']}, {row['missing']:.0%} of training views hidden"
+        title += ", one view given" * (row["use"] == "one view")
+        groups.setdefault(title, []).append(row)
     blocks = []
-    for table, part, missing in sorted({(x["table"], x["part"], x["missing"]) for x in results}):
-        members = [
-            x for x in results if (x["table"], x["part"], x["missing"]) == (table, part, missing)
-        ]
+    for title, members in sorted(groups.items()):
         columns = max((tuple(x["mean"]) for x in members), key=len)
         lines: list[tuple[str, ...]] = [("method", *columns)]
         for row in members:
@@ -172,7 +178,6 @@ def text(results: list[dict[str, Any]]) -> str:
                 for c in columns
             )
             lines.append((name, *cells))
-        title = f"{table}, {part}, {missing:.0%} of the views of training rows hidden"
         blocks.append(f"{title}\n{align(lines)}")
     return "\n\n".join(blocks)
 

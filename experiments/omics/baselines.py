@@ -1,6 +1,7 @@
 """Simple methods of scikit-learn that predict classes and views from the other views."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,16 +35,27 @@ class Predicted(NamedTuple):
 
 
 def measure(predicted: Predicted, rows: Split) -> dict[str, float]:
-    """Returns the accuracies of the classes, and the error of each view.
+    """Returns the accuracies of the classes, and the error of each view."""
+    errors = {name: error(values, name, rows) for name, values in predicted.views.items()}
+    return measure_classes(predicted.classes, rows) | errors
 
-    An error is the root of the mean squared error of all values, in standard deviations of the
-    training rows.
+
+def measure_pairs(
+    pairs: Mapping[tuple[str, str], Float[np.ndarray, "t d"]], rows: Split
+) -> dict[str, float]:
+    """Returns the error of each view that is predicted from one other view.
+
+    ``pairs`` has predictions by the names of the predicted view and of the given one.
     """
-    scores = measure_classes(predicted.classes, rows)
-    for name, x in rows.test.views.items():
-        _, scale = moments(rows.train.views[name])
-        scores[name] = float(np.sqrt(np.mean(((predicted.views[name] - x) / scale) ** 2)))
-    return scores
+    return {
+        f"{name} from {given}": error(values, name, rows) for (name, given), values in pairs.items()
+    }
+
+
+def error(values: Float[np.ndarray, "t d"], name: str, rows: Split) -> float:
+    """Returns the root mean squared error of a view, in standard deviations of training rows."""
+    _, scale = moments(rows.train.views[name])
+    return float(np.sqrt(np.mean(((values - rows.test.views[name]) / scale) ** 2)))
 
 
 def measure_classes(classes: Shaped[np.ndarray, " n"], rows: Split) -> dict[str, float]:
@@ -109,6 +121,19 @@ def averaged(rows: Split) -> Predicted:
         ]
         views[target] = np.mean(single, 0)
     return Predicted(classes[np.mean(shares, 0).argmax(1)], views)
+
+
+def pairs_of(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Returns the names of each view and of each other view to predict it from."""
+    return list(itertools.permutations(names, 2))
+
+
+def linear_pairs(rows: Split) -> dict[tuple[str, str], Float[np.ndarray, "t d"]]:
+    """Returns ridge regression of each view on each other view."""
+    return {
+        (name, given): _values(rows, [given], name, RidgeCV(PENALTIES))
+        for name, given in pairs_of(rows.test.views)
+    }
 
 
 BASELINES: dict[str, Callable[[Split], Predicted]] = {

@@ -1,7 +1,7 @@
 """An MMVAE of the views and the class, and the settings of it that the study compares."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import mmvae_jax as mm
-from experiments.omics.baselines import Predicted, measure, measure_classes
+from experiments.omics.baselines import (
+    Predicted,
+    measure,
+    measure_classes,
+    measure_pairs,
+    pairs_of,
+)
 from experiments.omics.data import Split
 from mmvae_jax.inference.weighting import Weighting
 
@@ -41,24 +47,30 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+#: Uses of a trained MMVAE. "mixture" and "importance" are weightings of the given views; "one view"
+#: predicts each view from each other view; "latents" is logistic regression on the mean latents.
+USES = ("mixture", "importance", "one view", "latents")
+
+
 def run_variant(
-    rows: Split, params: Mapping[str, Any], weighting: Weighting
+    rows: Split, params: Mapping[str, Any], weighting: Weighting, uses: Sequence[str] = USES
 ) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
-    """Trains one MMVAE and measures three uses of it.
+    """Trains one MMVAE and measures uses of it.
 
     Returns:
-      Scores by use, and the course of training. The uses "mixture" and "importance" are weightings
-      of the given views; "latents" is logistic regression on the mean latents.
+      Scores by use, and the course of training.
     """
     start = time.perf_counter()
     train = {**rows.train.views, rows.train.label: rows.train.classes}
     estimator = mm.MMVAEEstimator(**params).fit(train)
     seconds = round(time.perf_counter() - start, 1)
-    scores = {
-        "mixture": measure(predicted(estimator, rows, "mixture"), rows),
-        "importance": measure(predicted(estimator, rows, weighting), rows),
-        "latents": measure_classes(latent_classes(estimator, rows), rows),
+    measures: dict[str, Callable[[], dict[str, float]]] = {
+        "mixture": lambda: measure(predicted(estimator, rows, "mixture"), rows),
+        "importance": lambda: measure(predicted(estimator, rows, weighting), rows),
+        "one view": lambda: measure_pairs(predicted_pairs(estimator, rows), rows),
+        "latents": lambda: measure_classes(latent_classes(estimator, rows), rows),
     }
+    scores = {use: measures[use]() for use in uses}
     course = {name: estimator.summary_[name] for name in ("best_step", "steps")}
     return scores, {**course, "seconds": seconds}
 
@@ -77,6 +89,16 @@ def predicted(estimator: mm.MMVAEEstimator, rows: Split, weighting: Weighting) -
             for name in views
         },
     )
+
+
+def predicted_pairs(
+    estimator: mm.MMVAEEstimator, rows: Split
+) -> dict[tuple[str, str], Float[np.ndarray, "t d"]]:
+    """Returns each view from each other view, by the names of both."""
+    return {
+        (name, given): estimator.predict({given: rows.test.views[given]}, generate=name)[name]
+        for name, given in pairs_of(rows.test.views)
+    }
 
 
 def latent_classes(estimator: mm.MMVAEEstimator, rows: Split) -> Shaped[np.ndarray, " t"]:

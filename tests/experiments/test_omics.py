@@ -6,7 +6,13 @@ import pandas as pd
 import pytest
 
 from experiments.omics.__main__ import OmicsConfig, main, text
-from experiments.omics.baselines import BASELINES, Predicted, measure
+from experiments.omics.baselines import (
+    BASELINES,
+    Predicted,
+    linear_pairs,
+    measure,
+    measure_pairs,
+)
 from experiments.omics.data import OMICS, Split, StudyTables, brca, hide, split
 from experiments.omics.multivae import run_multivae
 
@@ -97,6 +103,19 @@ def test_a_view_is_not_predicted_from_itself(name):
     np.testing.assert_array_equal(*found)
 
 
+def test_one_view_explains_its_share_of_a_sum():
+    """The sum of two independent views from one: half of the variance is left; itself is unused."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 20_000, 1))
+    tables = StudyTables({"a": a, "b": b, "sum": a + b}, np.where(a > 0, "x", "y")[:, 0], "class")
+    rows = halves(tables)
+    errors = measure_pairs(linear_pairs(rows), rows)
+    assert len(errors) == 6
+    for pair in ("sum from a", "sum from b", "a from sum", "b from sum"):
+        np.testing.assert_allclose(errors[pair], 0.5**0.5, atol=0.03)
+    np.testing.assert_allclose(errors["a from b"], 1, atol=0.03)
+
+
 def test_averaging_of_views_cannot_add_up_what_they_share():
     """The sum of two independent views: each explains half of its variance, their mean 3/4."""
     rng = np.random.default_rng(0)
@@ -134,13 +153,25 @@ def test_a_second_call_computes_only_new_rows(tmp_path, capsys):
     assert len(first.splitlines()) == 2
     results = main(OmicsConfig(**settings, methods=("mean", "linear")))["results"]
     assert (tmp_path / "rows.jsonl").read_text().startswith(first)
-    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 4
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 6
     written = json.loads((tmp_path / "summary.json").read_text())
     assert written["results"] == results
     assert results[1]["mean"]["accuracy"] > 0.9 > 0.7 > results[0]["mean"]["accuracy"]
     assert results[1]["folds"] == 2
     assert "linear" in capsys.readouterr().out
     assert main(OmicsConfig(**settings, folds=(1,), methods=("mean",)))["results"][0]["folds"] == 1
+
+
+def test_errors_from_one_view_have_a_table_of_their_own():
+    fields = {"table": "t", "part": "folds", "missing": 0.0, "method": "linear"}
+    pair, views = {"a from b": 0.75}, {"a": 0.25}
+    results = [
+        {**fields, "use": "one view", "mean": pair, "std": pair},
+        {**fields, "use": "", "mean": views, "std": views},
+    ]
+    blocks = [block.splitlines() for block in text(results).split("\n\n")]
+    assert [block[1].split() for block in blocks] == [["method", "a"], ["method", "a", "from", "b"]]
+    assert "one view given" in blocks[1][0]
 
 
 def test_a_use_without_errors_of_views_has_a_row_of_the_table():
