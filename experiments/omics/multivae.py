@@ -29,7 +29,7 @@ MULTIVAE: dict[str, dict[str, Any]] = {
 #: Settings that MultiVae shares with ours.
 SHARED = (
     *("latent_dim", "hidden", "K", "loss", "posterior", "learn_prior"),
-    *("steps", "batch_size", "learning_rate", "patience", "seed"),
+    *("num_steps", "batch_size", "learning_rate", "patience", "seed"),
 )
 
 

@@ -114,7 +114,7 @@ def train(
     best, best_step, best_params = np.inf, 0, copy.deepcopy(model.state_dict())
     order = batches(num_rows, min(settings["batch_size"], num_rows))
     start, step = time.perf_counter(), 0
-    for step in range(1, settings["steps"] + 1):
+    for step in range(1, settings["num_steps"] + 1):
         places = next(order)
         optimizer.zero_grad()
         (model(take(rows, places)).loss / len(places)).backward()

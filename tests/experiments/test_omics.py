@@ -212,13 +212,13 @@ def test_multivae_gets_the_inputs_of_the_estimator_and_its_predictions_come_back
     python, kept = tmp_path / "python", tmp_path / "kept"
     python.write_text(STAND_IN.format(python=sys.executable, kept=kept))
     python.chmod(0o755)
-    params = {"steps": 11, "learn_scale": False, "validation": 0.2}
+    params = {"num_steps": 11, "learn_scale": False, "validation": 0.2}
     scores, course = run_multivae(rows, params, python)
     assert course == {"best_step": 7}
     assert all(0.9 < scores["mixture"][name] < 1.1 for name in "abc")
     assert scores["mixture"]["balanced accuracy"] == 0.5
     settings = json.loads((kept / "settings.json").read_text())
-    assert settings["steps"] == 11
+    assert settings["num_steps"] == 11
     assert settings["dims"] == {"a": 6, "b": 6, "c": 6, "level": 2}
     assert settings["views"] == ["a", "b", "c"]
     train, mask, validation = (
@@ -246,7 +246,7 @@ def test_a_failure_of_multivae_is_an_error_with_its_message(tmp_path):
 def test_multivae_learns_linear_views(tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("multivae")
-    params = {"steps": 300, "K": 3, "loss": "iwae_looser", "learn_scale": False}
+    params = {"num_steps": 300, "K": 3, "loss": "iwae_looser", "learn_scale": False}
     scores, course = run_multivae(halves(factor_tables(400), missing=0.3), params, None)
     assert all(scores["mixture"][name] < 0.75 for name in "abc")
     assert scores["latents"]["accuracy"] > 0.8
