@@ -52,19 +52,21 @@ def run_multivae(
     settings = TrainingSettings(**params)
     train = mm.read_tables({**rows.train.views, rows.train.label: rows.train.classes})
     data = split_for_training(train, settings)
+    # No view of the study has columns of several kinds, which MultiVae cannot take.
+    views = {name: view for name, view in data.views.items() if isinstance(view, View)}
     parts = {"train": data.train, "validation": data.validation}
     for part, tables in (("all", rows.train), ("test", rows.test)):
-        parts[part] = check_examples(mm.read_tables(tables.views), data.views)
+        parts[part] = check_examples(mm.read_tables(tables.views), views)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for part, examples in parts.items():
-            write_arrays(folder, part, examples, data.views)
-        written = json.dumps(settings_of(settings, data.views, list(rows.train.views)))
+            write_arrays(folder, part, examples, views)
+        written = json.dumps(settings_of(settings, views, list(rows.train.views)))
         (folder / "settings.json").write_text(written)
         train_in_process(folder, python)
         values, latents = (dict(np.load(folder / f"{x}.npz")) for x in ("predicted", "latents"))
         course = json.loads((folder / "course.json").read_text())
-    found = {name: data.views[name].to_rows(x) for name, x in values.items()}
+    found = {name: views[name].to_rows(x) for name, x in values.items()}
     predicted = Predicted(found.pop(rows.test.label), found)
     classes = classes_of_latents(latents["all"], rows.train.classes, latents["test"])
     scores = {"mixture": measure(predicted, rows), "latents": measure_classes(classes, rows)}
