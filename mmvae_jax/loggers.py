@@ -12,14 +12,19 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped, UInt8
 
 from mmvae_jax.batch import AnyBatch, Batch, as_batch
 from mmvae_jax.checks import check_count
-from mmvae_jax.inference import reconstruct
+from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.inference import expected_values, reconstruct
 from mmvae_jax.inputs.keys import as_key
 from mmvae_jax.inputs.masks import over_axes
+from mmvae_jax.inputs.model_inputs import are_intensities
 from mmvae_jax.inputs.paths import as_path
+from mmvae_jax.likelihood_settings import columns_of, likelihood_of
+from mmvae_jax.maths.likelihoods import SUPPORTS
+from mmvae_jax.model import MMVAE
 from mmvae_jax.saving.files import write_text
 from mmvae_jax.training.train_state import TrainState
 
@@ -149,8 +154,8 @@ def cross_generations(batch: AnyBatch, key: PRNGKeyArray, num: int = 8) -> Image
     """Returns a function from a train state to a picture of every modality generated from each.
 
     The picture is a ``plots.cross_generation_grid`` of the grey and RGB images: a row per given
-    modality, a column per generated one, missing images white. Examples and noise are the same for
-    every state.
+    modality, a column per generated one, missing images white. Means are shown; the largest given
+    count of a modality of counts is white. Examples and noise are the same for every state.
 
     Args:
       batch: examples; the first ``num`` are drawn.
@@ -175,14 +180,15 @@ def cross_generations(batch: AnyBatch, key: PRNGKeyArray, num: int = 8) -> Image
         shapes = {name: np.shape(x) for name, x in batch.data.items()}
         raise ValueError(f"batch.data has shapes {shapes}: give images, [b, h, w, 1 or 3]")
     few = jax.tree.map(lambda x: x[:num], batch)
-    given = {name: _white_where_missing(few, name) for name in names}
 
     def draw(state: TrainState) -> dict[str, Image]:
         model = state.model()
+        white = {name: _white(model.config, few, name) for name in names}
+        given = {name: _white_where_missing(model.config, few, name, white[name]) for name in names}
         drawn = reconstruct(model, few, jax.random.clone(key))
         generated = {
             source: {
-                target: _intensities(model.config.likelihood(target)[0], drawn[source][target])
+                target: _means(model, target, drawn[source][target], white[target])
                 for target in names
             }
             for source in names
@@ -244,21 +250,40 @@ def _row(file: Path, number: int, line: str) -> dict[str, Any]:
     return row
 
 
-def _white_where_missing(batch: Batch, name: str) -> Float[np.ndarray, "n h w c"]:
-    scale = 255 if batch.data[name].dtype == np.uint8 else 1
-    x = np.asarray(batch.data[name], np.float32) / scale
-    if batch.mask is None:
-        return x
-    mask = np.asarray(batch.mask[name])
-    return np.where(over_axes(mask, x.ndim), x, np.float32(1))
+def _white(config: MMVAEConfig, batch: Batch, name: str) -> float:
+    """Returns the value that is drawn white: the largest observed one of counts, otherwise 1."""
+    if not any(SUPPORTS[kind].is_count for kind, _ in columns_of(config.likelihood(name)[0])):
+        return 1.0
+    x = np.asarray(batch.data[name], np.float32)
+    return max(float(x.max(initial=0, where=_seen(batch, name))), 1.0)
 
 
-def _intensities(
-    likelihood: Any, decoded: Float[Array, "n 1 h w c"]
+def _seen(batch: Batch, name: str) -> Bool[np.ndarray, "n h w c"]:
+    """Returns True for observed pixels."""
+    shape = np.shape(batch.data[name])
+    mask = np.ones(shape[:1], bool) if batch.mask is None else np.asarray(batch.mask[name])
+    return np.broadcast_to(over_axes(mask, len(shape)), shape)
+
+
+def _white_where_missing(
+    config: MMVAEConfig, batch: Batch, name: str, white: float
 ) -> Float[np.ndarray, "n h w c"]:
-    """Returns one image per example, white where the given modality is missing (NaN)."""
-    x = jax.nn.sigmoid(decoded) if likelihood == "bernoulli" else decoded
-    return np.nan_to_num(np.asarray(x[:, 0]), nan=1)
+    """Returns the given images, white where they are missing."""
+    x = batch.data[name]
+    scale = 255 if are_intensities(config, name, x.dtype) else white
+    return np.where(_seen(batch, name), np.asarray(x, np.float32) / np.float32(scale), 1)
+
+
+def _means(
+    model: MMVAE, name: str, decoded: Float[Array, "n 1 h w c"], white: float
+) -> Float[np.ndarray, "n h w c"]:
+    """Returns one mean image per example, white where the given modality is missing (NaN).
+
+    A likelihood without a mean has the decoded image.
+    """
+    if likelihood_of(model.config.likelihood(name)[0]).mean is not None:
+        decoded = expected_values(model, {name: decoded})[name]
+    return np.nan_to_num(np.asarray(decoded[:, 0]) / np.float32(white), nan=1)
 
 
 def _pixels(figure: Any) -> Image:

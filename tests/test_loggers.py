@@ -10,7 +10,9 @@ import jax
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from helpers.small_model import make_data, make_model
+from matplotlib.figure import Figure
 
 import mmvae_jax as mm
 from mmvae_jax import loggers, plots
@@ -255,6 +257,30 @@ def test_bytes_are_drawn_as_intensities(state):
     batch = mm.Batch({"b": np.float32(grey) / 255})
     (expected,) = cross_generations(batch, jax.random.key(3))(state).values()
     np.testing.assert_array_equal(ours, expected)
+
+
+def test_counts_are_drawn_by_their_means(monkeypatch):
+    """The largest observed count is white, and missing images are."""
+    calls = []
+    monkeypatch.setattr(
+        plots, "cross_generation_grid", lambda *args: calls.append(args) or Figure()
+    )
+    config = mm.MMVAEConfig(
+        input_dims={"x": (2, 2, 1)}, decoders_dist={"x": "poisson"}, latent_dim=2, K=1
+    )
+    state = mm.create_train_state(
+        mm.MMVAE(config, rngs=nnx.Rngs(0)), optax.identity(), key=jax.random.key(0)
+    )
+    x = np.array([[1, 2, 0, 40], [255] * 4, [3, 50, 7, 9]], np.uint8).reshape(3, 2, 2, 1)
+    batch = mm.Batch({"x": x}, {"x": np.array([True, False, True])})
+    cross_generations(batch, jax.random.key(3))(state)
+    ((given, generated),) = calls
+    np.testing.assert_allclose(given["x"][[0, 2]], x[[0, 2]] / 50, rtol=1e-6)
+    decoded = mm.reconstruct(state.model(), batch, jax.random.key(3))["x"]["x"][:, 0]
+    expected = np.exp(decoded[np.array([0, 2])]) / 50
+    np.testing.assert_allclose(generated["x"]["x"][[0, 2]], expected, rtol=1e-5)
+    assert (given["x"][1] == 1).all()
+    assert (generated["x"]["x"][1] == 1).all()
 
 
 def test_cross_generations_need_images_and_matplotlib(monkeypatch):

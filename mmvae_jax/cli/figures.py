@@ -1,6 +1,6 @@
 """The figures that ``mmvae train`` writes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,10 @@ def draw(
         errors = reconstruction_errors(trained, tables, data, rows)
         prediction_errors(errors).savefig(folder / "errors.png", dpi=150)
     some = take(data, np.arange(min(MAX_POINTS, num_examples(data))))
-    if some.labels is None:
-        some = some._replace(labels=classes_of(views, some))
+    some, names = _with_labels(some, tables.label_names, views)
     seen = {name: observed_rows(mask) for name, mask in data.mask.items()}
     if some.labels is not None and np.sum([x[:MAX_POINTS] for x in seen.values()]) >= MIN_POINTS:
-        latent_map(model, some).savefig(folder / "latents.png", dpi=150)
+        latent_map(model, some, names).savefig(folder / "latents.png", dpi=150)
     pictures = [
         name
         for name, view in views.items()
@@ -69,16 +68,25 @@ def draw(
             matplotlib.image.imsave(folder / f"{name}.png", pixels)
 
 
-def classes_of(
-    views: Mapping[str, AnyView], data: mm.MultimodalArrays
-) -> Int[np.ndarray, " n"] | None:
-    """Returns the classes of the modality that has the fewest, -1 where missing; None without."""
+def _with_labels(
+    data: mm.MultimodalArrays, names: tuple[str, ...] | None, views: Mapping[str, AnyView]
+) -> tuple[mm.MultimodalArrays, tuple[str, ...] | None]:
+    """Returns data with labels, and the names of the classes, if anything has classes.
+
+    These are the classes of the modality of one column that has the fewest if the data have no
+    labels, -1 where it is missing.
+    """
+    found = {
+        name: view
+        for name, view in views.items()
+        if isinstance(view, View) and view.num_classes and not view.shape
+    }
+    if data.labels is not None or not found:
+        return data, names
+    name, view = min(found.items(), key=lambda item: item[1].num_classes)
     assert data.mask is not None, "make_examples gives a mask"
-    found = [name for name, view in views.items() if view.num_classes and not view.shape]
-    if not found:
-        return None
-    name = min(found, key=lambda name: views[name].num_classes)
-    return np.where(data.mask[name], data.data[name], -1)
+    names = None if view.classes is None else tuple(map(str, view.classes))
+    return data._replace(labels=np.where(data.mask[name], data.data[name], -1)), names
 
 
 def prediction_errors(errors: Mapping[str, Mapping[str, Any]]) -> Figure:
@@ -105,11 +113,11 @@ def loss_curve(history: Path) -> Figure:
     return plots.training_curve(columns["step"], lines)
 
 
-def latent_map(model: mm.MMVAE, data: mm.MultimodalArrays) -> Figure:
+def latent_map(model: mm.MMVAE, data: mm.MultimodalArrays, names: Sequence[str] | None) -> Figure:
     """Returns a map of the posterior means of every modality, coloured by class."""
     means = latents_of_experts(model, data)
     means = {name: (z[labels >= 0], labels[labels >= 0]) for name, (z, labels) in means.items()}
     plane = plots.project_2d(np.concatenate([z for z, _ in means.values()]))
     labels = np.concatenate([labels for _, labels in means.values()])
     modalities = np.repeat([*means], [len(z) for z, _ in means.values()])
-    return plots.latent_map(plane, labels, modalities.tolist())
+    return plots.latent_map(plane, labels, modalities.tolist(), names=names)

@@ -22,20 +22,22 @@ def latent_map(
     labels: Int[Array | np.ndarray, " n"],
     modalities: Sequence[str] | None = None,
     *,
+    names: Sequence[str] | None = None,
     method: str = "t-SNE",
 ) -> Figure:
     """Draws points of the plane, such as projected latents, coloured by class.
 
-    The number of each class stands at the median of its points.
+    The name or number of each class stands at the median of its points.
 
     Args:
       points: positions, such as those from ``project_2d``.
       labels: class of each point.
       modalities: name of the modality of each point, which its marker shape shows.
+      names: names of the classes ``0, 1, ...``; None to show their numbers.
       method: name of the projection, for the axes.
 
     Raises:
-      ValueError: if points, labels and modalities differ in number.
+      ValueError: if points, labels and modalities differ in number, or a class has no name.
 
     >>> figure = latent_map(
     ...     np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([4, 9]), ["image", "word"])
@@ -45,18 +47,19 @@ def latent_map(
     lengths = {"points": len(points), "labels": len(labels), "modalities": len(sources)}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"lengths are {lengths}: give a label and a modality per point")
-    classes, names = np.unique(labels), list(dict.fromkeys(sources.tolist()))
+    classes, kinds = np.unique(labels), list(dict.fromkeys(sources.tolist()))
+    titles = _class_names(classes, names)
     colors = np.array([color(i) for i in range(len(classes))])[np.searchsorted(classes, labels)]
     figure = Figure(figsize=(6.6, 5.2), layout="constrained")
     axes = figure.subplots()
-    for name, marker in zip(names, itertools.cycle(MARKERS), strict=False):
+    for name, marker in zip(kinds, itertools.cycle(MARKERS), strict=False):
         own = sources == name
         style = {"s": 24, "alpha": 0.85, "edgecolors": "white", "linewidths": 0.4}
         axes.scatter(*points[own].T, c=colors[own], marker=marker, **style)
     outline: list[AbstractPathEffect] = [withStroke(linewidth=2.5, foreground="white")]
-    for c in classes:
+    for c, title in zip(classes, titles, strict=True):
         x, y = np.median(points[labels == c], axis=0)
-        text = axes.text(x, y, str(c), ha="center", va="center", color=INK, weight="bold")
+        text = axes.text(x, y, title, ha="center", va="center", color=INK, weight="bold")
         text.set_path_effects(outline)
     axes.set(xticks=[], yticks=[])
     axes.set_xlabel(f"{method} axis 1", color=INK)
@@ -67,10 +70,10 @@ def latent_map(
         figure,
         "class",
         "outside right upper",
-        {str(c): ("o", color(i)) for i, c in enumerate(classes)},
+        {title: ("o", color(i)) for i, title in enumerate(titles)},
     )
     if modalities is not None:
-        shapes = dict(zip(names, itertools.cycle(MARKERS), strict=False))
+        shapes = dict(zip(kinds, itertools.cycle(MARKERS), strict=False))
         _legend(
             figure,
             "modality",
@@ -78,6 +81,18 @@ def latent_map(
             {n: (marker, FAINT) for n, marker in shapes.items()},
         )
     return figure
+
+
+def _class_names(classes: Int[np.ndarray, " c"], names: Sequence[str] | None) -> list[str]:
+    """Returns the names of the classes that occur, their numbers without names."""
+    if names is None:
+        return [str(c) for c in classes]
+    if len(classes) and not 0 <= classes.min() <= classes.max() < len(names):
+        raise ValueError(
+            f"names has {len(names)} names, but labels hold {classes.min()} to {classes.max()}: "
+            "give a name for each class"
+        )
+    return [str(names[int(c)]) for c in classes]
 
 
 def _legend(figure: Figure, title: str, loc: Any, styles: Mapping[str, tuple[str, str]]) -> None:

@@ -124,7 +124,7 @@ def _has_library(table: Table, library_size: str | None, likelihood: str) -> boo
       ValueError: if observed totals are asked for where they make no sense.
     """
     shape = table.values.shape[1:]
-    is_possible = likelihood in COUNTS and bool(shape) and shape[-1] > 1
+    is_possible = likelihood in COUNTS and len(shape) == 1 and shape[0] > 1
     if library_size == "observed" and not is_possible:
         raise ValueError(
             f"library_size is 'observed', but {table.place} is taken for "

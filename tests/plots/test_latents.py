@@ -45,6 +45,15 @@ def test_latent_map_without_modalities():
         latent_map(np.zeros((4, 2)), np.arange(4), ["image"])
 
 
+def test_latent_map_names_the_classes():
+    names = ["lung", "brain", "liver"]
+    figure = latent_map(np.zeros((4, 2)), np.array([2, 0, 2, 0]), names=names)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["lung", "liver"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["lung", "liver"]
+    with pytest.raises(ValueError, match="names has 3 names, but labels hold 0 to 3"):
+        latent_map(np.zeros((4, 2)), np.arange(4), names=names)
+
+
 def test_the_projection_keeps_clusters_apart_and_is_repeatable():
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3

@@ -12,6 +12,7 @@ from flax import nnx
 from helpers.cli_data import NUM_TEST, arrays_in, config_of, every_kind, mmvae, split
 
 import mmvae_jax as mm
+from mmvae_jax import plots
 from mmvae_jax.cli import figures
 from mmvae_jax.estimator.networks import NetworkSettings
 from mmvae_jax.estimator.settings import TrainingSettings
@@ -223,9 +224,16 @@ def test_networks_suit_the_modalities(tmp_path):
 
 
 @pytest.mark.slow
-def test_pictures_are_generated_from_each_other(tmp_path):
+def test_pictures_are_generated_from_each_other(tmp_path, monkeypatch):
+    """And the map of latents has the names of the classes."""
     pictures = {name: x for name, x in every_kind().items() if name in ("column", "grey", "floats")}
-    np.savez(tmp_path / "data.npz", **pictures)
+    np.savez(tmp_path / "data.npz", **pictures, kind=np.array(["lung", "brain", "lung"] * 4))
+    names, real = [], plots.latent_map
+    monkeypatch.setattr(
+        plots,
+        "latent_map",
+        lambda *args, **options: names.append(options) or real(*args, **options),
+    )
     views = split(tmp_path / "data.npz").views
     (tmp_path / "history.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
     model = mm.MMVAE(config_of(views), rngs=nnx.Rngs(0))
@@ -236,7 +244,9 @@ def test_pictures_are_generated_from_each_other(tmp_path):
         "loss.png",
         "errors.png",
         "cross_generations.png",
+        "latents.png",
     }
+    assert names == [{"names": ("brain", "lung")}]
 
 
 def test_scales_to_train(kinds):
