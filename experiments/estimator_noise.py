@@ -26,6 +26,7 @@ from mmvae_jax.maths.bounds import BOUNDS
 from mmvae_jax.maths.distributions import family_of
 from mmvae_jax.maths.estimators import ESTIMATORS
 from mmvae_jax.maths.gradients import bound
+from mmvae_jax.maths.latent_axes import LatentAxes
 from mmvae_jax.maths.particles import Inputs
 from mmvae_jax.maths.problem import Objective
 from mmvae_jax.maths.weights import Experts
@@ -95,6 +96,7 @@ def objective(estimator: str, K: int, bound_name: str = "looser") -> Objective:
         log_likelihood=_no_data,
         log_prior=_standard_normal,
         family=family_of("laplace_with_softmax"),
+        axes=LatentAxes(1),
         bound=BOUNDS[bound_name],
         estimator=ESTIMATORS[estimator],
         num_particles=K,
@@ -105,7 +107,7 @@ def _no_data(theta: Any, state: Any, rows: Any, z: Float[Array, "g e d"]) -> Arr
     return jnp.zeros((2, *z.shape[:2]), z.dtype)
 
 
-def _standard_normal(theta: Any, z: Float[Array, "g e d"]) -> Array:
+def _standard_normal(theta: Any, z: Float[Array, "g e d"], source: Array) -> Array:
     return jax.scipy.stats.norm.logpdf(z).sum(-1)
 
 

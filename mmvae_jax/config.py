@@ -9,21 +9,26 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, no_type_check
 
-import numpy as np
-
 from mmvae_jax.checks import (
     check_choice,
     check_count,
     check_flag,
-    check_modalities,
     check_not_negative,
     check_positive,
     plain,
+)
+from mmvae_jax.config_checks import (
+    by_modality,
+    check_private_settings,
+    checked_dims,
+    checked_factors,
+    checked_private_dims,
 )
 from mmvae_jax.frozen_dict import FrozenDict
 from mmvae_jax.likelihood_params import Learned, checked_params
 from mmvae_jax.likelihood_settings import LikelihoodSetting, MixedLikelihood, checked_likelihoods
 from mmvae_jax.maths.distributions import FAMILIES, FLOORED, MIN_SCALE, Family, family_of
+from mmvae_jax.maths.latent_axes import LatentAxes
 from mmvae_jax.maths.losses import LOSSES
 
 
@@ -56,7 +61,8 @@ class MMVAEConfig:
       min_scale: floor of the scales of ``laplace_with_softmax`` (``softmax(raw) d + min_scale``)
         and of ``normal_with_softplus`` (``softplus(raw) + min_scale``). The other families have
         none, and refuse any value but the default.
-      learn_prior: train the prior's scale.
+      learn_prior: train the scales of the prior p(z). By default True, and False with private
+        latents or clusters, as MultiVae's ``learn_shared_prior``.
       beta: weight of log p(z) - log q(z|X) in the log importance weights; 0 leaves only the
         likelihoods.
       loss: a key of ``mmvae_jax.maths.losses.LOSSES``: bound and gradient estimator in one name.
@@ -64,6 +70,15 @@ class MMVAEConfig:
       experts_per_step: number of experts that a training step draws particles from, chosen anew
         for each example among its observed ones; None for all (Hotti et al. 2024). Unbiased for
         the looser bounds and the elbo, and refused for tight ones. Evaluations use all experts.
+      modalities_specific_dim: size p of the private latent w_m of every modality, or sizes by
+        modality; 0 for none. With private latents the model is MMVAE+ (Palumbo et al. 2023): the
+        networks of modality m have latents ``[u, w_m]`` of size ``latent_dim + p``.
+      number_of_clusters: number of clusters of the prior p(u), whose locations and weights are
+        trained (CMVAE, Palumbo et al. 2024); 1 for the prior of MMVAE.
+      learn_modality_prior: train the scales of r_m(w), the distribution of the private latents of
+        modalities that a particle is not drawn from.
+      reconstruction_option: distribution of the private latents of modalities that are generated
+        and not given: ``joint_prior`` for p(w), ``single_prior`` for r_m(w).
 
     Raises:
       ValueError: naming the field, its value and the fix.
@@ -87,14 +102,18 @@ class MMVAEConfig:
     decoder_dist_params: Mapping[str, Mapping[str, Any]] | None = None
     K: int = 10
     prior_and_posterior_dist: str | Family = "laplace_with_softmax"
-    learn_prior: bool = True
+    learn_prior: bool | None = None
     beta: float = 1.0
     loss: str = "adaptive_dreg_looser"
     min_scale: float = MIN_SCALE
     experts_per_step: int | None = None
+    modalities_specific_dim: int | Mapping[str, int] = 0
+    number_of_clusters: int = 1
+    learn_modality_prior: bool = True
+    reconstruction_option: str = "joint_prior"
 
     def __post_init__(self) -> None:
-        dims = _checked_dims(self.input_dims)
+        dims = checked_dims(self.input_dims)
         self._set("input_dims", dims)
         num = len(dims) if self.n_modalities is None else plain(self.n_modalities)
         self._set("n_modalities", num)
@@ -103,20 +122,29 @@ class MMVAEConfig:
                 f"n_modalities is {num!r}, but input_dims has {len(dims)} "
                 f"modalities {sorted(dims)}: leave n_modalities out, or make them agree"
             )
-        for field in ("latent_dim", "K"):
+        for field in ("latent_dim", "K", "number_of_clusters"):
             self._set(field, check_count(field, getattr(self, field)))
-        for field in ("uses_likelihood_rescaling", "learn_prior"):
+        private = checked_private_dims(self.modalities_specific_dim, dims)
+        self._set("modalities_specific_dim", private)
+        has_private = self.axes.num_private > 0
+        check_private_settings(has_private, self.learn_modality_prior, self.reconstruction_option)
+        if self.learn_prior is None:
+            self._set("learn_prior", self.number_of_clusters == 1 and not has_private)
+        for field in ("uses_likelihood_rescaling", "learn_prior", "learn_modality_prior"):
             self._set(field, check_flag(field, getattr(self, field)))
         self._set("beta", check_not_negative("beta", self.beta))
         self._check_family()
         check_choice("loss", self.loss, tuple(LOSSES))
         self._check_experts_per_step()
-        given = _named("decoders_dist", self.decoders_dist or {}, dims)
-        params = _named("decoder_dist_params", self.decoder_dist_params or {}, dims)
+        given = by_modality("decoders_dist", self.decoders_dist or {}, dims)
+        params = by_modality("decoder_dist_params", self.decoder_dist_params or {}, dims)
         likelihoods = checked_likelihoods(given, params, dims)
         self._set("decoders_dist", likelihoods)
         self._set("decoder_dist_params", checked_params(likelihoods, params))
-        self._set("rescale_factors", self._checked_factors())
+        self._set(
+            "rescale_factors",
+            checked_factors(self.rescale_factors, self.uses_likelihood_rescaling, dims),
+        )
 
     def _set(self, field: str, value: Any) -> None:
         object.__setattr__(self, field, value)
@@ -153,25 +181,23 @@ class MMVAEConfig:
                 f"choose '{self.loss}_looser', or leave experts_per_step out"
             )
 
-    def _checked_factors(self) -> FrozenDict | None:
-        if self.rescale_factors is None:
-            return None
-        if not self.uses_likelihood_rescaling:
-            raise ValueError(
-                f"rescale_factors is {dict(self.rescale_factors)!r}, but uses_likelihood_rescaling "
-                "is False: set it to True, or leave the factors out"
-            )
-        factors = _named("rescale_factors", self.rescale_factors, self.input_dims)
-        missing = [name for name in self.input_dims if name not in factors]
-        if missing:
-            raise ValueError(f"rescale_factors lacks {missing}: give a factor for every modality")
-        checked = {n: check_positive(f"rescale_factors[{n!r}]", factors[n]) for n in factors}
-        return FrozenDict({name: float(checked[name]) for name in self.input_dims})
-
     @property
     def modalities(self) -> tuple[str, ...]:
         """Names of the modalities, in the order of the experts."""
         return tuple(self.input_dims)
+
+    @property
+    def axes(self) -> LatentAxes:
+        """Shared and private axes of the latent z."""
+        given = self.modalities_specific_dim
+        sizes = given if isinstance(given, Mapping) else dict.fromkeys(self.input_dims, given)
+        return LatentAxes(self.latent_dim, tuple(sizes.values()) if any(sizes.values()) else ())
+
+    def network_dim(self, name: str) -> int:
+        """Returns the size of the latent that the modality's networks have: u and its w."""
+        axes = self.axes
+        private = axes.private[self.modalities.index(name)] if axes.private else 0
+        return self.latent_dim + private
 
     def likelihood(self, name: str) -> tuple[LikelihoodSetting, Mapping[str, Any]]:
         """Returns the modality's likelihood and its keyword parameters, with defaults filled in."""
@@ -264,30 +290,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     return value.to_dict() if isinstance(value, Learned | MixedLikelihood) else value
-
-
-def _checked_dims(input_dims: Any) -> FrozenDict:
-    if not isinstance(input_dims, Mapping) or not input_dims:
-        raise ValueError(
-            f"input_dims is {input_dims!r}: give a dict from modality name to the shape of one "
-            'example, such as {"image": (28, 28, 1)}'
-        )
-    dims = {}
-    for name, dim in input_dims.items():
-        if not isinstance(name, str) or name in ("", "all") or "/" in name:
-            raise ValueError(
-                f"input_dims has the modality name {name!r}: give a non-empty string without '/', "
-                "other than 'all'"
-            )
-        if not isinstance(dim, tuple | list | np.ndarray) or not len(dim):
-            raise ValueError(f"input_dims[{name!r}] is {dim!r}: give a tuple of sizes, like (10,)")
-        dims[name] = tuple(check_count(f"input_dims[{name!r}]", size) for size in dim)
-    return FrozenDict(dims)
-
-
-def _named(field: str, given: Any, dims: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns ``given`` after a check that it maps known modalities."""
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{field} is {given!r}: give a dict by modality name")
-    check_modalities(field, given, dims)
-    return given

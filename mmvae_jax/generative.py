@@ -7,13 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from mmvae_jax.batch import Observed
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.likelihood_params import LikelihoodParams
 from mmvae_jax.likelihood_settings import likelihood_of
+from mmvae_jax.maths.latent_axes import with_own_private
 from mmvae_jax.maths.likelihoods import log_likelihood
+from mmvae_jax.maths.prior import Prior, prior_components
+from mmvae_jax.maths.proposal import Proposal, with_prior
+from mmvae_jax.maths.weights import observed_experts
 from mmvae_jax.model import MMVAE, decode_modality
 
 
@@ -22,13 +26,13 @@ class Theta(NamedTuple):
 
     Attributes:
       decoders: ``nnx.Param`` values of the decoders.
-      prior_log_var: raw scale of the prior.
+      prior: parameters of p(z).
       likelihood_params: parameters of likelihoods that are trained or replaced, by modality and
         name; the config has the others.
     """
 
     decoders: PyTree
-    prior_log_var: Float[Array, " d"]
+    prior: Prior
     likelihood_params: LikelihoodParams
 
 
@@ -47,7 +51,7 @@ def split_theta(
         name: {**learned.get(name, {}), **replaced.get(name, {})}
         for name in {**learned, **replaced}
     }
-    return graphdef, Theta(params, model.prior_log_var[...], likelihood_params), rest
+    return graphdef, Theta(params, model.prior, likelihood_params), rest
 
 
 def log_likelihoods(
@@ -85,6 +89,22 @@ def log_likelihoods(
         of_examples = log_likelihood(likelihood_of(setting), params)
         found.append(jax.vmap(of_examples, in_axes=(0, None))(decoded, rows[name]))
     return jnp.stack(found)
+
+
+def proposal_of(
+    model: MMVAE, observed: Observed, available: Bool[Array, "m b"], prior_share: float
+) -> Proposal:
+    """Returns the distribution of all of z that estimates of likelihoods sample from.
+
+    Every component draws the private latents of all available modalities from their own
+    posteriors, and those of the others from the prior p(w): the target is the model's density
+    ``p(u) prod_j p(w_j)``.
+    """
+    family, axes, prior = model.config.family, model.config.axes, model.prior
+    components = prior_components(family, axes, prior)
+    experts = observed_experts(model.experts(observed.data), available)
+    experts = with_own_private(axes, experts, available, axes.private_part(components.scale[0]))
+    return with_prior(experts, components, available, prior_share)
 
 
 def likelihood_of_examples(

@@ -1,7 +1,7 @@
 """The MMVAE module: encoders, decoders, the parameters of the prior and of likelihoods."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,9 +17,18 @@ from mmvae_jax.inputs.keys import as_optional_key
 from mmvae_jax.inputs.model_inputs import as_default_float, encoder_input, model_inputs
 from mmvae_jax.likelihood_params import Learned, LikelihoodParams
 from mmvae_jax.likelihood_settings import MixedLikelihood
+from mmvae_jax.maths.latent_axes import expert_table
 from mmvae_jax.maths.likelihoods import Incomplete
+from mmvae_jax.maths.prior import Clusters, Prior, prior_components
 from mmvae_jax.maths.tiles import default_tile_size
 from mmvae_jax.maths.weights import Experts
+from mmvae_jax.networks.calls import (
+    check_networks,
+    checked_posterior,
+    describe,
+    has_convolutions,
+    random_streams,
+)
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 
 Modules = Mapping[str, Any]
@@ -34,16 +43,22 @@ class MMVAE(nnx.Module):
       config: its settings.
       encoders: ``{modality: module}``, ``x [n, *input_dim] -> (loc [n, d], log_var [n, d])``,
         where x may also be a pytree of arrays, see ``Batch``, and counts arrive as ``log(1 + x)``;
-        ``MLPEncoder`` for modalities left out.
+        ``MLPEncoder`` for modalities left out. With private latents w of size p, the arrays are
+        ``[n, d + p]``, of u and then w.
       decoders: ``{modality: module}``, ``z [n, d] -> [n, *input_dim]``; ``MLPDecoder`` for
         modalities left out, with a sigmoid for image-shaped inputs (3 axes) under a normal or
-        Laplace likelihood.
+        Laplace likelihood. With private latents z is ``[u, w]``, ``[n, d + p]``.
       dtype: type that the default networks compute in, such as ``jnp.bfloat16``; parameters,
         latents and densities stay in single precision.
       rngs: source of the default networks' initial parameters.
 
     Attributes:
-      prior_log_var: raw scale of the prior ``[d]``; an ``nnx.Param`` only if ``learn_prior``.
+      prior_log_var: raw scale of the prior ``[d]``; an ``nnx.Param`` only if ``learn_prior``. With
+        private latents, that of u and w, ``[d + p]``; with clusters, that of w only.
+      clusters: ``{"logits": [c], "loc": [c, d], "log_var": [c, d]}`` of the prior's clusters, the
+        raw scales trained only if ``learn_prior``; empty without clusters.
+      private_log_var: ``{modality: [p]}``, raw scale of r_m(w), which gives the private latents of
+        other modalities than a particle's own; empty without private latents.
       raw_likelihood_params: ``{modality: {parameter: nnx.Param}}``, the raw value of every
         ``Learned`` parameter; ``likelihood_params`` returns the values.
 
@@ -70,26 +85,43 @@ class MMVAE(nnx.Module):
         _check_names(config)
         self.config = config
         encoders, decoders = dict(encoders or {}), dict(decoders or {})
-        _check_networks("encoders", encoders, config)
-        _check_networks("decoders", decoders, config)
+        check_networks("encoders", encoders, config.modalities)
+        check_networks("decoders", decoders, config.modalities)
         for name in config.modalities:
             if name not in encoders:
                 encoders[name] = MLPEncoder(
-                    config.input_dims[name], config.latent_dim, dtype=dtype, rngs=rngs
+                    config.input_dims[name], config.network_dim(name), dtype=dtype, rngs=rngs
                 )
             if name not in decoders:
                 decoders[name] = _default_decoder(config, name, dtype, rngs)
         self.encoders = nnx.Dict(encoders)
         self.decoders = nnx.Dict(decoders)
         variable = nnx.Param if config.learn_prior else nnx.Variable
-        self.prior_log_var = variable(jnp.zeros(config.latent_dim))
+        num_axes = max(config.axes.private, default=0)
+        if config.number_of_clusters == 1:
+            num_axes += config.latent_dim
+        self.prior_log_var = variable(jnp.zeros(num_axes))
+        self.clusters = _clusters(config, variable, rngs)
+        variable = nnx.Param if config.learn_modality_prior else nnx.Variable
+        sizes = zip(config.modalities, config.axes.private, strict=False)
+        self.private_log_var = nnx.Dict({name: variable(jnp.zeros(size)) for name, size in sizes})
         self.raw_likelihood_params = _raw_likelihood_params(config)
 
     @property
-    def pz_params(self) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
-        """Location and scale of the prior, ``[d]`` each."""
-        raw = self.prior_log_var[...]
-        return jnp.zeros_like(raw), self.log_var_to_std(raw)
+    def prior(self) -> Prior:
+        """Parameters of the prior p(z)."""
+        parts = {name: x[...] for name, x in entries(self.clusters).items()}
+        return Prior(self.prior_log_var[...], Clusters(**parts) if parts else None)
+
+    @property
+    def pz_params(self) -> tuple[Float[Array, "*c d"], Float[Array, "*c d"]]:
+        """Location and scale of the prior, ``[d]`` each, or ``[c, d]`` with clusters.
+
+        With private latents, d counts the axes of ``z = [u, w_1, ..., w_M]``.
+        """
+        components = prior_components(self.config.family, self.config.axes, self.prior)
+        loc, scale = components if entries(self.clusters) else (a[0] for a in components)
+        return loc, scale
 
     def log_var_to_std(self, log_var: Float[ArrayLike, "*n d"]) -> Float[Array, "*n d"]:
         """Returns the scale for a raw output: ``config.family.to_scale(raw)``."""
@@ -123,6 +155,10 @@ class MMVAE(nnx.Module):
     ) -> Experts:
         """Returns the posterior parameters ``[m b d]`` of every modality, in the config's order.
 
+        With private latents, d counts the axes of ``z = [u, w_1, ..., w_M]``, and row m has the
+        distribution of particles of expert m: ``q_m(u|x_m)``, ``q_m(w_m|x_m)``, and r_j(w_j) of
+        the other modalities.
+
         Args:
           data: data of a batch, converted as a batch is, or of an ``Observed`` one. Modalities left
             out get location 0 and a raw scale of 0.
@@ -137,9 +173,9 @@ class MMVAE(nnx.Module):
         inputs = {
             name: encoder_input(config, name, x, masks.get(name)) for name, x in given.items()
         }
-        shape = (jax.tree.leaves(inputs)[-1].shape[0], config.latent_dim)
-        locs, log_vars = [], []
+        num_examples, outputs = jax.tree.leaves(inputs)[-1].shape[0], []
         for number, name in enumerate(config.modalities):
+            shape = (num_examples, config.network_dim(name))
             loc = log_var = jnp.zeros(shape)
             if name in inputs:
                 encoder = nnx.clone(self.encoders[name])  # a call may count its random numbers
@@ -147,10 +183,21 @@ class MMVAE(nnx.Module):
                 if "observed" in inspect.signature(encoder.__call__).parameters:
                     keywords["observed"] = masks.get(name)
                 posterior = encoder(inputs[name], **keywords)
-                loc, log_var = map(as_default_float, _checked_posterior(name, posterior, shape))
-            locs.append(loc)
-            log_vars.append(log_var)
-        return Experts(jnp.stack(locs), self.log_var_to_std(jnp.stack(log_vars)))
+                loc, log_var = map(as_default_float, checked_posterior(name, posterior, shape))
+            outputs.append((loc, log_var))
+        return self._table(outputs)
+
+    def _table(self, outputs: Sequence[tuple[Array, Array]]) -> Experts:
+        """Returns the parameters of all experts from the outputs of their encoders."""
+        axes, to_scale = self.config.axes, self.log_var_to_std
+        parts = zip(*map(axes.shared_part, outputs), strict=True)
+        locs, log_vars = map(jnp.stack, parts)
+        shared = Experts(locs, to_scale(log_vars))
+        if not axes.num_private:
+            return shared
+        own = [Experts(loc, to_scale(raw)) for loc, raw in map(axes.private_part, outputs)]
+        others = [to_scale(raw[...]) for raw in entries(self.private_log_var).values()]
+        return expert_table(shared, own, others)
 
 
 def entries(modules: nnx.Dict) -> dict[str, Any]:
@@ -179,59 +226,27 @@ def decode_modality(
       config: settings of the model.
       name: name of the modality.
       decoder: decoder of the modality.
-      z: latents.
+      z: latents, of which the decoder receives its part.
       key: randomness of a decoder whose call takes ``rngs``.
       number: number of the network, which its random keys depend on.
 
     Raises:
       ValueError: if the decoded array has another shape.
     """
+    z = config.axes.decoder_input(z, config.modalities.index(name))
     decoded = decoder(z, **random_streams(decoder, key, number))
     expected = (z.shape[0], *config.input_dims[name])
     if getattr(decoded, "shape", None) != expected:
         raise ValueError(
-            f"decoders[{name!r}] returned {_describe(decoded)}, expected shape {expected}: "
+            f"decoders[{name!r}] returned {describe(decoded)}, expected shape {expected}: "
             f"input_dims[{name!r}] with the batch in front, channels last"
         )
     return as_default_float(decoded)
 
 
-def random_streams(network: Any, key: PRNGKeyArray | None, number: int) -> dict[str, Any]:
-    """Returns the keyword ``rngs`` for a network whose call takes it, else no keywords."""
-    if key is None or "rngs" not in inspect.signature(network.__call__).parameters:
-        return {}
-    return {"rngs": nnx.Rngs(jax.random.fold_in(key, number))}
-
-
-def draws_numbers(networks: nnx.Module) -> bool:
-    """Returns True if any of the networks may draw random numbers when called."""
-    modules = [module for _, module in nnx.iter_graph(networks)]
-    return any(
-        isinstance(module, nnx.RngStream)
-        or (isinstance(module, nnx.Dropout) and not module.deterministic)
-        for module in modules
-    )
-
-
-def has_convolutions(networks: nnx.Module) -> bool:
-    """Returns True if any of the networks has kernels with more axes than a matrix."""
-    return any(jnp.ndim(x) > 2 for x in jax.tree.leaves(nnx.state(networks, nnx.Param)))
-
-
 def tile_size(model: "MMVAE") -> int:
     """Returns the number of particles per decoder call that suits decoders and device."""
     return default_tile_size(has_convolutions=has_convolutions(model.decoders))
-
-
-def reseeded(model: nnx.Module, key: PRNGKeyArray | None) -> Any:
-    """Returns a copy whose random streams start from the key (unchanged without one)."""
-    copy = nnx.clone(model)
-    if key is not None:
-        streams = [s for _, s in nnx.iter_graph(copy) if isinstance(s, nnx.RngStream)]
-        for index, stream in enumerate(streams):
-            stream.key.set_value(jax.random.fold_in(key, index))
-            stream.count.set_value(jnp.zeros((), jnp.uint32))
-    return copy
 
 
 def _raw_likelihood_params(config: MMVAEConfig) -> nnx.Dict:
@@ -255,7 +270,25 @@ def _default_decoder(
 ) -> MLPDecoder:
     dim = config.input_dims[name]
     is_intensity = len(dim) == 3 and config.likelihood(name)[0] in ("normal", "laplace")
-    return MLPDecoder(config.latent_dim, dim, sigmoid=is_intensity, dtype=dtype, rngs=rngs)
+    size = config.network_dim(name)
+    return MLPDecoder(size, dim, sigmoid=is_intensity, dtype=dtype, rngs=rngs)
+
+
+def _clusters(config: MMVAEConfig, variable: type[nnx.Variable], rngs: nnx.Rngs) -> nnx.Dict:
+    """Returns the parameters of the prior's clusters, with raw scales of this type.
+
+    Locations are spread over (-1, 1), as in the code of Palumbo et al. (2024): clusters at one
+    place would stay together.
+    """
+    if config.number_of_clusters == 1:
+        return nnx.Dict()
+    shape = (config.number_of_clusters, config.latent_dim)
+    loc = jax.random.uniform(rngs.params(), shape, minval=-1, maxval=1)
+    return nnx.Dict(
+        logits=nnx.Param(jnp.zeros(shape[0])),
+        loc=nnx.Param(loc),
+        log_var=variable(jnp.zeros(shape)),
+    )
 
 
 def _check_names(config: MMVAEConfig) -> None:
@@ -266,31 +299,3 @@ def _check_names(config: MMVAEConfig) -> None:
                 f"input_dims has the modality name {name!r}, an attribute of Flax modules: "
                 "give another name"
             )
-
-
-def _check_networks(field: str, networks: Modules, config: MMVAEConfig) -> None:
-    check_modalities(field, networks, config.modalities)
-    for name, network in networks.items():
-        for path, value in nnx.iter_graph(network):
-            if isinstance(value, nnx.BatchStat | nnx.Cache):
-                raise ValueError(
-                    f"{field}[{name!r}] keeps the state {'.'.join(map(str, path))!r} "
-                    f"({type(value).__name__}) from call to call, which a pure function cannot: "
-                    "use LayerNorm or GroupNorm in place of BatchNorm"
-                )
-
-
-def _checked_posterior(name: str, output: Any, expected: tuple[Any, int]) -> tuple[Array, Array]:
-    shapes = [getattr(a, "shape", None) for a in output] if isinstance(output, tuple) else None
-    if shapes != [expected, expected]:
-        raise ValueError(
-            f"encoders[{name!r}] returned {_describe(output)}, expected a pair (loc, log_var) "
-            f"of shape {expected} each"
-        )
-    return output
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return f"({', '.join(map(_describe, value))})"
-    return f"shape {value.shape}" if hasattr(value, "shape") else type(value).__name__

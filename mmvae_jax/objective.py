@@ -19,7 +19,6 @@ from mmvae_jax.maths import gradients
 from mmvae_jax.maths.backward import Backward
 from mmvae_jax.maths.bounds import BOUNDS, expert_bounds, normalised_per_expert
 from mmvae_jax.maths.collectives import ALONE, Shards
-from mmvae_jax.maths.distributions import prior_log_prob
 from mmvae_jax.maths.estimators import ESTIMATORS
 from mmvae_jax.maths.losses import LOSSES
 from mmvae_jax.maths.means import (
@@ -32,9 +31,11 @@ from mmvae_jax.maths.means import (
     weighted,
 )
 from mmvae_jax.maths.particles import Inputs, draw_experts
+from mmvae_jax.maths.prior import prior_log_prob
 from mmvae_jax.maths.problem import Objective
 from mmvae_jax.maths.weights import effective_sample_size
-from mmvae_jax.model import MMVAE, draws_numbers, has_convolutions, reseeded, tile_size
+from mmvae_jax.model import MMVAE, tile_size
+from mmvae_jax.networks.calls import draws_numbers, has_convolutions, reseeded
 from mmvae_jax.overrides import Overrides, numbers
 
 #: The default of every function that differentiates a bound (``loss``, ``value_and_grad``,
@@ -229,11 +230,12 @@ def bound_of_batch(
 
 def _objective(config: MMVAEConfig, graphdef: nnx.GraphDef, **settings: Any) -> Objective:
     """Returns densities, bound and estimator of a config, with these settings of the passes."""
-    family, names = config.family, LOSSES[config.loss]
+    family, axes, names = config.family, config.axes, LOSSES[config.loss]
     return Objective(
         log_likelihood=partial(log_likelihoods, config, graphdef),
-        log_prior=lambda theta, z: prior_log_prob(family, theta.prior_log_var, z),
+        log_prior=lambda theta, z, source: prior_log_prob(family, axes, theta.prior, z, source),
         family=family,
+        axes=axes,
         bound=BOUNDS[names.bound],
         estimator=ESTIMATORS[names.estimator],
         **settings,

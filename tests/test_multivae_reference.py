@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from helpers.reference_networks import group, load, networks, torch_gradients
 
 import mmvae_jax as mm
 from mmvae_jax.batch import observe
@@ -20,45 +21,11 @@ CASES = json.loads((FOLDER / "index.json").read_text())
 TOLERANCE = {"float64": {"rtol": 1e-8, "atol": 1e-8}, "float32": {"rtol": 2e-4, "atol": 2e-3}}
 
 
-class Encoder(nnx.Module):
-    """One tanh layer and two linear heads, the network of the reference."""
-
-    def __init__(self, weights, prefix):
-        self.layers = nnx.Dict(
-            {name: linear(weights, f"{prefix}.{name}") for name in ("hidden", "loc", "logvar")}
-        )
-
-    def __call__(self, x):
-        h = jnp.tanh(self.layers["hidden"](x.reshape(x.shape[0], -1)))
-        return self.layers["loc"](h), self.layers["logvar"](h)
-
-
-class Decoder(nnx.Module):
-    def __init__(self, weights, prefix, dim):
-        self.layers = nnx.Dict(
-            {name: linear(weights, f"{prefix}.{name}") for name in ("hidden", "out")}
-        )
-        self.dim = dim
-
-    def __call__(self, z):
-        x = self.layers["out"](jnp.tanh(self.layers["hidden"](z)))
-        return x.reshape(z.shape[0], *self.dim)
-
-
-def linear(weights, prefix):
-    """An nnx.Linear with the reference's weights; torch keeps kernels transposed."""
-    kernel, bias = weights[f"{prefix}.weight"].T, weights[f"{prefix}.bias"]
-    layer = nnx.Linear(*kernel.shape, dtype=kernel.dtype, rngs=nnx.Rngs(0))
-    layer.kernel, layer.bias = nnx.Param(jnp.asarray(kernel)), nnx.Param(jnp.asarray(bias))
-    return layer
-
-
 class Reference:
     """One stored case: its values, and the model, batch and noise that they belong to."""
 
     def __init__(self, name: str, dtype: str):
-        with np.load(FOLDER / f"{name}.npz") as stored:
-            self.values = {key: cast(stored[key], dtype) for key in stored.files}
+        self.values = load(FOLDER / f"{name}.npz", dtype)
         case = CASES[name]
         data = self.group("data/")
         self.config = mm.MMVAEConfig(
@@ -72,37 +39,24 @@ class Reference:
             loss=case["loss"],
         )
         weights = self.group("param/")
-        self.model = mm.MMVAE(
-            self.config,
-            {m: Encoder(weights, f"encoders.{m}") for m in data},
-            {m: Decoder(weights, f"decoders.{m}", x.shape[1:]) for m, x in data.items()},
-            rngs=nnx.Rngs(0),
-        )
+        dims = self.config.input_dims
+        self.model = mm.MMVAE(self.config, *networks(weights, dims), rngs=nnx.Rngs(0))
         self.model.prior_log_var = nnx.Param(jnp.asarray(weights["prior_log_var"][0]))
         self.batch = mm.Batch(data=data, mask=self.group("mask/") or None)
         self.noise = self.group("noise/")
 
     def group(self, prefix: str) -> dict:
-        return {k.removeprefix(prefix): v for k, v in self.values.items() if k.startswith(prefix)}
+        return group(self.values, prefix)
 
     def torch_gradients(self, grads) -> dict:
         """Our gradient under the reference's names; a sum over examples, as theirs is."""
-        flat = {}
-        for side in ("encoders", "decoders"):
-            for m, network in nnx.to_pure_dict(grads)[side].items():
-                for name, layer in network["layers"].items():
-                    flat[f"{side}.{m}.{name}.weight"] = layer["kernel"].T
-                    flat[f"{side}.{m}.{name}.bias"] = layer["bias"]
+        flat = torch_gradients(grads)
         flat["prior_log_var"] = grads["prior_log_var"][...][None]
         return {name: grad * self.num_examples for name, grad in flat.items()}
 
     @property
     def num_examples(self) -> int:
         return len(next(iter(self.batch.data.values())))
-
-
-def cast(value: np.ndarray, dtype: str) -> np.ndarray:
-    return value.astype(dtype) if value.dtype == np.float64 else value
 
 
 @pytest.fixture(params=["float64", pytest.param("float32", marks=pytest.mark.slow)])

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from mmvae_jax.batch import AnyBatch, Batch, Observed, observe
 from mmvae_jax.checks import check_count, check_positive
 from mmvae_jax.generative import likelihood_of_examples
-from mmvae_jax.inference import decode, generate_from_prior
+from mmvae_jax.inference import decode
 from mmvae_jax.inputs.keys import as_key
 from mmvae_jax.maths.annealing import (
     NUM_PILOTS,
@@ -27,7 +27,7 @@ from mmvae_jax.maths.annealing import (
     anneal_back,
     sigmoid_schedule,
 )
-from mmvae_jax.maths.distributions import prior_log_prob
+from mmvae_jax.maths.prior import draw_prior, prior_components, prior_log_prob
 from mmvae_jax.maths.tiles import in_parts
 from mmvae_jax.maths.weights import effective_sample_size
 from mmvae_jax.model import MMVAE, evaluation, tile_size
@@ -164,7 +164,9 @@ def bound_joint_nll_ais(
     num_examples = check_count("num_examples", num_examples)
     settings = _checked(model, num_chains, num_temperatures, num_leapfrog, step_size, batch_size_K)
     prior_key, data_key, run_key = jax.random.split(as_key(key), 3)
-    z = generate_from_prior(model, prior_key, num_examples)
+    family, axes, prior = model.config.family, model.config.axes, model.prior
+    components = prior_components(family, axes, prior)
+    z = draw_prior(family, components, prior.clusters, prior_key, (num_examples,))
     drawn = Batch(decode(model, z, key=data_key, sample=True), mask)
     observed = observe(model.config, drawn)
     bounds = _bound(*evaluation(model), observed, z, step_size, run_key, settings)
@@ -225,22 +227,22 @@ def _runs(
 
     Both use the same random numbers for every example.
     """
-    family = model.config.family
-    loc, scale = model.pz_params
+    family, axes, prior = model.config.family, model.config.axes, model.prior
+    components = prior_components(family, axes, prior)
+    scale = components.scale[0]
     log_likelihood = likelihood_of_examples(model, observed)
-    betas = sigmoid_schedule(settings.num_temperatures, loc.dtype)
+    betas = sigmoid_schedule(settings.num_temperatures, scale.dtype)
     start_key, forward_key, backward_key = jax.random.split(key, 3)
     num_started = NUM_PILOTS + settings.num_chains
-    noise = family.standard(start_key, (num_started, 1, *loc.shape), loc.dtype)
-    start = loc[None, None] + scale[None, None] * noise
-    first_step = jnp.asarray(step_size, loc.dtype)
+    start = draw_prior(family, components, prior.clusters, start_key, (num_started, 1))
+    first_step = jnp.asarray(step_size, scale.dtype)
 
     def path(index: Int[Array, " e"]) -> Path:
-        log_prior = partial(prior_log_prob, family, model.prior_log_var[...])
+        log_prior = partial(prior_log_prob, family, axes, prior)
         return Path(log_prior, partial(log_likelihood, index), scale, settings.num_leapfrog)
 
     def forward(index: Int[Array, " e"]) -> Annealed:
-        z = jnp.broadcast_to(start, (num_started, len(index), *loc.shape))
+        z = jnp.broadcast_to(start, (num_started, len(index), axes.size))
         return anneal(path(index), z, betas, first_step, forward_key)
 
     def backward(

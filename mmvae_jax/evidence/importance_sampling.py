@@ -20,13 +20,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from mmvae_jax.batch import Observed
-from mmvae_jax.generative import log_likelihoods, split_theta
-from mmvae_jax.maths.distributions import prior_log_prob
+from mmvae_jax.generative import log_likelihoods, proposal_of, split_theta
 from mmvae_jax.maths.pareto import Diagnostics, keep_largest, pareto_k, tail_size
 from mmvae_jax.maths.particles import Draws, draw, standard_draws
-from mmvae_jax.maths.proposal import Proposal, components_of, particle_ends, with_prior
+from mmvae_jax.maths.prior import draw_clusters, prior_log_prob
+from mmvae_jax.maths.proposal import Proposal, components_of, particle_ends
 from mmvae_jax.maths.tiles import TileRows, over_tiles
-from mmvae_jax.maths.weights import observed_experts
 from mmvae_jax.model import MMVAE, evaluation
 
 BLOCK = 128
@@ -113,8 +112,8 @@ def _of_block(
 ) -> tuple[Float[Array, "t b"], Diagnostics]:
     """Returns the result of ``estimate`` for one block, whose first ``num_examples`` count."""
     model = nnx.merge(graphdef, state, copy=True)
-    experts = observed_experts(model.experts(observed.data), available)
-    proposal = with_prior(experts, model.pz_params[1], available, task.prior_share)
+    proposal = proposal_of(model, observed, available, task.prior_share)
+    experts, family, prior = proposal.components, model.config.family, model.prior
     offset_key, noise_key = jax.random.split(key)
     dim, dtype = experts.loc.shape[-1], experts.loc.dtype
     offset = jax.random.uniform(offset_key, dtype=dtype)
@@ -130,10 +129,11 @@ def _of_block(
                 source = jnp.broadcast_to((rows.number // task.K)[:, None], shape)
                 counts = jnp.take_along_axis(at.available, source, axis=0)
             else:
-                source = components_of(rows.number, ends_at, at.available)
+                cluster = draw_clusters(prior, offset_key, rows.number[:, None])
+                source = components_of(rows.number, ends_at, at.available, cluster)
                 counts = jnp.ones(shape, bool)
             # One draw for all examples of a number.
-            noise = standard_draws(model.config.family, noise_key, rows.number[:, None], dim, dtype)
+            noise = standard_draws(family, noise_key, rows.number[:, None], dim, dtype)
             log_w = log_weights(draw(at.components, Draws(source, noise)))
             counts &= rows.counts[:, None]
             return _accumulate(running, jnp.where(counts[None], log_w, -jnp.inf)), None
@@ -180,7 +180,7 @@ def _weigher(model: MMVAE, observed: Observed, proposal: Proposal, task: Task):
             log_p = jnp.tensordot(jnp.asarray(counted, each.dtype), each, 1)
             if task.plain:
                 return log_p
-            log_prior = prior_log_prob(family, theta.prior_log_var, z)
+            log_prior = prior_log_prob(family, config.axes, theta.prior, z)
             log_ratio = log_prior - at.log_prob(family, z, log_prior)
             return log_p + log_ratio[None]
 

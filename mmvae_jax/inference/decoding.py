@@ -16,10 +16,12 @@ from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inference.encoding import encode
+from mmvae_jax.inference.private_latents import generating_prior, with_generated
 from mmvae_jax.inference.selection import Selection, modality_names
 from mmvae_jax.inference.weighting import Weighting
 from mmvae_jax.inputs.keys import as_key, as_optional_key
 from mmvae_jax.likelihood_settings import likelihood_of
+from mmvae_jax.maths.prior import draw_prior
 from mmvae_jax.model import MMVAE, decode_modality, evaluation
 
 
@@ -51,10 +53,12 @@ def decode(
     """
     config = model.config
     names, key = modality_names("modalities", modalities, config), as_optional_key(key)
-    if jnp.ndim(z) == 0 or z.shape[-1] != config.latent_dim:
+    size = config.axes.size
+    if jnp.ndim(z) == 0 or z.shape[-1] != size:
+        private = f", and the private latents have {size - config.latent_dim} axes together"
         raise ValueError(
-            f"z has shape {jnp.shape(z)}, expected (..., {config.latent_dim}): latent_dim is "
-            f"{config.latent_dim}"
+            f"z has shape {jnp.shape(z)}, expected (..., {size}): latent_dim is "
+            f"{config.latent_dim}{private if config.axes.num_private else ''}"
         )
     _check_sampling(config, names, key, sample)
     return _decode(*evaluation(model), z, names, key if sample else None)
@@ -192,14 +196,14 @@ def generate_from_prior(
 ) -> Float[Array, "n_samples d"]:
     """Draws latents from the prior; ``decode`` turns them into modalities, as ``generate`` does.
 
+    Private latents come from the distribution that ``reconstruction_option`` names.
+
     >>> mm.generate_from_prior(model, jax.random.key(0), 7).shape
     (7, 2)
     """
     n_samples = check_count("n_samples", n_samples)
-    loc, scale = model.pz_params
-    family = model.config.family
-    noise = family.standard(as_key(key), (n_samples, *loc.shape), loc.dtype)
-    return loc[None] + scale[None] * noise
+    family, clusters = model.config.family, model.prior.clusters
+    return draw_prior(family, generating_prior(model), clusters, as_key(key), (n_samples,))
 
 
 def generate(
@@ -237,7 +241,7 @@ def _decode(graphdef, state, z, names, sample_key):
 @partial(jax.jit, static_argnames=("graphdef", "N", "return_mean", "sample"))
 def _reconstruct(graphdef, state, observed: Observed, key, N, return_mean, sample):
     model = nnx.merge(graphdef, state, copy=True)
-    experts = model.experts(observed.data)
+    experts = with_generated(model, model.experts(observed.data))
     loc = jnp.where(observed.mask[..., None], experts.loc, jnp.nan)[:, :, None]
     z = jnp.broadcast_to(loc, (*loc.shape[:2], N, loc.shape[3]))
     noise_key, sample_key = (None, None) if key is None else jax.random.split(key)

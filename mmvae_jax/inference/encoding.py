@@ -9,9 +9,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
+from mmvae_jax.inference.private_latents import generated_scale
 from mmvae_jax.inference.selection import Selection, check_available, modality_mask, modality_names
 from mmvae_jax.inference.weighting import Weighting, importance_weighting, weighted_latents
 from mmvae_jax.inputs.keys import as_optional_key
+from mmvae_jax.maths.latent_axes import with_own_private
 from mmvae_jax.maths.mixture import draw_mixture, mixture_mean
 from mmvae_jax.maths.pareto import Diagnostics
 from mmvae_jax.model import MMVAE, evaluation
@@ -74,14 +76,15 @@ def encode(
     else:
         names = modality_names("cond_mod", cond_mod, config)
         z, diagnostics = weighted_latents(*parts, names, setting)
-    z = z.reshape(-1, config.latent_dim) if flatten else z
+    z = z.reshape(-1, z.shape[-1]) if flatten else z
     return (z, diagnostics) if return_diagnostics and diagnostics is not None else z
 
 
 @partial(jax.jit, static_argnames=("graphdef", "N", "return_mean"))
 def _encode(graphdef, state, observed: Observed, available, key, N, return_mean):
     model = nnx.merge(graphdef, state, copy=True)
-    experts = model.experts(observed.data)
+    axes, scale = model.config.axes, generated_scale(model)
+    experts = with_own_private(axes, model.experts(observed.data), available, scale)
     if return_mean:
         mean = mixture_mean(experts, available)[:, None]
         return jnp.broadcast_to(mean, (mean.shape[0], N, mean.shape[2]))

@@ -17,13 +17,13 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from mmvae_jax.batch import Observed
 from mmvae_jax.checks import check_choice, check_count, check_share
-from mmvae_jax.generative import likelihood_of_examples
-from mmvae_jax.maths.distributions import prior_log_prob
+from mmvae_jax.generative import likelihood_of_examples, proposal_of
 from mmvae_jax.maths.pareto import Diagnostics, pareto_k, tail_size
 from mmvae_jax.maths.particles import Draws, draw, standard_draws
-from mmvae_jax.maths.proposal import components_of, particle_ends, with_prior
+from mmvae_jax.maths.prior import draw_clusters, prior_log_prob
+from mmvae_jax.maths.proposal import components_of, particle_ends
 from mmvae_jax.maths.tiles import TileRows, over_tiles
-from mmvae_jax.maths.weights import effective_sample_size, observed_experts
+from mmvae_jax.maths.weights import effective_sample_size
 from mmvae_jax.model import MMVAE, tile_size
 
 NARROWEST = 16  # examples of a tile, whose data are gathered once for all of its particles
@@ -126,26 +126,28 @@ def _particles(
 
     The same numbers give the same particles, so that none has to be kept.
     """
-    family = model.config.family
-    experts = observed_experts(model.experts(observed.data), available)
+    family, axes, prior = model.config.family, model.config.axes, model.prior
     share, num_particles = setting.prior_share, setting.num_particles
-    proposal = with_prior(experts, model.pz_params[1], available, share)
+    proposal = proposal_of(model, observed, available, share)
+    experts = proposal.components
     num_examples, dim = experts.loc.shape[1:]
     offset_key, noise_key = jax.random.split(key)
     offset = jax.random.uniform(offset_key, dtype=experts.loc.dtype)
     ends = particle_ends(available, num_particles, share, offset)
 
     def particles(number: Int[Array, "g e"], index: Int[Array, " e"]):
+        own = number * num_examples + index[None]
         source = jax.vmap(
             lambda n, end, a: components_of(n, end[:, None], a[:, None])[:, 0],
             in_axes=1,
             out_axes=1,
         )(number, ends[:, index], available[:, index])
-        own = number * num_examples + index[None]
+        is_prior, cluster = source == len(available), draw_clusters(prior, offset_key, own)
+        source = jnp.where(is_prior, source + cluster, source)
         noise = standard_draws(family, noise_key, own, dim, experts.loc.dtype)
         at = proposal.at(index)
         z = draw(at.components, Draws(source, noise))
-        log_prior = prior_log_prob(family, model.prior_log_var[...], z)
+        log_prior = prior_log_prob(family, axes, prior, z)
         return z, log_prior - at.log_prob(family, z, log_prior)
 
     return particles

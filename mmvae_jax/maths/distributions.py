@@ -106,14 +106,6 @@ def family_of(setting: str | Family, min_scale: float = MIN_SCALE) -> Family:
     return FAMILIES[setting]._replace(to_scale=to_scale)
 
 
-def prior_log_prob(
-    family: Family, log_var: Float[Array, " d"], z: Float[Array, "*n d"]
-) -> Float[Array, "*n"]:
-    """Returns log p(z) of the prior, with location 0 and the raw scale ``log_var``."""
-    scale = family.to_scale(log_var).reshape(*[1] * (z.ndim - 1), -1)
-    return family.log_prob(z, jnp.zeros_like(scale), scale)
-
-
 def mixture_log_prob(log_q: Float[Array, "j *n"], mask: Bool[Array, "j *n"]) -> Float[Array, "*n"]:
     """Returns the log density of the mixture of the observed experts.
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from mmvae_jax.maths import passes
 from mmvae_jax.maths.control_variate import coefficients_from_others
+from mmvae_jax.maths.latent_axes import LatentAxes
 from mmvae_jax.maths.particles import Inputs
 from mmvae_jax.maths.problem import Objective, Problem
 from mmvae_jax.maths.weights import Experts, Terms
@@ -100,9 +101,18 @@ def _summary(
         backward_share=inputs.by_expert(is_chosen.mean(1, dtype=w.dtype)),
         dropped_mass=inputs.by_expert(dropped),
         mass=inputs.by_expert(w.sum(1)),
-        min_scale=experts.scale.min(-1),
+        min_scale=_min_scale(objective.axes, experts),
     )
     return (inputs.weight * value).sum(), report
+
+
+def _min_scale(axes: LatentAxes, experts: Experts) -> Float[Array, "m b"]:
+    """Returns the smallest scale of each expert's posterior, on its own axes."""
+    if not axes.num_private:
+        return experts.scale.min(-1)
+    is_own = axes.is_own(jnp.arange(len(experts.scale)))[:, None]
+    private = jnp.where(is_own, axes.private_part(experts.scale), jnp.inf)
+    return jnp.minimum(axes.shared_part(experts.scale).min(-1), private.min(-1))
 
 
 def _with_variate(

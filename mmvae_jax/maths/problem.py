@@ -14,6 +14,7 @@ from mmvae_jax.maths.bounds import Bound
 from mmvae_jax.maths.collectives import ALONE, Shards
 from mmvae_jax.maths.distributions import Family
 from mmvae_jax.maths.estimators import Estimator
+from mmvae_jax.maths.latent_axes import LatentAxes, own_log_probs, own_private_log_prob
 from mmvae_jax.maths.particles import (
     Draws,
     Examples,
@@ -25,6 +26,7 @@ from mmvae_jax.maths.particles import (
 from mmvae_jax.maths.weights import (
     Experts,
     Terms,
+    differentiated_where,
     expert_log_probs,
     log_weights,
     mask_of_mixture,
@@ -38,8 +40,10 @@ class Objective(NamedTuple):
     Attributes:
       log_likelihood: ``(theta, state, rows, z [g e d]) -> log p(x_j|z) [j g e]`` with the data
         ``rows``, ``[e ...]``. Its value is ignored where x_j is missing.
-      log_prior: ``(theta, z [g e d]) -> log p(z) [g e]``.
+      log_prior: ``(theta, z [g e d], source [g e]) -> log p(z) [g e]``, with the private latent
+        of the expert ``source`` only.
       family: posterior family of the experts.
+      axes: shared and private axes of the latent.
       bound: reduction of log w to one number per example.
       estimator: gradient estimator for the parameters of the experts.
       num_particles: number K of particles per expert; on a mesh, those of one device.
@@ -49,8 +53,9 @@ class Objective(NamedTuple):
     """
 
     log_likelihood: Callable[[PyTree, PyTree, PyTree, Array], Array]
-    log_prior: Callable[[PyTree, Array], Array]
+    log_prior: Callable[[PyTree, Array, Array], Array]
     family: Family
+    axes: LatentAxes
     bound: Bound
     estimator: Estimator
     num_particles: int
@@ -146,23 +151,30 @@ class Problem(NamedTuple):
         The last three arguments are the paths of differentiation. The experts enter through their
         densities only; the particles ``z`` are given.
         """
-        objective, inputs = self.objective, self.inputs
+        objective, inputs, axes = self.objective, self.inputs, self.objective.axes
         own = draws.own(len(examples.mask))
         # The estimator says for which experts the density's parameters are differentiated: for a
         # particle of expert m, all of them (reparam), none (stl, dreg) or all but m (mixture_dreg).
-        differentiated = objective.estimator.direct(own)[..., None]
+        direct = objective.estimator.direct(own)
         densities = jax.tree.map(
-            lambda a: jnp.where(differentiated, a[:, None], jax.lax.stop_gradient(a)[:, None]),
-            experts,
+            lambda a: differentiated_where(direct, a[:, None]), axes.shared_part(experts)
         )
+        log_private = None
+        if axes.num_private:
+            is_direct = (direct & own).any(0)
+            of_own = jax.tree.map(
+                lambda a: differentiated_where(is_direct, a), own_expert(experts, draws)
+            )
+            log_private = own_private_log_prob(objective.family, axes, draws.source, z, of_own)
         log_likelihood = objective.log_likelihood(theta, inputs.state, examples.rows, z)
         return log_weights(
             jnp.where(examples.mask[:, None], log_likelihood, 0),
-            objective.log_prior(theta, z),
-            expert_log_probs(objective.family, densities, z),
+            objective.log_prior(theta, z, draws.source),
+            expert_log_probs(objective.family, densities, axes.shared_part(z)),
             _mixture(examples, own),
             inputs.factors,
             inputs.beta,
+            log_private,
         )
 
     def linearise(
@@ -213,8 +225,12 @@ class Problem(NamedTuple):
         #   df/dz = beta (r_m (w~ - w~^2) d(log w)/dz + w~ d(r_m)/dz).
         # Subtracted from w~ d(log w)/dz, the first term gives the factor (1 - beta r) + beta r w~
         # of d_z, and the second one d_r. Both carry the share that is in ``weighted``.
+        # A private latent w_m has a single expert: r is 1 there. The other modalities' w_j come
+        # from r_j(w), which is in no density of log w: their paths are those of theta.
         r, d_r = self._responsibility(linear, weighted)
-        estimated = estimator.z_factor(w, r, beta)[..., None] * d_z - d_r
+        axes, source = self.objective.axes, linear.draws.source
+        of_shared, of_private = (estimator.z_factor(w, x, beta) for x in (r, jnp.ones_like(w)))
+        estimated = axes.by_axis(source, of_shared, of_private) * d_z - d_r
         # The z-path goes on through z = loc_m + scale_m noise to the expert m of each particle.
         noise = linear.draws.noise
         if not estimator.is_adaptive:
@@ -223,9 +239,11 @@ class Problem(NamedTuple):
             return Gradient(d_theta, tuple(linear.pull_examples(g)[0] for g in of_experts))
         # adaptive_dreg: the direct path is whole, and the step to mixture_dreg is apart,
         #   Delta = f d(log q_m)/d(phi) - df/dz dz/d(phi)
-        own_log_q = partial(self.objective.family.log_prob, linear.z)
-        _, pull_log_q = jax.vjp(own_log_q, *linear.own)
-        change, d_score = estimated - d_z, pull_log_q(beta * r * weighted)
+        own_log_q = partial(own_log_probs, self.objective.family, axes, source, linear.z)
+        log_q, pull_log_q = jax.vjp(own_log_q, linear.own)
+        scores = (beta * r * weighted, beta * weighted)
+        (d_score,) = pull_log_q(scores[: len(log_q)])
+        change = estimated - d_z
         delta = map(jnp.add, d_score, (change, change * noise))
         (d_drawn,), (variate,) = map(linear.pull_own, (Experts(d_z, d_z * noise), Experts(*delta)))
         of_experts = (jax.tree.map(jnp.add, d_direct, d_drawn), variate)
@@ -264,7 +282,12 @@ class Problem(NamedTuple):
         experts = jax.tree.map(lambda a: a[:, None], linear.examples.experts)
         own = linear.draws.own(len(linear.examples.mask))
         mask = _mixture(linear.examples, own)
-        responsibility = partial(own_responsibility, self.objective.family, experts, mask, own)
+        axes, family = self.objective.axes, self.objective.family
+
+        def responsibility(z: Float[Array, "g e d"]) -> Float[Array, "g e"]:
+            shared = axes.shared_part((experts, z))
+            return own_responsibility(family, shared[0], mask, own, shared[1])
+
         r, pull_r = jax.vjp(responsibility, linear.z)
         (d_r,) = pull_r(self.inputs.beta * weighted)
         return r, d_r

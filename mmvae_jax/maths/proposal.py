@@ -20,7 +20,8 @@ class Proposal(NamedTuple):
     """Components of the mixture and the share of the last one, the prior.
 
     Attributes:
-      components: location and scale of the experts, then of the prior, ``[m+1 b d]``.
+      components: location and scale of the experts, then of the prior or its clusters,
+        ``[m+c b d]``.
       available: True for experts of the mixture.
       prior_share: share of the prior.
     """
@@ -38,7 +39,7 @@ class Proposal(NamedTuple):
         self, family: Family, z: Float[Array, "g b d"], log_prior: Float[Array, "g b"]
     ) -> Float[Array, "g b"]:
         """Returns log q(z), given log p(z)."""
-        experts = Experts(*(a[:-1, None] for a in self.components))
+        experts = Experts(*(a[: len(self.available), None] for a in self.components))
         log_q = expert_log_probs(family, experts, z)
         mask = jnp.broadcast_to(mask_of_mixture(self.available)[:, None], log_q.shape)
         log_mix = mixture_log_prob(log_q, mask)
@@ -50,15 +51,15 @@ class Proposal(NamedTuple):
 
 
 def with_prior(
-    experts: Experts, prior_scale: Float[Array, " d"], available: Bool[Array, "m b"], share: float
+    experts: Experts, prior: Experts, available: Bool[Array, "m b"], share: float
 ) -> Proposal:
-    """Returns the mixture of the available experts and a share of the prior."""
-    loc, scale = experts
-    scale_of_prior = jnp.broadcast_to(prior_scale.astype(scale.dtype), scale[:1].shape)
-    components = Experts(
-        jnp.concatenate([loc, jnp.zeros_like(loc[:1])]), jnp.concatenate([scale, scale_of_prior])
-    )
-    return Proposal(components, available, share)
+    """Returns the mixture of the available experts and a share of the prior's components."""
+
+    def joined(a: Float[Array, "m b d"], of_prior: Float[Array, "c d"]) -> Float[Array, "n b d"]:
+        shape = (len(of_prior), *a.shape[1:])
+        return jnp.concatenate([a, jnp.broadcast_to(of_prior[:, None].astype(a.dtype), shape)])
+
+    return Proposal(Experts(*map(joined, experts, prior)), available, share)
 
 
 def particle_ends(
@@ -91,12 +92,22 @@ def particle_ends(
 
 
 def components_of(
-    number: Int[Array, " g"], ends: Int[Array, "m b"], available: Bool[Array, "m b"]
+    number: Int[Array, " g"],
+    ends: Int[Array, "m b"],
+    available: Bool[Array, "m b"],
+    cluster: Int[Array, "#g #b"] | int = 0,
 ) -> Int[Array, "g b"]:
-    """Returns the component that each particle is drawn from, by ``ends`` of ``particle_ends``."""
+    """Returns the component that each particle is drawn from.
+
+    Args:
+      number: numbers of the particles.
+      ends: result of ``particle_ends``.
+      available: True for experts of the mixture.
+      cluster: cluster of each particle, if it is one of the prior's.
+    """
     num_experts = len(available)
     rank = (number[:, None, None] >= ends[None]).sum(1)
     available_first = jnp.argsort(~available, axis=0, stable=True)
     expert = jnp.take_along_axis(available_first, jnp.minimum(rank, num_experts - 1), axis=0)
     is_expert = rank < jnp.maximum(available.sum(0), 1)[None]
-    return jnp.where(is_expert, expert, num_experts)
+    return jnp.where(is_expert, expert, num_experts + cluster)

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
@@ -21,8 +22,8 @@ class Terms(NamedTuple):
 
     Attributes:
       log_likelihood: log p(x_j|z), not rescaled, zero where x_j is missing.
-      log_prior: log p(z).
-      log_posterior: log q_mix(z|X).
+      log_prior: log p(z), with the private latent of the own expert only.
+      log_posterior: log q_mix(z|X), plus log q_m(w_m|x_m) of the own private latent.
     """
 
     log_likelihood: Float[Array, "j *n"]
@@ -70,10 +71,12 @@ def log_weights(
     mask: Bool[Array, "j *n"],
     factors: Float[ArrayLike, " j"],
     beta: Float[ArrayLike, ""],
+    log_private: Float[Array, "*n"] | None = None,
 ) -> tuple[Float[Array, "*n"], Terms]:
     """Returns the log weights of particles and their terms, given the log densities.
 
-    ``log w = sum_{j in S} rescale_j log p(x_j|z) + beta (log p(z) - log q_mix(z|X))``
+    ``log w = sum_{j in S} rescale_j log p(x_j|z) + beta (log p(z) - log q_mix(z|X))``, where z is u
+    in the mixture of a model with private latents, and ``log q_m(w_m|x_m)`` is subtracted, too.
 
     Args:
       log_likelihood: log p(x_j|z), zero where x_j is missing.
@@ -82,11 +85,21 @@ def log_weights(
       mask: experts of the mixture, at least one at every particle.
       factors: rescale factor of each modality.
       beta: weight of the prior and posterior densities.
+      log_private: log q_m(w_m|x_m) of the own private latent; None without private latents.
     """
     log_posterior = mixture_log_prob(log_q, mask)
+    if log_private is not None:
+        log_posterior += log_private
     rescaled = jnp.tensordot(factors, log_likelihood, 1)
     log_w = rescaled + beta * (log_prior - log_posterior)
     return log_w, Terms(log_likelihood, log_prior, log_posterior)
+
+
+def differentiated_where(
+    is_differentiated: Bool[Array, "*n"], a: Float[Array, "*#n d"]
+) -> Float[Array, "*n d"]:
+    """Returns values whose gradient is stopped elsewhere."""
+    return jnp.where(is_differentiated[..., None], a, jax.lax.stop_gradient(a))
 
 
 def effective_sample_size(weights: Float[Array, "m k b"]) -> Float[Array, "m b"]:

@@ -58,4 +58,5 @@ def posteriors_of(
 
 @partial(jax.jit, static_argnames=("graphdef",))
 def _experts(graphdef: nnx.GraphDef, state: nnx.State, observed: Observed) -> Experts:
-    return nnx.merge(graphdef, state, copy=True).experts(observed.data)
+    model = nnx.merge(graphdef, state, copy=True)
+    return model.config.axes.shared_part(model.experts(observed.data))

@@ -76,7 +76,8 @@ def _responsibilities(graphdef, state, observed: Observed, key, num_draws) -> Fl
     model = nnx.merge(graphdef, state, copy=True)
     family = model.config.family
     mask = observed.mask
-    loc, scale = observed_experts(model.experts(observed.data), mask)
+    experts = model.config.axes.shared_part(model.experts(observed.data))
+    loc, scale = observed_experts(experts, mask)
     noise = family.standard(key, (len(loc), num_draws, *loc.shape[1:]), loc.dtype)
     z = loc[:, None] + scale[:, None] * noise  # [m k b d]
     log_q = expert_log_probs(family, Experts(loc[:, None, None], scale[:, None, None]), z)

@@ -111,7 +111,7 @@ def _check_options(platforms: Sequence[str]) -> None:
 def _programs(model: MMVAE, num_samples: int) -> tuple[Params, dict[str, Program]]:
     """Returns the model's arrays by path, and its functions with these as first argument."""
     params, merge = split_model(model)
-    dims, dim = model.config.input_dims, model.config.latent_dim
+    dims, dim = model.config.input_dims, model.config.axes.size
     (b,) = jax.export.symbolic_shape("b")
     data = {name: jax.ShapeDtypeStruct((b, *shape), jnp.float32) for name, shape in dims.items()}
     mask = {name: jax.ShapeDtypeStruct((b,), bool) for name in dims}

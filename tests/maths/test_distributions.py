@@ -13,10 +13,11 @@ from mmvae_jax.maths.distributions import (
     RAW_RANGE,
     family_of,
     mixture_log_prob,
-    prior_log_prob,
     responsibilities,
 )
+from mmvae_jax.maths.latent_axes import LatentAxes
 from mmvae_jax.maths.likelihoods import LIKELIHOODS, Likelihood, log_likelihood
+from mmvae_jax.maths.prior import Prior, prior_log_prob
 
 SCIPY = {
     "normal": scipy.stats.norm,
@@ -71,7 +72,8 @@ def test_density_and_draws(name, points):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_prior_integrates_to_one(name):
     z, step = jnp.linspace(-40, 40, 20_001, retstep=True)
-    log_p = prior_log_prob(FAMILIES[name], jnp.array([0.3]), z[:, None])
+    prior = Prior(jnp.array([0.3]))
+    log_p = prior_log_prob(FAMILIES[name], LatentAxes(1), prior, z[:, None])
     np.testing.assert_allclose((jnp.exp(log_p) * step).sum(), 1, rtol=1e-4)
 
 

@@ -13,6 +13,7 @@ from mmvae_jax.maths.bounds import BOUNDS
 from mmvae_jax.maths.distributions import FAMILIES, mixture_log_prob
 from mmvae_jax.maths.estimators import ESTIMATORS
 from mmvae_jax.maths.gradients import bound
+from mmvae_jax.maths.latent_axes import LatentAxes
 from mmvae_jax.maths.particles import Inputs
 from mmvae_jax.maths.problem import Objective
 from mmvae_jax.maths.weights import Experts
@@ -39,8 +40,9 @@ def objective(family="normal", name="looser", estimator="reparam", num_experts=2
     """The same object for the same arguments, so that each is compiled once."""
     return Objective(
         log_likelihood=lambda theta, state, rows, z: likelihoods(z[..., 0], theta)[:num_experts],
-        log_prior=lambda theta, z: log_prior(z[..., 0]),
+        log_prior=lambda theta, z, source: log_prior(z[..., 0]),
         family=FAMILIES[family],
+        axes=LatentAxes(1),
         bound=BOUNDS[name],
         estimator=ESTIMATORS[estimator],
         num_particles=K,
