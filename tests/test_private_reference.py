@@ -16,6 +16,12 @@ from mmvae_jax.objective import Options, bound_of_batch
 
 FOLDER = Path(__file__).parent / "helpers" / "multivae_reference" / "private"
 CASES = json.loads((FOLDER / "index.json").read_text())
+FAST = (
+    "mmvaeplus-laplace_with_softmax-dreg_looser-masked",
+    "mmvaeplus-normal-iwae_looser-complete",
+    "cmvae-laplace_with_softmax-iwae_looser-masked",
+    "cmvae-normal-dreg_looser-complete",
+)
 TOLERANCE = {"float64": {"rtol": 1e-8, "atol": 1e-8}, "float32": {"rtol": 2e-4, "atol": 2e-3}}
 
 
@@ -94,7 +100,9 @@ def dtype(request):
         yield request.param
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(
+    params=[pytest.param(c, marks=() if c in FAST else pytest.mark.slow) for c in CASES]
+)
 def reference(request, dtype):
     return Reference(request.param, dtype)
 
