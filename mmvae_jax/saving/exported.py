@@ -28,8 +28,10 @@ class Exported:
     """The functions of an exported MMVAE, from ``load_exported``.
 
     They compute the same as ``mm.encode``, ``mm.decode`` and ``mm.predict``, from the same keys,
-    for batches of any size (each size compiles once). Under ``jax.jit`` the values of a mask are
-    not checked, and an example that observes nothing has NaN latents.
+    for batches of any size (each size compiles once). Types and shapes are checked. Values are
+    not, unlike in ``mm.predict``: NaN, or values that a likelihood cannot have, give latents that
+    mean nothing. Under ``jax.jit`` the values of a mask are not checked, either, and an example
+    that observes nothing has NaN latents.
 
     Attributes:
       config: settings of the model, as JSON holds them.

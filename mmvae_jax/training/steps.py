@@ -11,7 +11,7 @@ from flax import nnx
 from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from mmvae_jax.batch import AnyBatch, as_batch
+from mmvae_jax.batch import AnyBatch, Batch, as_batch
 from mmvae_jax.inputs.keys import as_key
 from mmvae_jax.inputs.value_checks import check_values
 from mmvae_jax.maths.backward import Backward
@@ -35,9 +35,24 @@ from mmvae_jax.training.train_state import TrainState, config_of
 def _check_batch(state: TrainState, batch: AnyBatch, *_: Any, **__: Any) -> None:
     """Checks the values of NumPy's arrays; those on a device would have to be waited for."""
     batch = as_batch(batch)
-    arrays = [x for x in jax.tree.leaves(batch.data) if isinstance(x, np.ndarray)]
-    if arrays and isinstance(batch.data, Mapping) and not isinstance(state.step, Tracer):
+    if _is_checked(state, batch):
         check_values(config_of(state), batch)
+
+
+def _check_batches(state: TrainState, batches: AnyBatch, *_: Any, **__: Any) -> None:
+    """Checks the values of the batch of every step, as ``_check_batch``."""
+    batches = as_batch(batches)
+    if _is_checked(state, batches):
+        for step in range(len(jax.tree.leaves(batches.data)[0])):
+            batch = jax.tree.map(lambda x, step=step: x[step], batches)
+            check_values(config_of(state), batch, field=f"batches[{step}].data")
+
+
+def _is_checked(state: TrainState, batch: Batch) -> bool:
+    """Returns True for data of NumPy's arrays, outside of ``jax.jit``."""
+    has_arrays = any(isinstance(x, np.ndarray) for x in jax.tree.leaves(batch.data))
+    is_traced = isinstance(state.step, Tracer)
+    return has_arrays and isinstance(batch.data, Mapping) and not is_traced
 
 
 @partial(refusing_donated, check=_check_batch)
@@ -64,8 +79,9 @@ def train_step(
       ``learning_rate`` and ``skipped_updates`` if it reports them (see ``make_optimizer``).
 
     Raises:
-      ValueError: at trace time, if the batch does not fit the model's config; or if the state was
-        donated to another step before.
+      ValueError: at trace time, if the batch does not fit the model's config; if NumPy's arrays
+        hold values that a likelihood cannot have, which are not checked on a device and under
+        ``jax.jit``; or if the state was donated to another step before.
 
     >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
     >>> state, metrics = mm.train_step(state, batch, overrides=mm.Overrides(beta=0.5))
@@ -75,7 +91,7 @@ def train_step(
     return _update(state, batch, overrides, backward)
 
 
-@refusing_donated
+@partial(refusing_donated, check=_check_batches)
 @partial(jax.jit, donate_argnums=0, static_argnames="backward")
 def train_steps(
     state: TrainState,
@@ -96,6 +112,9 @@ def train_steps(
 
     Returns:
       The state after the last step, and the metrics of every step, ``[s]``.
+
+    Raises:
+      ValueError: as ``train_step``, for the batch of any step.
 
     >>> state = mm.create_train_state(model, tx, key=jax.random.key(0))
     >>> state, metrics = mm.train_steps(state, jax.tree.map(lambda x: np.stack([x] * 3), batch))

@@ -89,6 +89,15 @@ def test_functions_of_a_batch_name_the_row(model, call):
             call(model, batch, jax.random.key(0))
 
 
+def test_several_steps_name_the_batch(state):
+    """The first wrong batch of the call; nothing is computed, and the state stays."""
+    batches = [GOOD, dataset("bits", 3, 2.0), dataset()]
+    stacked = jax.tree.map(lambda *x: np.stack(x), *(mm.Batch(data.data) for data in batches))
+    with pytest.raises(ValueError, match=r"batches\[1\].data\['bits'\] is 2 in row 3 of the batch"):
+        mm.train_steps(state, stacked)
+    assert int(state.step) == 0
+
+
 @pytest.mark.parametrize("step", [mm.train_step, mm.eval_step])
 def test_steps_name_the_row(state, step):
     with pytest.raises(ValueError, match=r"batch.data\['lab'\] is nan in row 5 of the batch"):
