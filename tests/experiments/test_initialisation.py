@@ -5,7 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from experiments.initialisation import EXPERIMENTS, InitialisationConfig, initial_model, main
+import mmvae_jax as mm
+from experiments.initialisation import (
+    EXPERIMENTS,
+    Budget,
+    InitialisationConfig,
+    initial_model,
+    main,
+    table,
+    train,
+)
+from mmvae_jax.data import num_examples
+from mmvae_jax.training.loop import FitResult
 
 
 def kernel_times_root_of_fan_in(layer):
@@ -17,9 +28,50 @@ def test_rules_are_those_of_the_frameworks():
     pytorch = initial_model(experiment, "pytorch", 0).decoders["first_first"]
     assert 0.99 < np.abs(kernel_times_root_of_fan_in(pytorch.out)).max() <= 1
     assert 0.9 < np.abs(pytorch.out.bias[...]).max() * np.sqrt(512) <= 1
+    hidden = initial_model(experiment, "pytorch", 0).encoders["first_first"].hidden[0]
+    assert 0.9 < np.abs(hidden.bias[...]).max() * np.sqrt(16) <= 1
+    small = initial_model(experiment, "small_output_biases", 0)
+    deviation = kernel_times_root_of_fan_in(small.decoders["first_first"].out).std()
+    np.testing.assert_allclose(deviation, 0.1, rtol=0.05)
+    hidden = small.encoders["first_first"].hidden[0]
+    assert 1.8 < np.abs(hidden.bias[...]).max() * np.sqrt(16) <= 2
+    assert not small.encoders["first_first"].loc.bias[...].any()
     flax = initial_model(experiment, "flax", 0).decoders["first_first"]
     np.testing.assert_allclose(kernel_times_root_of_fan_in(flax.out).std(), 1, rtol=0.05)
     assert not flax.out.bias[...].any()
+
+
+def test_tables_are_standardised_by_their_training_rows():
+    """Every fifth row is a test example, and only that."""
+    found = EXPERIMENTS["quadrants"].load()
+    assert num_examples(found.train) + num_examples(found.test) == 1797
+    assert num_examples(found.test) == 360
+    for name, x in found.train.data.items():
+        np.testing.assert_allclose(x.mean(0), 0, atol=1e-5)
+        spread = x.std(0)
+        np.testing.assert_allclose(spread[spread > 0.99], 1, rtol=1e-4)
+        assert abs(found.test.data[name].mean(0)).max() > 0.02
+
+
+def test_spread_over_seeds():
+    rows = [{"data": "d", "rule": "flax", "end": end} for end in (-10.0, -14.0)]
+    assert table(rows, "end").splitlines()[-1].split() == ["flax", "-12.0", "±", "2.8"]
+
+
+def test_the_tight_bound_is_measured(monkeypatch):
+    """Of twenty particles, whatever bound the run maximises."""
+    measured = []
+
+    def evaluate(state, data, batch_size):
+        measured.append(state.model().config)
+        return {"loss": 3.0}
+
+    monkeypatch.setattr(mm, "evaluate", evaluate)
+    monkeypatch.setattr(mm, "fit", lambda state, *_, **__: FitResult(state, {}, None, False))
+    budget = Budget.of("quadrants", InitialisationConfig(num_steps=4))
+    bounds = train(initial_model(budget.experiment, "flax", 0), budget, 0)
+    assert bounds == {"quarter": -3.0, "end": -3.0}
+    assert {(config.loss, config.K) for config in measured} == {("iwae", 20)}
 
 
 @pytest.mark.slow

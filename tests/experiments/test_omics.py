@@ -11,6 +11,7 @@ from experiments.omics.baselines import (
     Predicted,
     linear_pairs,
     measure,
+    measure_classes,
     measure_pairs,
 )
 from experiments.omics.data import OMICS, Split, StudyTables, brca, hide, split
@@ -66,9 +67,26 @@ def test_folds_test_each_row_once_and_tuning_never_sees_the_held_out_rows():
     train, held_out = numbers("held_out", 0)
     assert not train & held_out
     for fold in range(5):
+        found = split(tables, "folds", fold, num_folds=5, missing=0, seed=0)
+        assert np.unique(found.test.classes, return_counts=True)[1].tolist() == [4, 4, 4]
         tune_train, tune_test = numbers("tune", fold)
         assert tune_train | tune_test == train
         assert not tune_train & tune_test
+
+
+def test_each_fold_hides_other_views():
+    options = {"num_folds": 5, "missing": 0.5, "seed": 0}
+    first, second = (
+        np.isnan(split(numbered_tables(), "folds", fold, **options).train.views["a"])
+        for fold in (0, 1)
+    )
+    assert (first != second).any()
+
+
+def test_balanced_accuracy_is_a_mean_over_classes():
+    tables = StudyTables({}, np.array(["a", "a", "a", "b"]), "class")
+    scores = measure_classes(np.array(["a", "a", "a", "a"]), Split(tables, tables))
+    assert scores == {"accuracy": 0.75, "balanced accuracy": 0.5}
 
 
 def test_error_is_in_standard_deviations_of_training_rows():
@@ -158,6 +176,9 @@ def test_a_second_call_computes_only_new_rows(tmp_path, capsys):
     assert written["results"] == results
     assert results[1]["mean"]["accuracy"] > 0.9 > 0.7 > results[0]["mean"]["accuracy"]
     assert results[1]["folds"] == 2
+    found = [json.loads(line)["scores"]["worst"] for line in first.splitlines()]
+    assert found[0] != found[1]
+    assert results[0]["std"]["worst"] == pytest.approx(abs(found[0] - found[1]) / 2, abs=1e-4)
     assert "linear" in capsys.readouterr().out
     assert main(OmicsConfig(**settings, folds=(1,), methods=("mean",)))["results"][0]["folds"] == 1
 
