@@ -25,9 +25,10 @@ def read_tables(
 
     A source is one of these:
 
-    - A dict by modality name. Values are arrays, lists, frames and series of pandas or polars,
-      sparse matrices, datasets of h5py, AnnData, or paths of .csv, .tsv, .parquet, .npy and .h5ad
-      files. ``("cells.h5ad", "obsm/X_pca")`` is one element of a file of several, or of an AnnData.
+    - A dict by modality name. Values are arrays, structured arrays whose fields are columns, lists,
+      frames and series of pandas or polars, sparse matrices, datasets of h5py, AnnData, or paths of
+      .csv, .tsv, .parquet, .npy and .h5ad files. ``("cells.h5ad", "obsm/X_pca")`` is one element of
+      a file of several, or of an AnnData.
     - A folder with one such file per modality, ``<name>.csv`` or the like.
     - An .npz file, an .h5 file with datasets at its top, an .h5ad or an .h5mu file.
     - An ``AnnData`` or ``MuData``, a ``MultimodalArrays`` or ``Batch``, and ``Tables``.

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mmvae_jax.batch import Batch, MultimodalArrays
 from mmvae_jax.checks import check_modalities
 from mmvae_jax.inputs.paths import as_path
@@ -21,6 +23,7 @@ from mmvae_jax.tables.files import (
     suffix_of,
 )
 from mmvae_jax.tables.frames import IndexColumn, is_frame, table_of_frame
+from mmvae_jax.tables.packages import import_for
 from mmvae_jax.tables.tables import LABELS, MASK, PROBABILITIES
 from mmvae_jax.tables.values import SourceTable, table_of_values
 
@@ -125,7 +128,11 @@ def read_entry(place: str, entry: Any, index_col: IndexColumn) -> SourceTable:
         return read_element(place, entry, "X")
     if is_frame(entry):
         return table_of_frame(place, entry, index_col)
-    return table_of_values(place, entry() if isinstance(entry, partial) else entry)
+    values = entry() if isinstance(entry, partial) else entry
+    if isinstance(values, np.ndarray) and values.dtype.names and values.ndim == 1:
+        frame = import_for(place, "pandas", "tables").DataFrame(values)
+        return table_of_frame(place, frame, index_col)
+    return table_of_values(place, values)
 
 
 def _read_part(place: str, source: Any, name: str, index_col: IndexColumn) -> SourceTable:

@@ -113,6 +113,14 @@ def test_rows_come_back_from_the_input():
     np.testing.assert_allclose(change[0], -scales.sum())
 
 
+def test_structured_arrays_are_tables():
+    """As predictions are; also those of a file."""
+    view, table = view_of(TEXT), mm.read_tables({"x": TEXT.to_records(index=False)})
+    np.testing.assert_array_equal(
+        *(check_examples(x, {"x": view}).data["x"][:] for x in (table, mm.read_tables({"x": TEXT})))
+    )
+
+
 def test_columns_are_matched_by_name_and_classes_by_text():
     """A new file may have other columns first, and lack a class."""
     view = view_of(DATA["clinical"])
@@ -180,6 +188,8 @@ def test_mixed_tables_on_the_command_line(tmp_path, capsys):
     arrays = arrays_in(found)
     assert arrays["clinical"].dtype.names == tuple(DATA["clinical"].columns)
     assert arrays["probabilities/clinical/stage"].shape == (NUM_ROWS, 3)
+    again = mm.read_tables(found).modalities["clinical"]
+    assert again.features == tuple(DATA["clinical"].columns)
     capsys.readouterr()
     assert mmvae("evaluate", run, data, "--num-particles 5 --json") == 0
     errors = json.loads(capsys.readouterr().out)["reconstruction_error"]
