@@ -10,7 +10,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from mmvae_jax.maths.counts import MAX_LOG_MEAN
+from mmvae_jax.maths.counts import LARGEST, MAX_LOG_MEAN
 from mmvae_jax.maths.likelihoods import LIKELIHOODS
 
 COUNTS = np.array([0, 1, 2, 7, 15, 16, 17, 40, 300, 20_000, 1e6])
@@ -198,3 +198,10 @@ def test_draws_of_a_library():
     x = LIKELIHOODS["poisson"].sample(jax.random.key(1), logits, library_size=50.0)
     expected = 50 * scipy.special.softmax([0.0, 1.0, -1.0])
     assert (np.abs(x.mean(0) - expected) < 4 * np.sqrt(expected / 4000)).all()
+
+
+@pytest.mark.parametrize("log_mean", [25.0, 60.0])
+def test_draws_of_enormous_means_are_the_largest_counts(log_mean):
+    """JAX draws 32-bit integers, which larger means would overflow."""
+    x = LIKELIHOODS["poisson"].sample(jax.random.key(0), jnp.full(8, log_mean))
+    np.testing.assert_allclose(x, LARGEST, rtol=1e-3)
