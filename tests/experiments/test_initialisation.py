@@ -2,8 +2,10 @@
 
 import json
 
+import chex
 import numpy as np
 import pytest
+from flax import nnx
 
 import mmvae_jax as mm
 from experiments.initialisation import (
@@ -39,6 +41,13 @@ def test_rules_are_those_of_the_frameworks():
     flax = initial_model(experiment, "flax", 0).decoders["first_first"]
     np.testing.assert_allclose(kernel_times_root_of_fan_in(flax.out).std(), 1, rtol=0.05)
     assert not flax.out.bias[...].any()
+
+
+def test_the_rule_of_the_package_leaves_its_networks():
+    model = initial_model(EXPERIMENTS["quadrants"], "mmvae_jax", 3)
+    encoders, decoders = EXPERIMENTS["quadrants"].make_networks(nnx.Rngs(3))
+    for ours, made in ((model.encoders, encoders), (model.decoders, decoders)):
+        chex.assert_trees_all_equal(nnx.state(ours), nnx.state(nnx.Dict(made)))
 
 
 def test_tables_are_standardised_by_their_training_rows():
@@ -82,6 +91,7 @@ def test_rows_are_kept_and_completed(tmp_path, capsys):
     assert rows[0] == first
     assert [row["rule"] for row in rows] == ["flax", "pytorch"]
     assert rows == list(map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines()))
+    assert json.loads((tmp_path / "initialisation.json").read_text())["rows"] == rows
     assert all(row["quarter"] < row["end"] < 0 for row in rows)
     assert "quadrants" in capsys.readouterr().out
 

@@ -7,6 +7,8 @@ import chex
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
+from flax import nnx
 from helpers.version_0_1_0.make import (
     DATA,
     OPTIONS,
@@ -31,6 +33,16 @@ def expected() -> dict[str, np.ndarray]:
 
 def results_of(expected: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: expected[name] for name in ("encoded", "loss", "predicted")}
+
+
+def test_parameters_are_those_in_the_file():
+    """Bit for bit, however new networks begin."""
+    stored = safetensors.numpy.load_file(FOLDER / "pretrained" / "model.safetensors")
+    from_run, _ = mm.load(FOLDER / "checkpoints", **make_networks())
+    for model in (mm.from_pretrained(FOLDER / "pretrained", **make_networks()), from_run):
+        leaves = jax.tree.leaves_with_path(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+        arrays = {jax.tree_util.keystr(path, simple=True, separator="."): x for path, x in leaves}
+        chex.assert_trees_all_equal(arrays, stored)
 
 
 @pytest.mark.slow
