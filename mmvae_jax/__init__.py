@@ -49,13 +49,17 @@ from mmvae_jax.evidence.likelihood_estimates import (
 )
 from mmvae_jax.inference import (
     ImportanceWeighting,
+    Latents,
     decode,
     encode,
     expected_values,
     generate,
     generate_from_prior,
+    join_latents,
     predict,
+    predict_clusters,
     reconstruct,
+    split_latents,
 )
 from mmvae_jax.likelihood_params import Learned
 from mmvae_jax.likelihood_settings import MixedLikelihood
@@ -97,6 +101,7 @@ __all__ = [
     "Family",
     "FitResult",
     "ImportanceWeighting",
+    "Latents",
     "Learned",
     "Likelihood",
     "LostProcessError",
@@ -130,6 +135,7 @@ __all__ = [
     "generate_from_prior",
     "incomplete_batch",
     "interop",
+    "join_latents",
     "load",
     "load_exported",
     "loss",
@@ -140,11 +146,13 @@ __all__ = [
     "missing_by_label",
     "networks",
     "predict",
+    "predict_clusters",
     "push_to_hub",
     "read_tables",
     "reconstruct",
     "save_pretrained",
     "shard_batch",
+    "split_latents",
     "train_step",
     "train_steps",
     "value_and_grad",

@@ -23,6 +23,7 @@ from mmvae_jax.maths.prior import Clusters, Prior, prior_components
 from mmvae_jax.maths.tiles import default_tile_size
 from mmvae_jax.maths.weights import Experts
 from mmvae_jax.networks.calls import (
+    check_attribute_names,
     check_networks,
     checked_posterior,
     describe,
@@ -32,8 +33,6 @@ from mmvae_jax.networks.calls import (
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 
 Modules = Mapping[str, Any]
-#: Attributes that ``model.train()`` and ``model.eval()`` set in every module.
-FLAGS = ("deterministic", "use_running_average")
 
 
 class MMVAE(nnx.Module):
@@ -58,7 +57,7 @@ class MMVAE(nnx.Module):
       clusters: ``{"logits": [c], "loc": [c, d], "log_var": [c, d]}`` of the prior's clusters, the
         raw scales trained only if ``learn_prior``; empty without clusters.
       private_log_var: ``{modality: [p]}``, raw scale of r_m(w), which gives the private latents of
-        other modalities than a particle's own; empty without private latents.
+        other modalities than a particle's own.
       raw_likelihood_params: ``{modality: {parameter: nnx.Param}}``, the raw value of every
         ``Learned`` parameter; ``likelihood_params`` returns the values.
 
@@ -82,7 +81,7 @@ class MMVAE(nnx.Module):
     ):
         if not isinstance(rngs, nnx.Rngs):
             raise ValueError(f"rngs is {rngs!r}: give nnx.Rngs(seed), or nnx.Rngs(key)")
-        _check_names(config)
+        check_attribute_names("input_dims", config.modalities)
         self.config = config
         encoders, decoders = dict(encoders or {}), dict(decoders or {})
         check_networks("encoders", encoders, config.modalities)
@@ -103,8 +102,10 @@ class MMVAE(nnx.Module):
         self.prior_log_var = variable(jnp.zeros(num_axes))
         self.clusters = _clusters(config, variable, rngs)
         variable = nnx.Param if config.learn_modality_prior else nnx.Variable
-        sizes = zip(config.modalities, config.axes.private, strict=False)
-        self.private_log_var = nnx.Dict({name: variable(jnp.zeros(size)) for name, size in sizes})
+        sizes = dict(zip(config.modalities, config.axes.private, strict=False))
+        self.private_log_var = nnx.Dict(
+            {name: variable(jnp.zeros(size)) for name, size in sizes.items() if size}
+        )
         self.raw_likelihood_params = _raw_likelihood_params(config)
 
     @property
@@ -195,9 +196,14 @@ class MMVAE(nnx.Module):
         shared = Experts(locs, to_scale(log_vars))
         if not axes.num_private:
             return shared
-        own = [Experts(loc, to_scale(raw)) for loc, raw in map(axes.private_part, outputs)]
-        others = [to_scale(raw[...]) for raw in entries(self.private_log_var).values()]
-        return expert_table(shared, own, others)
+        own = [(loc, to_scale(raw)) for loc, raw in map(axes.private_part, outputs)]
+        return expert_table(shared, own, self.private_scales())
+
+    def private_scales(self) -> list[Float[Array, " p"]]:
+        """Returns the scale of r_m(w) of each modality; empty without private latents."""
+        raw, names = entries(self.private_log_var), self.config.modalities
+        raws = [raw[name][...] if name in raw else jnp.zeros(0) for name in names]
+        return [self.log_var_to_std(x) for x in raws] if raw else []
 
 
 def entries(modules: nnx.Dict) -> dict[str, Any]:
@@ -289,13 +295,3 @@ def _clusters(config: MMVAEConfig, variable: type[nnx.Variable], rngs: nnx.Rngs)
         loc=nnx.Param(loc),
         log_var=variable(jnp.zeros(shape)),
     )
-
-
-def _check_names(config: MMVAEConfig) -> None:
-    """Checks that a Flax module can hold every modality as an attribute."""
-    for name in config.modalities:
-        if name in FLAGS or name.startswith(("__", "_pytree__")):
-            raise ValueError(
-                f"input_dims has the modality name {name!r}, an attribute of Flax modules: "
-                "give another name"
-            )

@@ -16,6 +16,7 @@ from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inference.encoding import encode
+from mmvae_jax.inference.latent_parts import check_latents
 from mmvae_jax.inference.private_latents import generating_prior, with_generated
 from mmvae_jax.inference.selection import Selection, modality_names
 from mmvae_jax.inference.weighting import Weighting
@@ -53,13 +54,7 @@ def decode(
     """
     config = model.config
     names, key = modality_names("modalities", modalities, config), as_optional_key(key)
-    size = config.axes.size
-    if jnp.ndim(z) == 0 or z.shape[-1] != size:
-        private = f", and the private latents have {size - config.latent_dim} axes together"
-        raise ValueError(
-            f"z has shape {jnp.shape(z)}, expected (..., {size}): latent_dim is "
-            f"{config.latent_dim}{private if config.axes.num_private else ''}"
-        )
+    check_latents(model, z)
     _check_sampling(config, names, key, sample)
     return _decode(*evaluation(model), z, names, key if sample else None)
 

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 from mmvae_jax.maths.latent_axes import with_private
 from mmvae_jax.maths.prior import prior_components
 from mmvae_jax.maths.weights import Experts
-from mmvae_jax.model import MMVAE, entries
+from mmvae_jax.model import MMVAE
 
 
 def generated_scale(model: MMVAE) -> Float[Array, " p"]:
@@ -16,8 +16,7 @@ def generated_scale(model: MMVAE) -> Float[Array, " p"]:
     """
     config = model.config
     if config.axes.num_private and config.reconstruction_option == "single_prior":
-        raws = entries(model.private_log_var).values()
-        return jnp.concatenate([model.log_var_to_std(raw[...]) for raw in raws])
+        return jnp.concatenate(model.private_scales())
     return config.axes.private_part(
         prior_components(config.family, config.axes, model.prior).scale[0]
     )

@@ -126,20 +126,20 @@ def own_log_probs(
 
 
 def expert_table(
-    shared: Experts, own: Sequence[Experts], others: Sequence[Float[Array, " p"]]
+    shared: Experts, own: Sequence[tuple[Array, Array]], others: Sequence[Array]
 ) -> Experts:
     """Returns location and scale of all axes of each expert's particles, ``[m b d]``.
 
     Args:
       shared: posteriors of u.
-      own: posterior ``[b p]`` of each modality's private latent.
-      others: scale of each r_j(w), the distribution at 0 of w_j in the particles of other experts.
+      own: location and scale ``[b p]`` of each modality's private latent.
+      others: scale ``[p]`` of each r_j(w), the distribution of w_j in other experts' particles.
     """
     locs, scales = [shared.loc], [shared.scale]
-    for number, (expert, scale) in enumerate(zip(own, others, strict=True)):
+    for number, ((loc, scale), of_others) in enumerate(zip(own, others, strict=True)):
         is_own = (jnp.arange(len(own)) == number)[:, None, None]
-        locs.append(jnp.where(is_own, expert.loc[None], 0))
-        scales.append(jnp.where(is_own, expert.scale[None], scale[None, None]))
+        locs.append(jnp.where(is_own, loc[None], 0))
+        scales.append(jnp.where(is_own, scale[None], of_others[None, None]))
     return Experts(jnp.concatenate(locs, axis=-1), jnp.concatenate(scales, axis=-1))
 
 

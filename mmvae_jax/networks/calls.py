@@ -11,6 +11,9 @@ from jaxtyping import Array, PRNGKeyArray
 
 from mmvae_jax.checks import check_modalities
 
+#: Attributes that ``model.train()`` and ``model.eval()`` set in every module.
+FLAGS = ("deterministic", "use_running_average")
+
 
 def random_streams(network: Any, key: PRNGKeyArray | None, number: int) -> dict[str, Any]:
     """Returns the keyword ``rngs`` for a network whose call takes it, else no keywords."""
@@ -43,6 +46,16 @@ def reseeded(model: nnx.Module, key: PRNGKeyArray | None) -> Any:
             stream.key.set_value(jax.random.fold_in(key, index))
             stream.count.set_value(jnp.zeros((), jnp.uint32))
     return copy
+
+
+def check_attribute_names(field: str, names: Iterable[str]) -> None:
+    """Raises ValueError for a modality name that a Flax module cannot hold as an attribute."""
+    for name in names:
+        if name in FLAGS or name.startswith(("__", "_pytree__")):
+            raise ValueError(
+                f"{field} has the modality name {name!r}, an attribute of Flax modules: "
+                "give another name"
+            )
 
 
 def check_networks(field: str, networks: Mapping[str, Any], modalities: Iterable[str]) -> None:
