@@ -69,6 +69,7 @@ from mmvae_jax.maths.likelihoods import Likelihood
 from mmvae_jax.model import MMVAE
 from mmvae_jax.objective import loss, value_and_grad
 from mmvae_jax.overrides import Overrides
+from mmvae_jax.samplers import LatentSampler, fit_flow, fit_gaussian_mixture
 from mmvae_jax.saving.export import export
 from mmvae_jax.saving.exported import Exported, load_exported
 from mmvae_jax.saving.pretrained import from_pretrained, push_to_hub, save_pretrained
@@ -101,6 +102,7 @@ __all__ = [
     "Family",
     "FitResult",
     "ImportanceWeighting",
+    "LatentSampler",
     "Latents",
     "Learned",
     "Likelihood",
@@ -130,6 +132,8 @@ __all__ = [
     "expected_values",
     "export",
     "fit",
+    "fit_flow",
+    "fit_gaussian_mixture",
     "from_pretrained",
     "generate",
     "generate_from_prior",

@@ -4,7 +4,7 @@ Every metric of generated examples can be computed from ``generations``: coheren
 Frechet distances and errors of reconstructions in others.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -161,8 +161,9 @@ def measure_joint_coherence(
     num_samples: int,
     num_classes: int,
     batch_size: int = 512,
+    draw_latents: Callable[[PRNGKeyArray, int], Float[Array, "n d"]] | None = None,
 ) -> Tally:
-    """Returns the tally of the joint coherence of samples from the prior, see ``joint_coherence``.
+    """Returns the tally of the joint coherence of samples, see ``joint_coherence``.
 
     Its ``micro`` is the share of samples whose modalities all show one class. Report its
     ``effective_classes`` as well: a model that always shows the same class has the share 1.
@@ -174,6 +175,8 @@ def measure_joint_coherence(
       num_samples: number of samples.
       num_classes: number of classes.
       batch_size: number of samples per batch.
+      draw_latents: function ``(key, n) -> z [n, d]``, such as ``sample`` of a ``LatentSampler``;
+        None for the prior.
 
     Raises:
       ValueError: if there are fewer than two classifiers, or a number is below 1.
@@ -185,7 +188,11 @@ def measure_joint_coherence(
     total = Tally(none, none)
     for number, start in enumerate(range(0, num_samples, batch_size)):
         # The last batch is cut after decoding, so that one compiled program serves all.
-        decoded = generate(model, jax.random.fold_in(key, number), batch_size)
+        batch_key = jax.random.fold_in(key, number)
+        if draw_latents is None:
+            decoded = generate(model, batch_key, batch_size)
+        else:
+            decoded = decode(model, draw_latents(batch_key, batch_size))
         seen = {
             name: judge.predict(as_examples(model.config, name, decoded[name]))[
                 : num_samples - start

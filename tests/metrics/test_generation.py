@@ -160,6 +160,17 @@ def test_joint_coherence_counts_every_sample_once():
         assert counted.counts.sum() == num_samples * len(NAMES)
 
 
+def test_joint_coherence_of_given_latents():
+    def draw(key, n):
+        return jnp.tile(jnp.array([[0.0, 9.0], [2.0, 9.0]]), (n // 2, 1))
+
+    counts = {"num_samples": 8, "num_classes": NUM_CLASSES, "batch_size": 4}
+    counted = measure_joint_coherence(
+        make_model(), CLASSIFIERS, jax.random.key(0), draw_latents=draw, **counts
+    )
+    assert counted.counts.tolist() == [12, 0, 12]
+
+
 def test_labels_are_needed():
     dataset = make_dataset()._replace(labels=None)
     with pytest.raises(ValueError, match="labels is None"):
