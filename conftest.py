@@ -1,4 +1,4 @@
-"""Settings for every test: four CPU devices, no display, compiled programs kept, strict modes."""
+"""Settings for every test: a CPU of four devices, no display, programs kept, strict modes."""
 
 import os
 from importlib.metadata import version
@@ -14,6 +14,8 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_backend_optimization_level=0",  # tests compile much and compute little
         # Takes two thirds off the time to compile; jaxlib 0.11 and later do not know it.
         "--xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else "",
+        # Without it, a GPU adds up in another order in every run, and no test could compare bits.
+        "--xla_gpu_deterministic_ops=true" if os.environ["JAX_PLATFORMS"] != "cpu" else "",
     ]
 )
 # Programs are compiled once for all workers, processes and later sessions.
@@ -51,6 +53,13 @@ def x64() -> Iterator[None]:
     """Runs the test with 64-bit floats and integers as JAX's default."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def four_devices() -> None:
+    """Skips the test where there are fewer; a CPU counts as four."""
+    if len(jax.devices()) < 4:
+        pytest.skip("needs four devices")
 
 
 @pytest.fixture(scope="session")

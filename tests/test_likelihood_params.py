@@ -235,6 +235,7 @@ def test_custom_likelihoods_have_them(batch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("four_devices")
 def test_every_device_trains_them(batch):
     model = make_model(decoder_dist_params=PER_FEATURE)
     mesh = mm.make_mesh(2, 1, devices=jax.devices()[:2])

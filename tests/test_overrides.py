@@ -143,6 +143,7 @@ def test_fit_follows_a_schedule(batch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("four_devices")
 def test_every_device_has_them(batch):
     overrides = mm.Overrides(beta=0.3, decoder_dist_params={"a": {"scale": 0.4}})
     mesh = mm.make_mesh(2, 1, devices=jax.devices()[:2])

@@ -177,7 +177,8 @@ def _weigher(model: MMVAE, observed: Observed, proposal: Proposal, task: Task):
         def log_weights(z: Float[Array, "g e d"]) -> Float[Array, "t g e"]:
             each = log_likelihoods(config, graphdef, theta, (rest, None), rows, z)
             each = jnp.where(mask, each, 0)
-            log_p = jnp.tensordot(jnp.asarray(counted, each.dtype), each, 1)
+            # TF32, JAX's default for products on a GPU, would round log densities to 11 bits.
+            log_p = jnp.tensordot(jnp.asarray(counted, each.dtype), each, 1, precision="highest")
             if task.plain:
                 return log_p
             log_prior = prior_log_prob(family, config.axes, theta.prior, z)

@@ -184,7 +184,7 @@ def _mean(
         def add(total: Float[Array, "d e"], rows: TileRows) -> tuple[Float[Array, "d e"], None]:
             z, _ = particles(_numbers(rows, index), index)
             share = jnp.where(rows.counts[:, None], w[rows.number][:, index], 0)
-            return total + jnp.einsum("ge,ged->de", share, z), None
+            return total + jnp.einsum("ge,ged->de", share, z, precision="highest"), None
 
         like, _ = jax.eval_shape(particles, index[None], index)
         return jnp.zeros((like.shape[2], len(index)), like.dtype), add

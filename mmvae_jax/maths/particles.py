@@ -53,7 +53,7 @@ class Inputs(NamedTuple):
         if self.sources is None:
             return x
         is_own = self.sources[None] == jnp.arange(len(self.mask)).reshape(-1, 1, 1)
-        return jnp.einsum("...sb,msb->...mb", x, is_own.astype(x.dtype))
+        return jnp.einsum("...sb,msb->...mb", x, is_own.astype(x.dtype), precision="highest")
 
 
 class Examples(NamedTuple):
@@ -128,7 +128,15 @@ def draw(experts: Experts, draws: Draws) -> Float[Array, "g e d"]:
 
 def own_expert(experts: Experts, draws: Draws) -> Experts:
     """Returns location and scale ``[g e d]`` of the expert that each particle is drawn from."""
-    return Experts(*(a[draws.source, jnp.arange(a.shape[1])[None]] for a in experts))
+
+    # A choice for each expert: the transpose of a gather is a scatter, whose order varies on a GPU.
+    def own(a: Float[Array, "m e d"]) -> Float[Array, "g e d"]:
+        chosen = jnp.broadcast_to(a[0], (*draws.source.shape, a.shape[-1]))
+        for m in range(1, len(a)):
+            chosen = jnp.where((draws.source == m)[..., None], a[m], chosen)
+        return chosen
+
+    return Experts(*map(own, experts))
 
 
 def draw_experts(

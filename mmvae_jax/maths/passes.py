@@ -5,6 +5,7 @@ and then forward and backward over the particles that carry weight (``mmvae_jax.
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -96,7 +97,8 @@ def _in_tiles(problem: Problem, experts: Experts) -> tuple[Float[Array, "m k b"]
             log_w, terms = problem.log_weights(examples, draws, problem.theta, examples.experts, z)
             own = draws.own(num_experts)
             share = (own & rows.counts[None, :, None]) / objective.num_particles
-            parts = (jnp.einsum("...ge,mge->...me", term, share) for term in terms)
+            mean = partial(jnp.einsum, "...ge,mge->...me", precision="highest")
+            parts = (mean(term, share) for term in terms)
             return Terms(*map(jnp.add, means, parts)), log_w
 
         of_expert = jnp.zeros((num_experts, len(index)), experts.loc.dtype)

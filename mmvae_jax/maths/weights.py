@@ -90,7 +90,8 @@ def log_weights(
     log_posterior = mixture_log_prob(log_q, mask)
     if log_private is not None:
         log_posterior += log_private
-    rescaled = jnp.tensordot(factors, log_likelihood, 1)
+    # TF32, JAX's default for products on a GPU, would round log densities to 11 bits.
+    rescaled = jnp.tensordot(factors, log_likelihood, 1, precision="highest")
     log_w = rescaled + beta * (log_prior - log_posterior)
     return log_w, Terms(log_likelihood, log_prior, log_posterior)
 

@@ -255,16 +255,22 @@ def test_random_decoders_run_dense():
 
 
 @pytest.mark.parametrize(
-    ("experts", "particles", "examples", "is_random", "kind"),
+    ("device", "experts", "particles", "examples", "is_random", "kind"),
     [
-        (3, 7, 24, False, "dense"),  # 504 particles
-        (3, 7, 25, False, "sparse"),
-        (3, 7, 25, True, "dense"),
-        (5, 2, 1000, False, "dense"),  # of two particles none is worth dropping
-        (2, 3, 86, False, "sparse"),
+        ("cpu", 3, 7, 24, False, "dense"),  # 504 particles
+        ("cpu", 3, 7, 25, False, "sparse"),
+        ("cpu", 3, 7, 25, True, "dense"),
+        ("cpu", 5, 2, 1000, False, "dense"),  # of two particles none is worth dropping
+        ("cpu", 2, 3, 86, False, "sparse"),
+        ("gpu", 2, 100, 128, False, "dense"),  # 25,600 particles
+        ("gpu", 4, 63, 130, False, "dense"),  # 32,760 particles
+        ("gpu", 4, 64, 128, False, "sparse"),
+        ("gpu", 4, 64, 128, True, "dense"),
+        ("gpu", 5, 2, 4000, False, "dense"),
     ],
 )
-def test_auto_on_cpu(experts, particles, examples, is_random, kind):
+def test_auto(monkeypatch, device, experts, particles, examples, is_random, kind):
+    monkeypatch.setattr(jax, "default_backend", lambda: device)
     resolved = Backward().resolve(experts, particles, examples, tile_size=64, is_random=is_random)
     assert resolved == Backward(kind, chunk=64)
 

@@ -195,9 +195,10 @@ def test_stacked_parameters_equal_one_by_one(layer, num_examples):
 def test_cpu_runs_no_convolution_and_others_nothing_else(layer):
     graphdef, params = split_layer(layer, 8, 8, (4, 4), 2)
     args = (params, images(200, 8, 8, 8))
-    compiled = jax.jit(pullback(graphdef)).lower(*args).compile().as_text()
-    assert "dot(" in compiled
-    assert "convolution(" not in compiled
+    if jax.default_backend() == "cpu":
+        compiled = jax.jit(pullback(graphdef)).lower(*args).compile().as_text()
+        assert "dot(" in compiled
+        assert "convolution(" not in compiled
     for platform in ("cuda", "tpu"):
         exported = jax.export.export(jax.jit(pullback(graphdef)), platforms=[platform])(*args)
         lowered = exported.mlir_module()
@@ -216,7 +217,7 @@ def test_native_derivatives_equal_matrix_products(name, x64):
 
 
 @pytest.fixture
-def mesh():
+def mesh(four_devices):
     return jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
 
 
@@ -230,7 +231,8 @@ def test_a_sharded_batch_stays_on_its_devices(layer, mesh, monkeypatch):
     sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
     params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
     compiled = run.lower(params, sharded).compile().as_text()
-    assert "while" in compiled
+    if jax.default_backend() == "cpu":
+        assert "while" in compiled
     assert "all-reduce" in compiled
     assert "all-gather" not in compiled
     chex.assert_trees_all_close(run(params, sharded), expected, **SINGLE_BATCH)

@@ -135,6 +135,7 @@ def test_double_precision(model, tmp_path):
         from_pretrained(path, **custom_networks())
 
 
+@pytest.mark.usefixtures("four_devices")
 def test_states_on_several_devices(tmp_path):
     state = mm.create_train_state(
         default_model(), optax.sgd(0.1), key=jax.random.key(0), mesh=mm.make_mesh(), fsdp=True

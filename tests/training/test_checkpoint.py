@@ -280,6 +280,7 @@ def test_damage_to_an_old_step_does_not_stop_a_run(checkpoints):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("four_devices")
 def test_restores_on_any_number_of_devices(tmp_path):
     all_devices = mm.make_mesh()
     model = mm.MMVAE(CONFIG, rngs=nnx.Rngs(0))

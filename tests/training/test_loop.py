@@ -101,6 +101,7 @@ def test_epochs_are_counted_in_whole_batches():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("four_devices")
 def test_evaluation_is_a_mean_over_examples():
     """Of incomplete data, on one device and on a mesh."""
     state = make_state()
@@ -325,6 +326,7 @@ def test_wrong_calls_are_refused(options, message):
         mm.fit(make_state(), TRAIN, **QUIET | options)
 
 
+@pytest.mark.usefixtures("four_devices")
 def test_wrong_data_and_sizes_leave_no_folder(tmp_path):
     options = QUIET | {"checkpoint_dir": tmp_path / "run"}
     wrong = TRAIN._replace(data={**TRAIN.data, "a": TRAIN.data["a"][:, :3]})
@@ -362,6 +364,7 @@ def test_a_folder_with_checkpoints_is_not_trained_over(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("four_devices")
 def test_on_a_mesh_fit_computes_the_same():
     one, many = Log(), Log()
     mm.fit(make_state(), TRAIN, callbacks=[one], **QUIET)

@@ -19,6 +19,8 @@ from mmvae_jax.objective import Options, loss_of_params
 from mmvae_jax.training import mesh as sharding
 from mmvae_jax.training.mesh import Layout, over_mesh
 
+pytestmark = pytest.mark.usefixtures("four_devices")
+
 K = 8
 ADAM = optax.adam(1e-2)
 #: Bytes of the moments of ``adaptive_dreg``: six per bin, expert, axis and parameter.

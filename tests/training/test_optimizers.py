@@ -82,6 +82,7 @@ class Given(list):
 
 
 @pytest.mark.parametrize("on_mesh", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("four_devices")
 def test_the_function_of_the_loss_is_that_of_the_step(on_mesh):
     """Its value and gradient at the parameters are those that the update is given."""
     given = Given()
