@@ -6,7 +6,12 @@ a sequence of ``n`` strings.
 
 from mmvae_jax.plots.curves import training_curve
 from mmvae_jax.plots.experts import divergence_bars, responsibilities, weight_histogram
-from mmvae_jax.plots.grids import cross_generation_grid, latent_interpolation, prior_samples
+from mmvae_jax.plots.grids import (
+    cross_generation_grid,
+    latent_interpolation,
+    prior_samples,
+    style_transfer_grid,
+)
 from mmvae_jax.plots.latents import interpolate, latent_map, project_2d
 from mmvae_jax.plots.tiles import Examples
 
@@ -20,6 +25,7 @@ __all__ = [
     "prior_samples",
     "project_2d",
     "responsibilities",
+    "style_transfer_grid",
     "training_curve",
     "weight_histogram",
 ]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from mmvae_jax.plots.tiles import Examples, draw_sheet, shared_count
@@ -90,6 +91,44 @@ def latent_interpolation(
         gaps=[0.0, _WIDE, _WIDE],
         titles=[ends[0], "\N{RIGHTWARDS ARROW}", ends[1]],
     )
+
+
+def style_transfer_grid(
+    content: Examples,
+    style: Examples,
+    generated: Sequence[Examples],
+    *,
+    names: Sequence[str] | None = None,
+) -> Figure:
+    """Draws examples with the content of one and the style of another.
+
+    Rows have the content of the example on their left, columns the style of the example above.
+
+    Args:
+      content: examples that give the shared latent, one per row.
+      style: examples that give the private latent, one per column.
+      generated: ``generated[row][column]``, decoded from ``join_latents`` of both.
+      names: names of the rows, such as classes; numbers by default. The name "style" is taken.
+
+    Raises:
+      ValueError: if rows, columns, examples and names differ in number, or names repeat.
+
+    >>> images = np.zeros((3, 8, 8, 1))
+    >>> figure = style_transfer_grid(images[:2], images, [images, images], names=["4", "9"])
+    """
+    rows = [str(row) for row in range(len(content))] if names is None else list(names)
+    if len({*rows, "style"}) != len(content) + 1:
+        raise ValueError(f"names is {rows}: give {len(content)} different names but 'style'")
+    counts = [len(row) for row in generated]
+    if counts != [len(style)] * len(content):
+        raise ValueError(
+            f"generated has rows of {counts} examples: give {len(content)} of {len(style)}"
+        )
+    blank = [""] if isinstance(content, Sequence) else np.ones_like(content[:1])
+    cells: dict[str, list[Examples]] = {"style": [blank, style]}
+    for row, name in enumerate(rows):
+        cells[name] = [content[row : row + 1], generated[row]]
+    return draw_sheet(cells, num_across=[1, len(style)], gaps=[0.0, _WIDE], titles=["content", ""])
 
 
 def _num_across(num_examples: int) -> int:

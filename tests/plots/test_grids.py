@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 from helpers.figure_checks import assert_draws
 
-from mmvae_jax.plots import cross_generation_grid, latent_interpolation, prior_samples
+from mmvae_jax.plots import (
+    cross_generation_grid,
+    latent_interpolation,
+    prior_samples,
+    style_transfer_grid,
+)
 
 WORDS = ["zero", "one", "two", "three", "four", "five"]
 
@@ -149,6 +154,23 @@ def test_interpolations_set_the_ends_apart(given):
     assert_draws(figure)
 
 
+@pytest.mark.parametrize("kind", ["image", "word"])
+def test_style_transfer_shows_a_row_per_content_and_a_column_per_style(kind):
+    image = kind == "image"
+    content = make_images(0, 3, (4, 8), 2) if image else WORDS[:2]
+    style = make_images(1, 3, (4, 8), 5) if image else WORDS[:5]
+    made = [make_images(2 + row, 3, (4, 8), 5) if image else WORDS[row : row + 5] for row in (0, 1)]
+    cells = np.array(style_transfer_grid(content, style, made, names=["4", "9"]).axes).reshape(3, 2)
+    assert_shows(cells[0, 1], style, num_across=5)
+    for row in (0, 1):
+        assert_shows(cells[row + 1, 0], content[row : row + 1], num_across=1)
+        assert_shows(cells[row + 1, 1], made[row], num_across=5)
+    above, below = ([edge for _, edge in tiles_of(axes)] for axes in cells[:2, 1])
+    np.testing.assert_allclose(np.array(above)[:, :2], np.array(below)[:, :2])
+    assert [axes.get_ylabel() for axes in cells[:, 0]] == ["style", "4", "9"]
+    assert_draws(cells[0, 0].figure)
+
+
 def test_values_out_of_range_are_clipped(caplog):
     images = 3 * make_images(0, 3) - 1
     (axes,) = prior_samples({"x": images}).axes
@@ -165,6 +187,10 @@ def test_examples_that_do_not_fit_are_refused(given, generated):
         prior_samples({"grey": given["grey"], "word": WORDS[:4]})
     with pytest.raises(ValueError, match="images have 2 channels"):
         prior_samples({"x": make_images(0, 2)})
+    with pytest.raises(ValueError, match=r"generated has rows of \[6\] examples: give 2 of 6"):
+        style_transfer_grid(WORDS[:2], WORDS, [WORDS])
+    with pytest.raises(ValueError, match=r"names is \['4', 'style'\]: give 2 different"):
+        style_transfer_grid(WORDS[:2], WORDS, [WORDS, WORDS], names=["4", "style"])
     with pytest.raises(ValueError, match="number of steps is 2"):
         latent_interpolation({"word": WORDS[:2]})
     with pytest.raises(ValueError, match=r"numbers of examples are .*'word': \[4\]"):
