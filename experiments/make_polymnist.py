@@ -6,6 +6,9 @@ An image is a random 28 by 28 crop of its modality's photograph, with inverted c
 digit is brighter than 128 of 255 (Sutter, Daunhawer and Vogt, 2021). The digits of a class are
 shuffled for every modality, so the images of an example show different handwritings. The output
 has PNG files like the published data set, and arrays that ``mmvae_jax.data.polymnist`` memory-maps.
+
+``--layout quadrant`` shrinks each digit and draws its quadrant independently in every modality, so
+that the class is shared while place, handwriting and background are private.
 """
 
 import dataclasses
@@ -14,7 +17,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -24,10 +27,19 @@ from tqdm import tqdm
 from experiments import runs
 from experiments.command_line import run_command
 from mmvae_jax.batch import MultimodalArrays
+from mmvae_jax.checks import check_choice
 from mmvae_jax.data import Splits, mnist, num_examples, take
 from mmvae_jax.data.datasets.polymnist import IMAGE_SHAPE, LABELS, SPLITS
 
-RECIPE = "28x28 crop of the photograph, inverted where the MNIST digit is > 128"
+Layout = Literal["full", "quadrant"]
+
+RECIPES: dict[Layout, str] = {
+    "full": "28x28 crop of the photograph, inverted where the MNIST digit is > 128",
+    "quadrant": (
+        "28x28 crop of the photograph, inverted where the MNIST digit, averaged over 2x2 pixels "
+        "and put into a random quadrant of each modality, is > 128"
+    ),
+}
 THRESHOLD = 128
 #: Colour photographs that scikit-image installs.
 SCIKIT_IMAGE = ("astronaut", "chelsea", "coffee", "rocket", "immunohistochemistry")
@@ -47,12 +59,17 @@ class MakePolyMNISTConfig:
     """Folder of MNIST; None is $MMVAE_DATA, or a download."""
     backgrounds: tuple[Path, ...] = ()
     """Photographs, one per modality, or a folder of them; none are five of scikit-image."""
+    layout: Layout = "full"
+    """Digits of full size, or small ones in a random quadrant of each modality."""
     seed: int = 0
     """Seed of the pairings and the crops."""
     num_train: int | None = None
     """Number of training digits, the first of MNIST; None is all 60,000."""
     num_test: int | None = None
     """Number of test digits, the first of MNIST; None is all 10,000."""
+
+    def __post_init__(self) -> None:
+        check_choice("layout", self.layout, tuple(RECIPES))
 
 
 def main(config: MakePolyMNISTConfig) -> None:
@@ -69,7 +86,10 @@ def main(config: MakePolyMNISTConfig) -> None:
     chosen = zip(SPLITS, splits, (config.num_train, config.num_test), strict=True)
     for split, digits in [(split, first_of_mnist(digits, num)) for split, digits, num in chosen]:
         labels = np.asarray(digits.labels)
-        for name, images in make_modalities(digits, list(photos.values()), config.seed, split):
+        pictures = make_modalities(
+            digits, list(photos.values()), config.seed, split, layout=config.layout
+        )
+        for name, images in pictures:
             write_png(config.out / split / name, images, labels)
             hashes |= _save(config.out, f"{split}/{name}.npy", images)
         # Last, because readers take arrays with labels for complete.
@@ -89,7 +109,8 @@ def describe(
         for m, (name, photo) in enumerate(photos.items())
     }
     return {
-        "recipe": RECIPE,
+        "recipe": RECIPES[config.layout],
+        "layout": config.layout,
         "seed": config.seed,
         "num_train": config.num_train,
         "num_test": config.num_test,
@@ -114,7 +135,11 @@ def first_of_mnist(digits: MultimodalArrays, num: int | None) -> MultimodalArray
 
 
 def make_modalities(
-    digits: MultimodalArrays, photos: Sequence[Photo], seed: int, split: str
+    digits: MultimodalArrays,
+    photos: Sequence[Photo],
+    seed: int,
+    split: str,
+    layout: Layout = "full",
 ) -> Iterator[tuple[str, UInt8[np.ndarray, "n 28 28 3"]]]:
     """Yields the name and the images of each modality; image ``i`` has the class of digit ``i``.
 
@@ -128,7 +153,10 @@ def make_modalities(
         rows = np.empty_like(places)
         rows[places] = shuffled[_by_class(labels[shuffled])]
         crops = crop(photo, len(rows), rng)
-        yield f"m{m}", invert(crops, digits.data["image"][rows][..., 0])
+        shown = digits.data["image"][rows][..., 0]
+        if layout == "quadrant":
+            shown = into_quadrants(shown, rng.integers(4, size=len(rows)))
+        yield f"m{m}", invert(crops, shown)
 
 
 def crop(photo: Photo, num: int, rng: np.random.Generator) -> UInt8[np.ndarray, "n 28 28 3"]:
@@ -136,6 +164,17 @@ def crop(photo: Photo, num: int, rng: np.random.Generator) -> UInt8[np.ndarray, 
     windows = np.lib.stride_tricks.sliding_window_view(photo, IMAGE_SHAPE[:2], axis=(0, 1))
     tops, lefts = (rng.integers(side, size=num) for side in windows.shape[:2])
     return np.ascontiguousarray(windows[tops, lefts].transpose(0, 2, 3, 1))
+
+
+def into_quadrants(
+    digits: UInt8[np.ndarray, "n 28 28"], quadrants: Int[np.ndarray, " n"]
+) -> UInt8[np.ndarray, "n 28 28"]:
+    """Returns digits of half the size in the quadrants with these numbers, row by row from 0."""
+    num, (height, width) = len(digits), (side // 2 for side in IMAGE_SHAPE[:2])
+    small = digits.reshape(num, height, 2, width, 2).mean((2, 4))
+    placed = np.zeros((num, 2, height, 2, width), np.uint8)
+    placed[np.arange(num), quadrants // 2, :, quadrants % 2] = small.round()
+    return placed.reshape(digits.shape)
 
 
 def invert(

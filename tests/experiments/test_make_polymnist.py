@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from helpers.official_files import TEST_LABELS, TRAIN_LABELS, real_mnist, write_mnist, write_png
 
 from experiments.command_line import run_command
@@ -15,6 +16,7 @@ from experiments.make_polymnist import (
     MakePolyMNISTConfig,
     crop,
     first_of_mnist,
+    into_quadrants,
     invert,
     load_backgrounds,
     main,
@@ -97,6 +99,31 @@ def test_pixels_of_exactly_128_are_not_inverted():
     assert (inverted.reshape(-1, 3)[1:] == 10).all()
 
 
+def test_small_digits_have_a_quadrant():
+    digits = np.zeros((4, 28, 28), np.uint8)
+    digits[:, 10, 6:8], digits[:, 11, 6] = 255, 102  # the mean of 2 x 2 pixels is 153
+    quadrants = np.array([0, 1, 2, 3])
+    shown = into_quadrants(digits, quadrants)
+    expected = [(5, 3), (5, 14 + 3), (14 + 5, 3), (14 + 5, 14 + 3)]
+    for image, place in zip(shown, expected, strict=True):
+        assert np.argwhere(image).tolist() == [list(place)]
+        assert image[place] == 153
+
+
+def test_modalities_draw_their_quadrants_independently(sources):
+    digits = first_of_mnist(mnist(sources[0]).train, None)
+    digits = take(digits, np.tile(np.arange(len(digits.labels)), 40))
+    black = [np.zeros((30, 30, 3), np.uint8)] * 2
+    pairs = make_modalities(digits, black, 0, "train", layout="quadrant")
+    places = []
+    for _, images in pairs:
+        has_ink = images[..., 0].reshape(-1, 2, 14, 2, 14).any((2, 4)).reshape(-1, 4)
+        assert (has_ink.sum(1) == 1).all()
+        places.append(has_ink.argmax(1))
+    counts = np.histogram2d(*places, bins=4)[0]
+    assert scipy.stats.chisquare(counts.ravel()).pvalue > 1e-3
+
+
 def test_crops_come_from_everywhere():
     numbered = np.zeros((30, 31, 3), np.uint8)
     numbered[..., 0], numbered[..., 1] = np.ogrid[:30, :31]
@@ -107,7 +134,7 @@ def test_crops_come_from_everywhere():
 def test_the_reader_and_the_manifest_agree_with_the_files(made):
     dataset = polymnist(made.parent, num_modalities=3)
     manifest = json.loads((made / "manifest.json").read_text())
-    assert manifest["num_train"] == 60
+    assert (manifest["num_train"], manifest["layout"]) == (60, "full")
     assert [*manifest["backgrounds"]] == ["m0", "m1", "m2"]
     for split, labels in (("train", TRAIN_LABELS[:60]), ("test", TEST_LABELS)):
         found = getattr(dataset, split)
@@ -155,7 +182,7 @@ def test_digits_are_in_the_readers_order(sources):
 
 def test_the_command_line_makes_a_data_set_once(sources, tmp_path, made, monkeypatch):
     out = tmp_path / "polymnist"
-    flags = ("--out", out, "--data-dir", sources[0], "--num-train", 60)
+    flags = ("--out", out, "--data-dir", sources[0], "--num-train", 60, "--layout", "full")
     backgrounds = ("--backgrounds", *sorted(sources[1].glob("*.png")))
     monkeypatch.setattr(sys, "argv", ["make_polymnist", *map(str, flags + backgrounds)])
     run_command(main, MakePolyMNISTConfig, "experiments.make_polymnist")
