@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from matplotlib.figure import Figure
@@ -111,9 +112,13 @@ def interpolation(
     labels: Int[np.ndarray, " n"],
     num_steps: int,
 ) -> Figure:
-    """Draws the images decoded between a latent of the lowest class and one of the highest."""
+    """Draws the images decoded between a latent of the lowest class and one of the highest.
+
+    Private latents stay at 0, the location of their prior.
+    """
     first, last = labels.argmin(), labels.argmax()
-    steps = mm.decode(model, plots.interpolate(z[first], z[last], num_steps))
+    line = plots.interpolate(z[first], z[last], num_steps)
+    steps = mm.decode(model, jnp.pad(line, ((0, 0), (0, model.config.axes.num_private))))
     ends = [f"class {labels[first]}", f"class {labels[last]}"]
     return plots.latent_interpolation(drawable(problem, steps), ends=ends)
 

@@ -42,6 +42,7 @@ from mmvae_jax.metrics import (
     measure_log_likelihoods,
     measure_posterior_means,
     posteriors_of,
+    score_clusters,
     train_classifier,
 )
 
@@ -64,8 +65,8 @@ def measure(
       problem: data of the experiment.
       key: PRNG key.
     """
-    bound_key, reconstruction_key, likelihood_key, gradient_key, *keys = jax.random.split(key, 9)
-    classifier_key, coherence_key, frechet_key, inception_key, more_key = keys
+    bound_key, reconstruction_key, likelihood_key, gradient_key, *keys = jax.random.split(key, 10)
+    classifier_key, coherence_key, frechet_key, inception_key, more_key, cluster_key = keys
     test = take(problem.test, some_rows(problem.test, config.num_test))
     loss = mm.evaluate(state, test, batch_size=config.batch_size, key=bound_key)["loss"]
     results = {
@@ -88,6 +89,7 @@ def measure(
         classifiers = classifiers_of(config, problem.train, classifier_key)
         results |= {
             **measure_latents(model, problem.probe, test),
+            **measure_clusters(model, test, cluster_key),
             "classifier_accuracy": accuracies(classifiers, test),
             **measure_coherences(config, model, test, classifiers, coherence_key),
         }
@@ -151,7 +153,7 @@ def measure_coherences(
 
 
 def measure_latents(model: mm.MMVAE, train: MultimodalArrays, test: MultimodalArrays) -> Json:
-    """Returns probe and clustering accuracies of the posterior means, per modality.
+    """Returns probe and clustering accuracies of the posterior means of u, per modality.
 
     Each ``latent_probe`` is fitted to training examples and scored on test examples. The clusters
     of test examples are from k-means, one per class.
@@ -171,8 +173,34 @@ def measure_latents(model: mm.MMVAE, train: MultimodalArrays, test: MultimodalAr
     }
 
 
+def measure_clusters(model: mm.MMVAE, test: MultimodalArrays, key: PRNGKeyArray) -> Json:
+    """Returns the agreement of the prior's clusters with the classes; nothing without clusters.
+
+    An example belongs to its most probable cluster given all of its modalities. ``found`` is the
+    number of clusters that have examples, and ``effective`` the exponential of the entropy of their
+    shares.
+    """
+    if model.config.number_of_clusters == 1:
+        return {}
+    labels, chosen = labels_of(test), []
+    rows = np.arange(len(labels))
+    for number, start in enumerate(range(0, len(labels), CHUNK)):
+        batch = mm.Batch(take(test, rows[start : start + CHUNK]).data)
+        shares = mm.predict_clusters(model, batch, jax.random.fold_in(key, number))
+        chosen.append(np.asarray(shares).argmax(1))
+    clusters = np.concatenate(chosen)
+    shares = np.unique(clusters, return_counts=True)[1] / len(clusters)
+    return {
+        "prior_clusters": {
+            **score_clusters(clusters, labels)._asdict(),
+            "found": len(shares),
+            "effective": float(np.exp(-np.sum(shares * np.log(shares)))),
+        }
+    }
+
+
 def measure_active_units(model: mm.MMVAE, test: MultimodalArrays) -> dict[str, int]:
-    """Returns the number of active latent dimensions of each modality's posterior means."""
+    """Returns the number of active dimensions of u of each modality's posterior means."""
     spread = measure_posterior_means(model, test, batch_size=CHUNK).experts
     return {
         name: int(active_units(np.asarray(means.variance)).sum()) for name, means in spread.items()
@@ -180,18 +208,23 @@ def measure_active_units(model: mm.MMVAE, test: MultimodalArrays) -> dict[str, i
 
 
 def measure_mean_divergences(model: mm.MMVAE, test: MultimodalArrays) -> Json:
-    """Returns KL(q_m||q_j) and, as ``prior``, KL(q_m||p), averaged over examples."""
+    """Returns KL(q_m||q_j) and, as ``prior``, KL(q_m||p) of u, averaged over examples.
+
+    A prior of several clusters has no closed form and is left out.
+    """
     config = model.config
     family = config.prior_and_posterior_dist
-    loc, scale = model.pz_params
-    total = mean_variance(np.zeros((0, len(config.modalities), len(config.modalities) + 1)))
+    has_prior = config.number_of_clusters == 1
+    targets = (*config.modalities, "prior") if has_prior else config.modalities
+    loc, scale = config.axes.shared_part(model.pz_params)
+    total = mean_variance(np.zeros((0, len(config.modalities), len(targets))))
     for _, (experts, mask) in posteriors_of(model, test, CHUNK):
-        between = np.asarray(kl_between_experts(family, experts, mask))
-        distance = jnp.abs(experts.loc - loc[None, None])
-        prior = closed_form(family)(distance, experts.scale, scale[None, None]).sum(-1)
-        rows = np.concatenate([between, np.asarray(prior)[:, None]], axis=1)
+        rows = np.asarray(kl_between_experts(family, experts, mask))
+        if has_prior:
+            distance = jnp.abs(experts.loc - loc[None, None])
+            prior = closed_form(family)(distance, experts.scale, scale[None, None]).sum(-1)
+            rows = np.concatenate([rows, np.asarray(prior)[:, None]], axis=1)
         total = total.merge(mean_variance(np.moveaxis(rows, 2, 0), np.asarray(mask)[0]))
-    targets = (*config.modalities, "prior")
     return {
         name: {target: float(x) for target, x in zip(targets, row, strict=True) if target != name}
         for name, row in zip(config.modalities, np.asarray(total.mean), strict=True)

@@ -1,9 +1,11 @@
 """PolyMNIST: five images of one digit, each on a different photograph.
 
     python -m experiments.polymnist --help
-    python -m experiments.polymnist multivae --data-dir FOLDER --seeds 0 1 2
+    python -m experiments.polymnist cmvae --data-dir FOLDER --seeds 0 1 2
 
-The data set is read from FOLDER/polymnist; ``python -m experiments.make_polymnist`` creates it.
+The model is an MMVAE, with private latents an MMVAE+ (Palumbo et al. 2023), and with clusters as
+well a CMVAE (Palumbo et al. 2024). The data set is read from FOLDER/polymnist;
+``python -m experiments.make_polymnist`` creates it.
 """
 
 import dataclasses
@@ -15,7 +17,7 @@ from flax import nnx
 import mmvae_jax as mm
 from experiments.experiment import Experiment, ExperimentData, Modules, is_count, some_rows
 from experiments.run_experiment import run_from_command_line
-from mmvae_jax.checks import check_choice, check_positive
+from mmvae_jax.checks import check_choice, check_count, check_positive
 from mmvae_jax.data import polymnist, take
 from mmvae_jax.data.datasets.polymnist import IMAGE_SHAPE, NUM_MODALITIES
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
@@ -37,7 +39,7 @@ NUM_PROBE = 10_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PolyMNISTConfig(Experiment):
-    """Train an MMVAE on PolyMNIST, measure it on test digits and draw figures."""
+    """Train a model on PolyMNIST, measure it on test digits and draw figures."""
 
     name: ClassVar[str] = "polymnist"
     num_classes: ClassVar[int] = 10
@@ -48,6 +50,10 @@ class PolyMNISTConfig(Experiment):
     """A dense layer of 512, convolutions (Sutter et al. 2021) or ResNets (Palumbo et al. 2023)."""
     scale: float = 0.75
     """Scale of the Laplace likelihood."""
+    modalities_specific_dim: int = 0
+    """Size of the private latent of each modality; above 0 for MMVAE+ and CMVAE."""
+    number_of_clusters: int = 1
+    """Number of clusters of the prior; above 1 for CMVAE."""
     learn_prior: bool = False
     latent_dim: int = 512
     K: int = 10
@@ -61,6 +67,9 @@ class PolyMNISTConfig(Experiment):
         self.check("modalities", is_offered, f"give an integer from 2 to {NUM_MODALITIES}")
         check_choice("networks", self.networks, tuple(NETWORKS))
         check_positive("scale", self.scale)
+        is_size = is_count(self.modalities_specific_dim, 0)
+        self.check("modalities_specific_dim", is_size, "give an integer of at least 0")
+        check_count("number_of_clusters", self.number_of_clusters)
 
     def load(self) -> ExperimentData:
         """Returns PolyMNIST as found in ``data_dir``."""
@@ -74,32 +83,55 @@ class PolyMNISTConfig(Experiment):
             input_dims=dict.fromkeys(names, IMAGE_SHAPE),
             decoders_dist=dict.fromkeys(names, "laplace"),
             decoder_dist_params={name: {"scale": self.scale} for name in names},
+            modalities_specific_dim=self.modalities_specific_dim,
+            number_of_clusters=self.number_of_clusters,
             **self.model_settings(),
         )
 
     def make_networks(self, rngs: nnx.Rngs) -> tuple[Modules, Modules]:
         """Returns networks of the chosen kind, one pair per modality."""
         encoder, decoder = NETWORKS[self.networks]
-        names = self.model_config().modalities
-        encoders = {name: encoder(self.latent_dim, rngs=rngs) for name in names}
-        return encoders, {name: decoder(self.latent_dim, rngs=rngs) for name in names}
+        config = self.model_config()
+        dims = {name: config.network_dim(name) for name in config.modalities}
+        encoders = {name: encoder(d, rngs=rngs) for name, d in dims.items()}
+        return encoders, {name: decoder(d, rngs=rngs) for name, d in dims.items()}
 
+
+#: Settings that MMVAE+ and CMVAE share.
+MMVAEPLUS = PolyMNISTConfig(
+    networks="resnet",
+    latent_dim=32,
+    modalities_specific_dim=32,
+    K=1,
+    loss="iwae_looser",
+    beta=2.5,
+)
 
 PRESETS = {
     "multivae": (
-        "MultiVae's benchmark: K=10, 512 latents, normal posteriors and prior, Adam.",
-        PolyMNISTConfig(preset="multivae", loss="dreg_looser", posterior="normal", amsgrad=False),
+        "MMVAE in MultiVae's benchmark: K=10, 512 latents, 100 epochs, Adam.",
+        PolyMNISTConfig(preset="multivae", loss="dreg_looser", amsgrad=False),
     ),
-    "mmvaeplus": (
+    "mmvae": (
         "Like the MMVAE baseline of MMVAE+: ResNets, one particle, 160 latents, AMSGrad.",
         PolyMNISTConfig(
-            preset="mmvaeplus",
+            preset="mmvae",
             networks="resnet",
             latent_dim=160,
             K=1,
             loss="elbo",
             batch_size=128,
             num_epochs=150,
+        ),
+    ),
+    "mmvaeplus": (
+        "MMVAE+ as reproduced by MultiVae: 32 shared and 32 private latents, 150 epochs.",
+        dataclasses.replace(MMVAEPLUS, preset="mmvaeplus", batch_size=32, num_epochs=150),
+    ),
+    "cmvae": (
+        "CMVAE as reproduced by MultiVae: MMVAE+ with a prior of 40 clusters, 250 epochs.",
+        dataclasses.replace(
+            MMVAEPLUS, preset="cmvae", number_of_clusters=40, batch_size=128, num_epochs=250
         ),
     ),
     "small": (

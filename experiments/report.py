@@ -34,6 +34,8 @@ COLUMNS = {
     "conditional_coherence": "conditional coherence",
     "joint_coherence": "joint coherence",
     "latent_probe": "latent probe",
+    "prior_clusters/accuracy": "clusters of the prior, accuracy",
+    "prior_clusters/ari": "adjusted Rand index",
     "classifier_accuracy": "classifiers on real examples",
     "correlation/image to caption": "correlation, image to caption",
     "correlation/caption to image": "correlation, caption to image",

@@ -11,7 +11,12 @@ from mmvae_jax.metrics.classifier import (
     load_classifiers,
     train_classifier,
 )
-from mmvae_jax.metrics.clustering import Clustering, cluster_latents, matched_accuracy
+from mmvae_jax.metrics.clustering import (
+    Clustering,
+    cluster_latents,
+    matched_accuracy,
+    score_clusters,
+)
 from mmvae_jax.metrics.coherence import (
     Tally,
     averages,
@@ -90,6 +95,7 @@ __all__ = [
     "mse",
     "posteriors",
     "posteriors_of",
+    "score_clusters",
     "ssim",
     "subsets",
     "train_classifier",

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 
 
 class Clustering(NamedTuple):
-    """Agreement of clusters and classes, from ``cluster_latents``.
+    """Agreement of clusters and classes, from ``score_clusters``.
 
     Attributes:
       accuracy: share of examples in the cluster matched with their class, in 0 to 1.
@@ -52,13 +52,11 @@ def cluster_latents(
     """
     try:
         from sklearn.cluster import KMeans
-        from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
         from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise ImportError(
             "cluster_latents needs scikit-learn: pip install 'mmvae_jax[experiments]'"
         ) from error
-    labels = np.asarray(labels)
     kmeans = KMeans(
         num_clusters,
         n_init=num_starts,  # pyright: ignore[reportArgumentType] (inferred from the default, "auto")
@@ -67,6 +65,32 @@ def cluster_latents(
     # Threads synchronise at every step: on shared cores one thread is far faster.
     with threadpool_limits(1):
         clusters = kmeans.fit_predict(np.asarray(z))
+    return score_clusters(clusters, labels)
+
+
+def score_clusters(
+    clusters: Int[Array | np.ndarray, " n"], labels: Int[Array | np.ndarray, " _n"]
+) -> Clustering:
+    """Returns the agreement of any clusters with the classes.
+
+    Args:
+      clusters: cluster of each example, such as the ``argmax`` of ``mm.predict_clusters``.
+      labels: class of each example.
+
+    Raises:
+      ValueError: if there is no example, or clusters and labels differ in number.
+      ImportError: if scikit-learn is missing.
+
+    >>> score_clusters(np.array([5, 5, 7, 7]), np.array([1, 1, 0, 0]))
+    Clustering(accuracy=1.0, nmi=1.0, ari=1.0)
+    """
+    try:
+        from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+    except ImportError as error:
+        raise ImportError(
+            "score_clusters needs scikit-learn: pip install 'mmvae_jax[experiments]'"
+        ) from error
+    clusters, labels = np.asarray(clusters), np.asarray(labels)
     return Clustering(
         accuracy=matched_accuracy(clusters, labels),
         nmi=float(normalized_mutual_info_score(labels, clusters)),

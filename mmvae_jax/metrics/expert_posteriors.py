@@ -19,7 +19,8 @@ class Posteriors(NamedTuple):
     """Posteriors of every expert for every example of a batch.
 
     Attributes:
-      experts: locations and scales, ``[m b d]``; arbitrary where the modality is missing.
+      experts: locations and scales of u, ``[m b d]``, or of all axes of z; arbitrary where the
+        modality is missing.
       mask: True where a modality is observed, ``[m b]``.
     """
 
@@ -27,8 +28,13 @@ class Posteriors(NamedTuple):
     mask: Bool[Array, "m b"]
 
 
-def posteriors(model: MMVAE, batch: AnyBatch) -> Posteriors:
+def posteriors(model: MMVAE, batch: AnyBatch, *, all_axes: bool = False) -> Posteriors:
     """Returns every expert's posterior for every example, with random layers off.
+
+    Args:
+      model: an MMVAE.
+      batch: examples.
+      all_axes: include the private latents, as ``model.experts``; by default only u.
 
     Raises:
       ValueError: if the batch does not fit the model.
@@ -38,13 +44,13 @@ def posteriors(model: MMVAE, batch: AnyBatch) -> Posteriors:
     ((2, 5, 2), (2, 5))
     """
     observed = observe(model.config, batch, allow_absent=True)
-    return Posteriors(_experts(*evaluation(model), observed), observed.mask)
+    return Posteriors(_experts(*evaluation(model), observed, all_axes), observed.mask)
 
 
 def posteriors_of(
-    model: MMVAE, data: AnyBatch, batch_size: int
+    model: MMVAE, data: AnyBatch, batch_size: int, *, all_axes: bool = False
 ) -> Iterator[tuple[MultimodalArrays, Posteriors]]:
-    """Yields each batch of a data set with its posteriors.
+    """Yields each batch of a data set with its posteriors, see ``posteriors``.
 
     All batches have ``batch_size`` rows; the last one is padded with rows that miss everything.
 
@@ -53,10 +59,13 @@ def posteriors_of(
     """
     check = partial(check_values, model.config, field="data")
     for batch in eval_batches(data, batch_size, check=check):
-        yield batch, posteriors(model, batch)
+        yield batch, posteriors(model, batch, all_axes=all_axes)
 
 
-@partial(jax.jit, static_argnames=("graphdef",))
-def _experts(graphdef: nnx.GraphDef, state: nnx.State, observed: Observed) -> Experts:
+@partial(jax.jit, static_argnames=("graphdef", "all_axes"))
+def _experts(
+    graphdef: nnx.GraphDef, state: nnx.State, observed: Observed, all_axes: bool
+) -> Experts:
     model = nnx.merge(graphdef, state, copy=True)
-    return model.config.axes.shared_part(model.experts(observed.data))
+    experts = model.experts(observed.data)
+    return experts if all_axes else model.config.axes.shared_part(experts)

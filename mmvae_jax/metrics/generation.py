@@ -17,10 +17,12 @@ from mmvae_jax.batch import AnyBatch, MultimodalArrays, as_arrays
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inference import decode, generate
+from mmvae_jax.inference.private_latents import generated_scale
 from mmvae_jax.inference.selection import modality_mask, modality_names
 from mmvae_jax.inputs.keys import as_key
 from mmvae_jax.likelihood_settings import MixedLikelihood
 from mmvae_jax.maths import counts
+from mmvae_jax.maths.latent_axes import with_own_private
 from mmvae_jax.maths.likelihoods import SUPPORTS
 from mmvae_jax.maths.mixture import draw_mixture
 from mmvae_jax.metrics.coherence import Tally, conditional_tallies, joint_tally, subsets
@@ -70,7 +72,8 @@ def generations(
     """Yields all modalities generated from each subset of modalities, batch by batch.
 
     Protocol: for each subset and example, one z is drawn from the mixture of the subset's experts
-    and decoded into every modality. The encoders run once per batch.
+    and decoded into every modality. Private latents of the given modalities come from their own
+    posteriors, and the others as in ``encode``. The encoders run once per batch.
 
     Args:
       model: an MMVAE.
@@ -88,16 +91,17 @@ def generations(
     (('sound',), (2, 3))
     """
     config, key = model.config, as_key(key)
-    family = config.family
+    scale = generated_scale(model)
     chosen = subsets(config.modalities) if givens is None else givens
     chosen = [modality_names("givens", given, config) for given in chosen]
     batch_size = check_count("batch_size", batch_size)
-    for number, (batch, (experts, observed)) in enumerate(posteriors_of(model, data, batch_size)):
+    batches = posteriors_of(model, data, batch_size, all_axes=True)
+    for number, (batch, (experts, observed)) in enumerate(batches):
         mask = dict(zip(config.modalities, np.asarray(observed), strict=True))
         for index, given in enumerate(chosen):
             place = jax.random.fold_in(jax.random.fold_in(key, number), index)
             available = observed & modality_mask("givens", given, config)
-            z = _draw(family, experts, available, place, 1)[:, 0]
+            z = _draw(config.family, config.axes, experts, available, scale, place)
             z = jnp.where(available.any(0)[:, None], z, 0)  # classifiers may reject NaN
             decoded = decode(model, z).items()
             generated = {name: as_examples(config, name, x) for name, x in decoded}
@@ -239,4 +243,8 @@ def _as_values(
     return decoded
 
 
-_draw = partial(jax.jit, static_argnames=("family", "N"))(draw_mixture)
+@partial(jax.jit, static_argnames=("family", "axes"))
+def _draw(family, axes, experts, available, scale, key):
+    """Draws one latent per example from the mixture of the available experts."""
+    experts = with_own_private(axes, experts, available, scale)
+    return draw_mixture(family, experts, available, key, 1)[:, 0]

@@ -66,8 +66,14 @@ SMALL = {
 #: Settings of a run by name.
 RUNS = {
     "polymnist": dataclasses.replace(polymnist.PRESETS["small"][1], **SMALL, modalities=2),
-    "resnet": dataclasses.replace(
-        polymnist.PRESETS["mmvaeplus"][1], **{**SMALL, "K": 1}, modalities=2
+    "resnet": dataclasses.replace(polymnist.PRESETS["mmvae"][1], **{**SMALL, "K": 1}, modalities=2),
+    "cmvae": dataclasses.replace(
+        polymnist.PRESETS["cmvae"][1],
+        **{**SMALL, "K": 1},
+        modalities=2,
+        networks="mlp",
+        modalities_specific_dim=2,
+        number_of_clusters=3,
     ),
     "mnist_svhn": dataclasses.replace(mnist_svhn.PRESETS["small"][1], **SMALL),
     "mnist_svhn_text": dataclasses.replace(
@@ -152,10 +158,13 @@ def assert_is_complete(out: Path, config: Experiment, modalities: list[str]) -> 
     assert metrics["steps"] == 2
     assert metrics["config"] == json.loads(json.dumps(config.settings()))
     measured = {name: value for name, value in metrics.items() if name not in METADATA}
-    assert set(measured) == ALWAYS | (OF_CLASSES if config.num_classes else {"correlation"})
+    has_clusters = config.model_config().number_of_clusters > 1
+    of_data = OF_CLASSES if config.num_classes else {"correlation"}
+    assert set(measured) == ALWAYS | of_data | ({"prior_clusters"} if has_clusters else set())
     assert np.isfinite(numbers(measured)).all()
     assert [*measured["active_units"]] == modalities
-    others = {name: {*modalities, "prior"} - {name} for name in modalities}
+    targets = {*modalities} if has_clusters else {*modalities, "prior"}
+    others = {name: targets - {name} for name in modalities}
     assert {name: {*row} for name, row in measured["divergence"].items()} == others
     likelihood = measured["log_likelihood"]
     assert [*likelihood["marginal"]] == modalities
@@ -179,6 +188,7 @@ def assert_is_complete(out: Path, config: Experiment, modalities: list[str]) -> 
         ("polymnist", ["m0", "m1"]),
         ("cub", ["image", "caption"]),
         ("resnet", ["m0", "m1"]),
+        ("cmvae", ["m0", "m1"]),
         ("mnist_svhn_text", ["mnist", "svhn", "text"]),
         ("mnist_pairs", ["m0", "m1"]),
     ],

@@ -140,6 +140,61 @@ def test_each_modality_has_its_own_latents():
     assert found["clustering_accuracy"] == {"a": 0.5, "b": 1.0}
 
 
+def test_clusters_of_the_prior_are_matched_with_classes(monkeypatch):
+    """Three of four clusters lie at the classes' intensities, and the fourth is far away."""
+    config = mm.MMVAEConfig(
+        input_dims={"a": DIM, "b": DIM},
+        latent_dim=2,
+        number_of_clusters=4,
+        prior_and_posterior_dist="normal",
+    )
+    monkeypatch.setattr(measurements, "CHUNK", len(LABELS) // 2)
+    networks = {"a": Mean(), "b": Mean()}, {"a": Constant(), "b": Constant()}
+    model = mm.MMVAE(config, *networks, rngs=nnx.Rngs(0))
+    model.clusters["loc"].set_value(jnp.array([[1.0, 0], [9.0, 9.0], [0, 0], [0.5, 0]]))
+    model.clusters["log_var"].set_value(jnp.full((4, 2), -5.0))
+    dataset = class_pictures(LABELS, "a", "b")
+    found = measurements.measure_clusters(model, dataset, jax.random.key(0))["prior_clusters"]
+    assert found == {
+        "accuracy": 1.0,
+        "nmi": pytest.approx(1),
+        "ari": 1.0,
+        "found": 3,
+        "effective": pytest.approx(2**1.5),  # shares of 1/2, 1/4 and 1/4
+    }
+    assert "prior" not in measurements.measure_mean_divergences(model, dataset)["a"]
+    model = picture_model(a=(Mean(), Constant()), b=(Mean(), Constant()))
+    assert measurements.measure_clusters(model, dataset, jax.random.key(0)) == {}
+
+
+class Padded(Mean):
+    """Encodes the mean intensity, and the same private latents for all images."""
+
+    def __init__(self, offset, num_private):
+        super().__init__(offset)
+        self.num_private = num_private
+
+    def __call__(self, x):
+        loc = jnp.pad(super().__call__(x)[0], ((0, 0), (0, self.num_private)), constant_values=7)
+        return loc, jnp.full_like(loc, -1.0)
+
+
+def test_divergences_with_private_latents_are_those_of_u():
+    config = mm.MMVAEConfig(
+        input_dims={"a": DIM, "b": DIM}, latent_dim=2, prior_and_posterior_dist="normal"
+    )
+    decoders = {"a": Constant(), "b": Constant()}
+    found = []
+    for private in (0, 3):
+        encoders = {"a": Padded(0.0, private), "b": Padded(0.5, private)}
+        settings = config.replace(modalities_specific_dim=private)
+        model = mm.MMVAE(settings, encoders, decoders, rngs=nnx.Rngs(0))
+        dataset = class_pictures(LABELS, "a", "b")
+        found.append(measurements.measure_mean_divergences(model, dataset))
+    assert found[0] == found[1]
+    assert found[0]["a"]["prior"] > 0
+
+
 def test_a_constant_latent_is_not_active():
     model = picture_model(a=(Mean(), Constant()), b=(Mean(), Constant()))
     dataset = class_pictures(LABELS, "a", "b")

@@ -4,7 +4,10 @@ import dataclasses
 import math
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
+from flax import nnx
 from helpers.official_files import write_cub
 from PIL import Image
 
@@ -23,6 +26,21 @@ SHI = {
     "learning_rate": 1e-3,
     "amsgrad": True,
     "num_steps": None,
+}
+#: Settings of MMVAE+ and CMVAE in MultiVae's reproductions of Palumbo et al. (2023, 2024).
+PALUMBO = {
+    "loss": "iwae_looser",
+    "K": 1,
+    "beta": 2.5,
+    "posterior": "laplace_with_softmax",
+    "learn_prior": False,
+    "latent_dim": 32,
+    "modalities_specific_dim": 32,
+    "learning_rate": 1e-3,
+    "amsgrad": True,
+    "scale": 0.75,
+    "modalities": 5,
+    "networks": "resnet",
 }
 PUBLISHED = {
     (mnist_svhn, "paper"): SHI
@@ -48,7 +66,7 @@ PUBLISHED = {
         "loss": "dreg_looser",
         "K": 10,
         "beta": 1.0,
-        "posterior": "normal",
+        "posterior": "laplace_with_softmax",
         "learn_prior": False,
         "latent_dim": 512,
         "batch_size": 256,
@@ -59,7 +77,7 @@ PUBLISHED = {
         "modalities": 5,
         "networks": "conv",
     },
-    (polymnist, "mmvaeplus"): {
+    (polymnist, "mmvae"): {
         "loss": "elbo",
         "K": 1,
         "beta": 1.0,
@@ -74,6 +92,10 @@ PUBLISHED = {
         "modalities": 5,
         "networks": "resnet",
     },
+    (polymnist, "mmvaeplus"): PALUMBO
+    | {"number_of_clusters": 1, "batch_size": 32, "num_epochs": 150},
+    (polymnist, "cmvae"): PALUMBO
+    | {"number_of_clusters": 40, "batch_size": 128, "num_epochs": 250},
     (cub, "paper"): SHI
     | {"K": 50, "latent_dim": 64, "batch_size": 64, "num_epochs": 50, "scale": 0.01},
 }
@@ -82,7 +104,10 @@ FACTORS = {
     (mnist_svhn_text, "paper"): {"mnist": 3.918, "svhn": 1.0, "text": 384.0},
     (mnist_svhn_text, "mopoe"): {"mnist": 3.918, "svhn": 1.0, "text": 384.0},
     (polymnist, "multivae"): dict.fromkeys(("m0", "m1", "m2", "m3", "m4"), 1.0),
-    (polymnist, "mmvaeplus"): dict.fromkeys(("m0", "m1", "m2", "m3", "m4"), 1.0),
+    **{
+        (polymnist, preset): dict.fromkeys(("m0", "m1", "m2", "m3", "m4"), 1.0)
+        for preset in ("mmvae", "mmvaeplus", "cmvae")
+    },
     (cub, "paper"): {"image": 0.002604, "caption": 1.0},
 }
 
@@ -117,6 +142,21 @@ def test_presets_have_the_published_settings(place, birds):
         assert (kind, dict(params)) == (
             ("categorical", {}) if is_text else ("laplace", {"scale": config.scale})
         )
+
+
+@pytest.mark.parametrize(("preset", "dim"), [("mmvae", 160), ("mmvaeplus", 64), ("cmvae", 64)])
+def test_networks_of_polymnist_have_shared_and_private_latents(preset, dim):
+    config = dataclasses.replace(polymnist.PRESETS[preset][1], networks="mlp", modalities=2)
+
+    @jax.eval_shape
+    def shapes():
+        encoders, decoders = config.make_networks(nnx.Rngs(0))
+        x = jnp.zeros((3, 28, 28, 3))
+        return encoders["m1"](x), decoders["m1"](jnp.zeros((3, dim)))
+
+    (loc, log_var), x = shapes
+    assert loc.shape == log_var.shape == (3, dim)
+    assert x.shape == (3, 28, 28, 3)
 
 
 @pytest.mark.parametrize("module", [mnist_svhn, mnist_svhn_text, polymnist, cub])
@@ -161,6 +201,8 @@ def test_wrong_values_of_every_experiment_are_named(changes, message):
     [
         (POLYMNIST, "modalities", 6),
         (POLYMNIST, "networks", "vit"),
+        (POLYMNIST, "modalities_specific_dim", -1),
+        (POLYMNIST, "number_of_clusters", 0),
         (MNIST_SVHN, "pairings", 0),
         (MNIST_SVHN, "scale", 0.0),
         (mnist_pairs.MNISTPairsConfig(), "hidden", 0),

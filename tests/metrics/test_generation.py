@@ -189,3 +189,25 @@ def test_logits_are_decided():
     assert as_examples(config, "bits", jnp.array([[0.1, -3.0, 2.0]])).tolist() == [[1, 0, 1]]
     image = jnp.ones((1, 2, 2, 1)) / 3
     assert as_examples(config, "image", image) is image
+
+
+@pytest.mark.parametrize("option", ["joint_prior", "single_prior"])
+def test_private_latents_of_given_modalities_are_their_own(option):
+    """Encoders and decoders copy [u, w]; the w of a modality that is not given is random."""
+    config = CONFIG.replace(latent_dim=1, modalities_specific_dim=1, reconstruction_option=option)
+    networks = {name: Copy(0.0) for name in NAMES}, dict.fromkeys(NAMES, Same())
+    model = mm.MMVAE(config, *networks, rngs=nnx.Rngs(0))
+    model.private_log_var["c"].set_value(jnp.log(jnp.array([0.01])))  # a tenth of the prior's scale
+    rng = np.random.default_rng(0)
+    u = rng.normal(size=(600, 1))
+    x = {name: np.hstack([u, rng.normal(size=(600, 1))]).astype(np.float32) for name in NAMES}
+    (found,) = generations(
+        model, MultimodalArrays(x), jax.random.key(0), givens=[("a", "b")], batch_size=600
+    )
+    for name in ("a", "b"):
+        np.testing.assert_allclose(found.data[name], x[name], atol=1e-3)
+    shared, private = np.asarray(found.data["c"]).T
+    np.testing.assert_allclose(shared, u[:, 0], atol=1e-3)
+    scale = 1.0 if option == "joint_prior" else 0.1
+    np.testing.assert_allclose([private.mean(), private.std()], [0, scale], atol=0.15 * scale)
+    assert abs(np.corrcoef(private, x["c"][:, 1])[0, 1]) < 0.2
