@@ -17,8 +17,8 @@ def make_model(**fields):
     settings = {"input_dims": DIMS, "decoders_dist": LIKELIHOOD, "latent_dim": 4, "K": 3}
     config = mm.MMVAEConfig(**{**settings, **fields})
     networks = {
-        "encoders": {m: SmallEncoder(dim, 4, m) for m, dim in DIMS.items()},
-        "decoders": {m: SmallDecoder(4, dim, m) for m, dim in DIMS.items()},
+        "encoders": {m: SmallEncoder(d, config.network_dim(m), m) for m, d in DIMS.items()},
+        "decoders": {m: SmallDecoder(config.network_dim(m), d, m) for m, d in DIMS.items()},
     }
     return mm.MMVAE(config, **networks, rngs=nnx.Rngs(0))
 
@@ -65,3 +65,9 @@ def double(tree):
     return jax.tree.map(
         lambda a: a.astype(jnp.float64) if is_float(a.dtype, jnp.floating) else a, tree
     )
+
+
+def double_model(model):
+    """The model in 64 bits."""
+    nnx.update(model, double(nnx.state(model)))
+    return model
