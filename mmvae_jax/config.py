@@ -19,14 +19,17 @@ from mmvae_jax.checks import (
 )
 from mmvae_jax.config_checks import (
     by_modality,
+    check_aggregation,
     check_private_settings,
     checked_dims,
+    checked_experts_per_step,
     checked_factors,
     checked_private_dims,
 )
 from mmvae_jax.frozen_dict import FrozenDict
 from mmvae_jax.likelihood_params import Learned, checked_params
 from mmvae_jax.likelihood_settings import LikelihoodSetting, MixedLikelihood, checked_likelihoods
+from mmvae_jax.maths.aggregation import component_names
 from mmvae_jax.maths.distributions import FAMILIES, FLOORED, MIN_SCALE, Family, family_of
 from mmvae_jax.maths.latent_axes import LatentAxes
 from mmvae_jax.maths.losses import LOSSES
@@ -77,6 +80,9 @@ class MMVAEConfig:
         trained (CMVAE, Palumbo et al. 2024); 1 for the prior of MMVAE.
       learn_modality_prior: train the scales of r_m(w), the distribution of the private latents of
         modalities that a particle is not drawn from.
+      aggregation: components of q(z|X): ``moe`` for the mixture of experts, ``poe`` for the product
+        of the experts and the prior (MVAE), ``mopoe`` for the mixture of the products of all
+        subsets (MoPoE). The last two need a normal family, without private latents or clusters.
       reconstruction_option: distribution of the private latents of modalities that are generated
         and not given: ``joint_prior`` for p(w), ``single_prior`` for r_m(w).
 
@@ -111,6 +117,7 @@ class MMVAEConfig:
     number_of_clusters: int = 1
     learn_modality_prior: bool = True
     reconstruction_option: str = "joint_prior"
+    aggregation: str = "moe"
 
     def __post_init__(self) -> None:
         dims = checked_dims(self.input_dims)
@@ -135,7 +142,8 @@ class MMVAEConfig:
         self._set("beta", check_not_negative("beta", self.beta))
         self._check_family()
         check_choice("loss", self.loss, tuple(LOSSES))
-        self._check_experts_per_step()
+        check_aggregation(self)
+        self._set("experts_per_step", checked_experts_per_step(self))
         given = by_modality("decoders_dist", self.decoders_dist or {}, dims)
         params = by_modality("decoder_dist_params", self.decoder_dist_params or {}, dims)
         likelihoods = checked_likelihoods(given, params, dims)
@@ -167,20 +175,6 @@ class MMVAEConfig:
                 stacklevel=4,
             )
 
-    def _check_experts_per_step(self) -> None:
-        most = len(self.input_dims)
-        if self.experts_per_step is None:
-            return
-        num = check_count("experts_per_step", self.experts_per_step)
-        self._set("experts_per_step", num)
-        if num > most:
-            raise ValueError(f"experts_per_step is {num}: give at most {most}, one per modality")
-        if LOSSES[self.loss].bound == "tight":
-            raise ValueError(
-                f"experts_per_step is {num}, but the bound of loss={self.loss!r} needs all: "
-                f"choose '{self.loss}_looser', or leave experts_per_step out"
-            )
-
     @property
     def modalities(self) -> tuple[str, ...]:
         """Names of the modalities, in the order of the experts."""
@@ -192,6 +186,11 @@ class MMVAEConfig:
         given = self.modalities_specific_dim
         sizes = given if isinstance(given, Mapping) else dict.fromkeys(self.input_dims, given)
         return LatentAxes(self.latent_dim, tuple(sizes.values()) if any(sizes.values()) else ())
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of the components of q(z|X): the modalities, unless ``aggregation`` differs."""
+        return component_names(self.aggregation, self.modalities)
 
     def network_dim(self, name: str) -> int:
         """Returns the size of the latent that the modality's networks have: u and its w."""

@@ -14,7 +14,11 @@ from mmvae_jax.checks import (
     plain,
 )
 from mmvae_jax.frozen_dict import FrozenDict
+from mmvae_jax.maths.aggregation import AGGREGATIONS
+from mmvae_jax.maths.losses import LOSSES
 
+#: Largest number of modalities for products of all subsets: a step decodes K particles of each.
+MOST_OF_SUBSETS = 8
 #: Priors of the private latents of modalities that are generated and not given.
 RECONSTRUCTION_OPTIONS = ("joint_prior", "single_prior")
 
@@ -120,3 +124,51 @@ def checked_factors(given: Any, is_used: bool, dims: Mapping[str, Any]) -> Froze
         raise ValueError(f"rescale_factors lacks {missing}: give a factor for every modality")
     checked = {n: check_positive(f"rescale_factors[{n!r}]", factors[n]) for n in factors}
     return FrozenDict({name: float(checked[name]) for name in dims})
+
+
+def check_aggregation(config: Any) -> None:
+    """Checks that the settings of an ``MMVAEConfig`` fit its aggregation of experts.
+
+    Raises:
+      ValueError: naming the field, its value and the fix.
+    """
+    kind, num = config.aggregation, len(config.input_dims)
+    check_choice("aggregation", kind, AGGREGATIONS)
+    if kind == "moe":
+        return
+    rules = (
+        (
+            config.prior_and_posterior_dist in ("normal", "normal_with_softplus"),
+            f"prior_and_posterior_dist is {config.prior_and_posterior_dist!r}, whose products have "
+            "no closed form: choose 'normal' or 'normal_with_softplus'",
+        ),
+        (not config.axes.num_private, "there are private latents: leave them out"),
+        (config.number_of_clusters == 1, "there are clusters: leave number_of_clusters out"),
+        (config.experts_per_step is None, "experts_per_step is given: leave it out"),
+        (
+            kind != "mopoe" or num <= MOST_OF_SUBSETS,
+            f"{num} modalities have {2**num - 1} subsets: give at most {MOST_OF_SUBSETS}",
+        ),
+    )
+    for is_met, problem in rules:
+        if not is_met:
+            raise ValueError(f"aggregation is {kind!r}, but {problem}, or choose 'moe'")
+
+
+def checked_experts_per_step(config: Any) -> int | None:
+    """Returns the number of experts that a training step of an ``MMVAEConfig`` draws from.
+
+    Raises:
+      ValueError: for more experts than modalities, and bounds that need all experts.
+    """
+    if config.experts_per_step is None:
+        return None
+    num, most = check_count("experts_per_step", config.experts_per_step), len(config.input_dims)
+    if num > most:
+        raise ValueError(f"experts_per_step is {num}: give at most {most}, one per modality")
+    if LOSSES[config.loss].bound == "tight":
+        raise ValueError(
+            f"experts_per_step is {num}, but the bound of loss={config.loss!r} needs all: "
+            f"choose '{config.loss}_looser', or leave experts_per_step out"
+        )
+    return num

@@ -13,11 +13,12 @@ from mmvae_jax.batch import Observed
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.likelihood_params import LikelihoodParams
 from mmvae_jax.likelihood_settings import likelihood_of
+from mmvae_jax.maths.aggregation import aggregate
 from mmvae_jax.maths.latent_axes import with_own_private
 from mmvae_jax.maths.likelihoods import log_likelihood
 from mmvae_jax.maths.prior import Prior, prior_components
 from mmvae_jax.maths.proposal import Proposal, with_prior
-from mmvae_jax.maths.weights import observed_experts
+from mmvae_jax.maths.weights import Experts, observed_experts
 from mmvae_jax.model import MMVAE, decode_modality
 
 
@@ -101,10 +102,21 @@ def proposal_of(
     ``p(u) prod_j p(w_j)``.
     """
     family, axes, prior = model.config.family, model.config.axes, model.prior
-    components = prior_components(family, axes, prior)
+    of_prior = prior_components(family, axes, prior)
     experts = observed_experts(model.experts(observed.data), available)
-    experts = with_own_private(axes, experts, available, axes.private_part(components.scale[0]))
-    return with_prior(experts, components, available, prior_share)
+    experts = with_own_private(axes, experts, available, axes.private_part(of_prior.scale[0]))
+    experts, available = components_of(model, experts, available)
+    return with_prior(observed_experts(experts, available), of_prior, available, prior_share)
+
+
+def components_of(
+    model: MMVAE, experts: Experts, available: Bool[Array, "m b"]
+) -> tuple[Experts, Bool[Array, "c b"]]:
+    """Returns the components of q(z|X) by the config's ``aggregation``, and the available ones."""
+    config = model.config
+    if config.aggregation == "moe":
+        return experts, available
+    return aggregate(config.aggregation, experts, available, model.pz_params[1])
 
 
 def likelihood_of_examples(

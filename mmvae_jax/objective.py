@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.config import MMVAEConfig
-from mmvae_jax.generative import log_likelihoods, split_theta
+from mmvae_jax.generative import components_of, log_likelihoods, split_theta
 from mmvae_jax.inputs.keys import as_optional_key
 from mmvae_jax.maths import gradients
 from mmvae_jax.maths.backward import Backward
@@ -85,7 +85,7 @@ def value_and_grad(
       model: an MMVAE.
       batch: examples.
       key: randomness of the particles and of random layers.
-      noise: ``{modality: [K, b, d]}`` standard draws of the posterior family, in place of the
+      noise: ``{component: [K, b, d]}`` standard draws of the posterior family, in place of the
         key's: ``z = loc + scale noise``.
       overrides: numbers to use in place of the config's.
       backward: choice of the particles that the gradient is computed from; static under
@@ -196,6 +196,7 @@ def bound_of_batch(
     is_random = draws_numbers(model.decoders)
     num_particles = shards.num_own_particles(config.K, is_random=is_random)
     experts = model.experts(observed.data, key=call_key)
+    experts, available = components_of(model, experts, observed.mask)
     shape = (num_particles, *experts.loc.shape[1:])
     draws = noise_key if options.noise is None else _checked_noise(config, options.noise, shape)
     if draws is None:
@@ -203,7 +204,7 @@ def bound_of_batch(
     given = numbers(config, options.overrides, experts.loc.dtype)
     graphdef, theta, rest = split_theta(model, given.likelihood_params)
     backward = options.backward.resolve(
-        config.experts_per_step or len(config.modalities),
+        config.experts_per_step or len(available),
         config.K,
         shards.num_all_examples(experts.loc.shape[1]),
         tile_size=tile_size(model),
@@ -224,6 +225,7 @@ def bound_of_batch(
         state=(rest, call_key),
         key=draw_key,
         sources=sources,
+        components=available,
     )
     return gradients.bound(objective, theta, experts, inputs)
 
@@ -257,8 +259,9 @@ def _drawn_experts(
 
 def metric_names(config: MMVAEConfig) -> tuple[str, ...]:
     """Returns the names of the metrics of an evaluation."""
-    of_modalities = (f"{kind}/{m}" for m in config.modalities for kind in MODALITY_METRICS)
-    return ("loss", "kl", *of_modalities, "ess", "max_weight", "min_scale")
+    bounds = (f"bound/{name}" for name in config.components)
+    likelihoods = (f"log_likelihood/{name}" for name in config.modalities)
+    return ("loss", "kl", *bounds, *likelihoods, "ess", "max_weight", "min_scale")
 
 
 def _report_means(config: MMVAEConfig, report: gradients.Report, observed: Observed) -> Means:
@@ -269,13 +272,14 @@ def _report_means(config: MMVAEConfig, report: gradients.Report, observed: Obser
     w = normalised_per_expert(report.log_w, mask)
     bounds = expert_bounds(report.log_w)
     means: Means = {"kl": mean_of_experts(terms.log_posterior - terms.log_prior, mask)}
+    for c, name in enumerate(config.components):
+        means[f"bound/{name}"] = mean(bounds[c], mask[c])
     for m, name in enumerate(config.modalities):
-        means[f"bound/{name}"] = mean(bounds[m], mask[m])
         both = mask & observed.mask[m][None]
         means[f"log_likelihood/{name}"] = mean_of_experts(terms.log_likelihood[m], both)
     means["ess"] = mean(effective_sample_size(w), mask)
     means["max_weight"] = mean(w.max(1), mask)
-    means["min_scale"] = Minimum(jnp.where(observed.mask, report.min_scale, jnp.inf).min())
+    means["min_scale"] = Minimum(jnp.where(report.available, report.min_scale, jnp.inf).min())
     means["backward_share"] = mean(report.backward_share, mask)
     dropped, mass = (weighted(x, weight).sum() for x in (report.dropped_mass, report.mass))
     means["dropped_mass"] = Mean(dropped, mass)
@@ -285,11 +289,11 @@ def _report_means(config: MMVAEConfig, report: gradients.Report, observed: Obser
 def _checked_noise(
     config: MMVAEConfig, noise: Noise, expected: tuple[int, ...]
 ) -> Float[Array, "m k b d"]:
-    for name in config.modalities:
+    for name in config.components:
         given = jnp.shape(noise[name]) if name in noise else None
         if given != expected:
             raise ValueError(
                 f"noise[{name!r}] has shape {given}, expected {expected}: K particles of every "
                 "example and latent axis"
             )
-    return jnp.stack([jnp.asarray(noise[name]) for name in config.modalities])
+    return jnp.stack([jnp.asarray(noise[name]) for name in config.components])

@@ -113,6 +113,7 @@ def _of_block(
     """Returns the result of ``estimate`` for one block, whose first ``num_examples`` count."""
     model = nnx.merge(graphdef, state, copy=True)
     proposal = proposal_of(model, observed, available, task.prior_share)
+    available = proposal.available
     experts, family, prior = proposal.components, model.config.family, model.prior
     offset_key, noise_key = jax.random.split(key)
     dim, dtype = experts.loc.shape[-1], experts.loc.dtype

@@ -17,7 +17,7 @@ from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inference.encoding import encode
 from mmvae_jax.inference.latent_parts import check_latents
-from mmvae_jax.inference.private_latents import generating_prior, with_generated
+from mmvae_jax.inference.private_latents import generating_prior, single_components, with_generated
 from mmvae_jax.inference.selection import Selection, modality_names
 from mmvae_jax.inference.weighting import Weighting
 from mmvae_jax.inputs.keys import as_key, as_optional_key
@@ -236,7 +236,7 @@ def _decode(graphdef, state, z, names, sample_key):
 @partial(jax.jit, static_argnames=("graphdef", "N", "return_mean", "sample"))
 def _reconstruct(graphdef, state, observed: Observed, key, N, return_mean, sample):
     model = nnx.merge(graphdef, state, copy=True)
-    experts = with_generated(model, model.experts(observed.data))
+    experts = single_components(model, with_generated(model, model.experts(observed.data)))
     loc = jnp.where(observed.mask[..., None], experts.loc, jnp.nan)[:, :, None]
     z = jnp.broadcast_to(loc, (*loc.shape[:2], N, loc.shape[3]))
     noise_key, sample_key = (None, None) if key is None else jax.random.split(key)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
+from mmvae_jax.generative import components_of
 from mmvae_jax.inference.private_latents import generated_scale
 from mmvae_jax.inference.selection import Selection, check_available, modality_mask, modality_names
 from mmvae_jax.inference.weighting import Weighting, importance_weighting, weighted_latents
@@ -85,6 +86,7 @@ def _encode(graphdef, state, observed: Observed, available, key, N, return_mean)
     model = nnx.merge(graphdef, state, copy=True)
     axes, scale = model.config.axes, generated_scale(model)
     experts = with_own_private(axes, model.experts(observed.data), available, scale)
+    experts, available = components_of(model, experts, available)
     if return_mean:
         mean = mixture_mean(experts, available)[:, None]
         return jnp.broadcast_to(mean, (mean.shape[0], N, mean.shape[2]))

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmvae_jax.generative import components_of
 from mmvae_jax.maths.latent_axes import with_private
 from mmvae_jax.maths.prior import prior_components
 from mmvae_jax.maths.weights import Experts
@@ -43,3 +44,16 @@ def with_generated(model: MMVAE, experts: Experts) -> Experts:
     scale = generated_scale(model)[None]
     is_own = axes.is_own(jnp.arange(len(experts.loc)))[:, None]
     return with_private(axes, experts, Experts(jnp.zeros_like(scale), scale), is_own)
+
+
+def single_components(model: MMVAE, experts: Experts) -> Experts:
+    """Returns the posterior of z given each modality by itself, ``[m b d]``.
+
+    It is the expert, or for ``aggregation="poe"`` its product with the prior.
+    """
+    if model.config.aggregation != "poe":
+        return experts
+    given = jnp.ones((1, experts.loc.shape[1]), bool)
+    rows = [Experts(*(a[m : m + 1] for a in experts)) for m in range(len(experts.loc))]
+    components = [components_of(model, row, given)[0] for row in rows]
+    return Experts(*(jnp.concatenate(parts) for parts in zip(*components, strict=True)))

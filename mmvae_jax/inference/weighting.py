@@ -129,6 +129,7 @@ def _particles(
     family, axes, prior = model.config.family, model.config.axes, model.prior
     share, num_particles = setting.prior_share, setting.num_particles
     proposal = proposal_of(model, observed, available, share)
+    available = proposal.available
     experts = proposal.components
     num_examples, dim = experts.loc.shape[1:]
     offset_key, noise_key = jax.random.split(key)

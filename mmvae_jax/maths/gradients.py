@@ -26,6 +26,7 @@ class Report(NamedTuple):
     Attributes:
       bound: bound on log p(X) of each example; 0 where nothing is observed.
       drawn: True for the experts that particles were drawn from; other entries are 0 throughout.
+      available: True for the experts that an example has.
       log_w: log weights of all particles.
       means: means of their terms over the K particles of each expert: ``[j m b]``, ``[m b]``.
       backward_share: share of the K particles that the gradient is computed from.
@@ -36,6 +37,7 @@ class Report(NamedTuple):
 
     bound: Float[Array, " b"]
     drawn: Bool[Array, "m b"]
+    available: Bool[Array, "m b"]
     log_w: Float[Array, "m k b"]
     means: Terms
     backward_share: Float[Array, "m b"]
@@ -96,6 +98,7 @@ def _summary(
     report = Report(
         bound=value,
         drawn=inputs.by_expert(drawn.astype(w.dtype)) > 0,
+        available=inputs.available(),
         log_w=jnp.swapaxes(inputs.by_expert(jnp.swapaxes(log_w, 0, 1)), 0, 1),
         means=means,
         backward_share=inputs.by_expert(is_chosen.mean(1, dtype=w.dtype)),
@@ -123,7 +126,7 @@ def _with_variate(
         return gradient
     shards, inputs = problem.objective.shards, problem.inputs
     share = inputs.by_expert(problem.weight_of_groups())
-    counts = inputs.mask & (share != 0)
+    counts = inputs.available() & (share != 0)
     # c is that of all of an example's particles, and of examples that all count alike.
     unit = jnp.where(counts, 1 / jnp.where(counts, share, 1), 0)[..., None]
     whole, whole_variate = shards.sum_over_particles((gradient, variate))

@@ -30,10 +30,12 @@ class Inputs(NamedTuple):
       state: constants of the log-likelihood (random keys, variables of the networks).
       key: randomness of a backward pass that draws particles.
       sources: numbers of the experts that are drawn from, for every example; None for all.
+      components: True for the components of the posterior that an example has; None where these
+        are the experts of the observed modalities.
     """
 
     data: PyTree
-    mask: Bool[Array, "m b"]
+    mask: Bool[Array, "j b"]
     noise: Float[Array, "m k b d"] | PRNGKeyArray
     factors: Float[Array, " j"]
     beta: Float[Array, ""]
@@ -41,18 +43,23 @@ class Inputs(NamedTuple):
     state: Any = None
     key: PRNGKeyArray | None = None
     sources: Int[Array, "s b"] | None = None
+    components: Bool[Array, "m b"] | None = None
+
+    def available(self) -> Bool[Array, "m b"]:
+        """Returns True for the components that an example has."""
+        return self.mask if self.components is None else self.components
 
     def drawn(self) -> Bool[Array, "s b"]:
         """Returns True for the experts among ``sources`` that are observed."""
         if self.sources is None:
-            return self.mask
-        return jnp.take_along_axis(self.mask, self.sources, axis=0)
+            return self.available()
+        return jnp.take_along_axis(self.available(), self.sources, axis=0)
 
     def by_expert(self, x: Shaped[Array, "*n s b"]) -> Shaped[Array, "*n m b"]:
         """Returns values of ``sources`` as values of all experts, 0 for those not drawn from."""
         if self.sources is None:
             return x
-        is_own = self.sources[None] == jnp.arange(len(self.mask)).reshape(-1, 1, 1)
+        is_own = self.sources[None] == jnp.arange(len(self.available())).reshape(-1, 1, 1)
         return jnp.einsum("...sb,msb->...mb", x, is_own.astype(x.dtype), precision="highest")
 
 
@@ -62,11 +69,13 @@ class Examples(NamedTuple):
     Attributes:
       rows: data of the examples, a pytree of arrays ``[e ...]``.
       mask: True for observed modalities.
+      available: True for the components that an example has.
       experts: posteriors of the examples, ``[m e d]``; standard ones where missing.
     """
 
     rows: PyTree
-    mask: Bool[Array, "m e"]
+    mask: Bool[Array, "j e"]
+    available: Bool[Array, "m e"]
     experts: Experts
 
 
@@ -88,12 +97,14 @@ class Draws(NamedTuple):
 
 def examples_at(experts: Experts, inputs: Inputs, index: Int[Array, " e"] | None) -> Examples:
     """Returns the examples with these numbers, or all of them in order."""
-    experts = observed_experts(experts, inputs.mask)
+    available = inputs.available()
+    experts = observed_experts(experts, available)
     if index is None:
-        return Examples(inputs.data, inputs.mask, experts)
+        return Examples(inputs.data, inputs.mask, available, experts)
     return Examples(
         jax.tree.map(lambda a: a[index], inputs.data),
         inputs.mask[:, index],
+        available[:, index],
         jax.tree.map(lambda a: a[:, index], experts),
     )
 

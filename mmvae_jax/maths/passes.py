@@ -84,7 +84,7 @@ def _weighed(problem: Problem, log_w: Float[Array, "m k b"], means: Terms) -> We
 def _in_tiles(problem: Problem, experts: Experts) -> tuple[Float[Array, "m k b"], Terms]:
     """Returns log w of all particles and the means of its terms, computed tile by tile."""
     objective, inputs = problem.objective, problem.inputs
-    num_experts, num_examples = inputs.mask.shape
+    num_experts, num_examples = inputs.available().shape
     shape = (len(inputs.drawn()), objective.num_particles, num_examples)
 
     def of_examples(index):

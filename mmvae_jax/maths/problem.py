@@ -152,7 +152,7 @@ class Problem(NamedTuple):
         densities only; the particles ``z`` are given.
         """
         objective, inputs, axes = self.objective, self.inputs, self.objective.axes
-        own = draws.own(len(examples.mask))
+        own = draws.own(len(examples.available))
         # The estimator says for which experts the density's parameters are differentiated: for a
         # particle of expert m, all of them (reparam), none (stl, dreg) or all but m (mixture_dreg).
         direct = objective.estimator.direct(own)
@@ -280,7 +280,7 @@ class Problem(NamedTuple):
         if not self.objective.estimator.uses_responsibility:
             return jnp.ones_like(weighted), 0.0
         experts = jax.tree.map(lambda a: a[:, None], linear.examples.experts)
-        own = linear.draws.own(len(linear.examples.mask))
+        own = linear.draws.own(len(linear.examples.available))
         mask = _mixture(linear.examples, own)
         axes, family = self.objective.axes, self.objective.family
 
@@ -295,4 +295,4 @@ class Problem(NamedTuple):
 
 def _mixture(examples: Examples, own: Bool[Array, "m g e"]) -> Bool[Array, "m g e"]:
     """Returns the experts in the mixture's density, for every particle of a tile."""
-    return jnp.broadcast_to(mask_of_mixture(examples.mask)[:, None], own.shape)
+    return jnp.broadcast_to(mask_of_mixture(examples.available)[:, None], own.shape)

@@ -67,8 +67,8 @@ def own_responsibility(
 def log_weights(
     log_likelihood: Float[Array, "j *n"],
     log_prior: Float[Array, "*n"],
-    log_q: Float[Array, "j *n"],
-    mask: Bool[Array, "j *n"],
+    log_q: Float[Array, "m *n"],
+    mask: Bool[Array, "m *n"],
     factors: Float[ArrayLike, " j"],
     beta: Float[ArrayLike, ""],
     log_private: Float[Array, "*n"] | None = None,
@@ -81,8 +81,8 @@ def log_weights(
     Args:
       log_likelihood: log p(x_j|z), zero where x_j is missing.
       log_prior: log p(z).
-      log_q: log q_j(z|x_j) of every expert.
-      mask: experts of the mixture, at least one at every particle.
+      log_q: log q_m(z) of every component of the mixture.
+      mask: True for available components, at least one at every particle.
       factors: rescale factor of each modality.
       beta: weight of the prior and posterior densities.
       log_private: log q_m(w_m|x_m) of the own private latent; None without private latents.
