@@ -1,10 +1,9 @@
-"""Import of MMVAEs that MultiVae trained, parameter by parameter."""
+"""Import of models that MultiVae trained, parameter by parameter."""
 
 import os
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -12,12 +11,13 @@ from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inputs.paths import as_path
 from mmvae_jax.interop.files import CONFIG, SOURCE, as_arrays, read_params
 from mmvae_jax.interop.layers import fill
-from mmvae_jax.interop.networks import DEFAULTS, NETWORKS, Sizes
+from mmvae_jax.interop.networks import NETWORKS, Sizes, known_networks
+from mmvae_jax.interop.priors import set_priors
 from mmvae_jax.interop.settings import Settings, convert_settings
 from mmvae_jax.model import MMVAE
 from mmvae_jax.saving.files import read_json
 
-PRIOR = "prior"
+PRIORS = "priors"
 
 Networks = Mapping[str, str | nnx.Module]
 Params = Mapping[str, np.ndarray]
@@ -30,7 +30,7 @@ def load_multivae(
     encoders: Networks | None = None,
     decoders: Networks | None = None,
 ) -> MMVAE:
-    """Loads an MMVAE that MultiVae 1.0 trained, with its parameters in the networks here.
+    """Loads an MMVAE, MMVAE+ or CMVAE that MultiVae 1.0 trained, with its parameters.
 
         model = load_multivae("my_model")
         model = load_multivae("my_model", encoders={"m0": "EncoderConvMMNIST"})
@@ -46,10 +46,12 @@ def load_multivae(
         ``model.pt``, or in its place ``model.npz`` with the same arrays), or a state dict of
         arrays or PyTorch tensors.
       config: fields of MultiVae's config, by its names and with its order of channels. Needed
-        with a state dict; with a folder they replace the fields of its file.
+        with a state dict; with a folder they replace the fields of its file. Without ``"name"``
+        the names of the parameters identify the model.
       encoders: for a model that was given encoders, the name of each one's class in MultiVae
         (a key of ``mmvae_jax.interop.networks.NETWORKS["encoders"]``), or an NNX module that
-        holds its parameters. Other models have MultiVae's default, ``Encoder_VAE_MLP``.
+        holds its parameters. Other models have MultiVae's default, ``Encoder_VAE_MLP``, or
+        ``Encoder_VAE_MLP_Style`` with private latents.
       decoders: the classes of decoders, likewise. The default is ``Decoder_AE_MLP``.
 
     Raises:
@@ -59,14 +61,15 @@ def load_multivae(
         the value and the fix.
     """
     fields, state = _read(source, config)
-    settings = convert_settings(fields)
-    parts = _parts(as_arrays(state), settings.config)
+    params = as_arrays(state)
+    settings = convert_settings(fields, params)
+    parts = _parts(params, settings.config)
     networks = {
         side: _networks(side, parts, settings, dict(given or {}))
         for side, given in (("encoders", encoders), ("decoders", decoders))
     }
     model = MMVAE(settings.config, **networks, rngs=nnx.Rngs(0))
-    model.prior_log_var.set_value(jnp.asarray(_prior_log_var(parts[PRIOR], settings.config)))
+    set_priors(model, settings.name, parts[PRIORS])
     return model
 
 
@@ -87,24 +90,27 @@ def _read(
 
 
 def _parts(params: Params, config: MMVAEConfig) -> dict[str, dict[str, np.ndarray]]:
-    """Returns the parameters of each network, as in ``encoders.image``, and of the prior.
+    """Returns the parameters of each network, as in ``encoders.image``, and all others.
 
     Raises:
-      ValueError: if there are others.
+      ValueError: if there are networks of other modalities.
     """
     paths = [f"{side}.{name}" for side in NETWORKS for name in config.modalities]
-    parts = {path: {} for path in (*paths, PRIOR)}
+    parts = {path: {} for path in (*paths, PRIORS)}
     for name, x in params.items():
         side, _, rest = name.partition(".")
+        if side not in NETWORKS:
+            parts[PRIORS][name] = x
+            continue
         modality, _, inner = rest.partition(".")
-        path = f"{side}.{modality}" if rest else PRIOR
+        path = f"{side}.{modality}"
         if path not in parts:
             raise ValueError(
                 f"the parameters hold {name!r}, but input_dims has the modalities "
                 f"{list(config.modalities)}: give a model that MultiVae 1.0 saved, and all of its "
                 "modalities"
             )
-        parts[path][inner or name] = x
+        parts[path][inner] = x
     return parts
 
 
@@ -112,9 +118,10 @@ def _networks(
     side: str, parts: Mapping[str, Params], settings: Settings, given: dict[str, Any]
 ) -> dict[str, Any]:
     """Returns the networks of all modalities with their parameters; given modules as they are."""
-    config, known = settings.config, NETWORKS[side]
+    config = settings.config
+    known = known_networks(side, has_private=config.axes.num_private > 0)
     if side not in settings.custom:
-        given = dict.fromkeys(config.modalities, DEFAULTS[side]) | given
+        given = dict.fromkeys(config.modalities, next(iter(known))) | given
     for name, dim in config.input_dims.items():
         kind = given.get(name)
         if isinstance(kind, nnx.Module):
@@ -127,7 +134,8 @@ def _networks(
         if kind is None or kind not in known:
             raise ValueError(f"{is_kind}: give {choices}")
         params = parts[f"{side}.{name}"]
-        sizes = Sizes(dim, settings.images.get(name), config.latent_dim)
+        private = config.network_dim(name) - config.latent_dim
+        sizes = Sizes(dim, settings.images.get(name), config.latent_dim, private)
         network = known[kind](sizes, frozenset(params))
         if found := network.differences(sizes, {path: x.shape for path, x in params.items()}):
             raise ValueError(
@@ -137,21 +145,3 @@ def _networks(
         fill(network.layers, params)
         given[name] = network.module
     return given
-
-
-def _prior_log_var(params: Params, config: MMVAEConfig) -> np.ndarray:
-    """Returns the prior's raw scale ``[d]``, after checking that its location is 0, as here."""
-    shape = (1, config.latent_dim)
-    found = {name: x.shape for name, x in params.items()}
-    if found != {"prior_mean": shape, "prior_log_var": shape}:
-        raise ValueError(
-            f"beside the networks the parameters hold {found}, expected prior_mean and "
-            f"prior_log_var of shape {shape}: give a model that MultiVae 1.0 saved, and its "
-            "latent_dim"
-        )
-    if params["prior_mean"].any():
-        raise ValueError(
-            f"prior_mean is {params['prior_mean'].tolist()}: only a prior of location 0 is "
-            "converted; MultiVae 1.0 trains no other"
-        )
-    return params["prior_log_var"][0]

@@ -13,6 +13,7 @@ with state (BatchNorm) excepted.
 - MNIST-SVHN-Text, ``[8, 71]``: ``TextEncoder``, ``TextDecoder``
 - CUB, ``[64, 64, 3]`` and ``[32, 1590]``: ``CUBImageEncoder``, ``CUBImageDecoder``,
   ``CUBCaptionEncoder``, ``CUBCaptionDecoder``
+- A shared and a private latent: ``TwoLatentEncoder``
 - Layers for custom networks: ``Conv``, ``ConvTranspose``, ``ResidualBlock``
 """
 
@@ -33,6 +34,7 @@ from mmvae_jax.networks.resnet import (
 )
 from mmvae_jax.networks.svhn import SVHNDecoder, SVHNEncoder
 from mmvae_jax.networks.text import TextDecoder, TextEncoder
+from mmvae_jax.networks.two_latents import TwoLatentEncoder
 
 __all__ = [
     "CUBCaptionDecoder",
@@ -54,4 +56,5 @@ __all__ = [
     "SVHNEncoder",
     "TextDecoder",
     "TextEncoder",
+    "TwoLatentEncoder",
 ]

@@ -54,9 +54,12 @@ class ResidualBlock(nnx.Module):
         )
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w f"]:
-        residual = self.outer(_activation(self.inner(_activation(x))))
         shortcut = x if self.shortcut is None else self.shortcut(x)
-        return shortcut + RESIDUAL_SCALE * residual
+        return shortcut + RESIDUAL_SCALE * self.residual(x)
+
+    def residual(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w f"]:
+        """Returns the output of the two convolutions."""
+        return self.outer(activation(self.inner(activation(x))))
 
 
 class PolyMNISTResNetEncoder(nnx.Module):
@@ -71,11 +74,13 @@ class PolyMNISTResNetEncoder(nnx.Module):
         Linear(12544, d) for loc, Linear(12544, d) for log_var
 
     An average pool covers 3 x 3 pixels with stride 2 and includes a border of zeros. In MMVAE+ this
-    network encodes the shared latent; another one of its kind encodes the private latent.
+    network encodes the shared latent; another one of its kind encodes the private latent
+    (``TwoLatentEncoder``).
 
     Args:
       latent_dim: size d of the latent.
       width: channels of the first block; each halving of the image doubles them.
+      block: class of the residual blocks.
       dtype: type of the computation; by default that of the images and parameters.
       rngs: source of the initial parameters.
 
@@ -86,12 +91,18 @@ class PolyMNISTResNetEncoder(nnx.Module):
     """
 
     def __init__(
-        self, latent_dim: int, *, width: int = 64, dtype: Dtype | None = None, rngs: nnx.Rngs
+        self,
+        latent_dim: int,
+        *,
+        width: int = 64,
+        block: type[ResidualBlock] = ResidualBlock,
+        dtype: Dtype | None = None,
+        rngs: nnx.Rngs,
     ):
         widest = 4 * width
         self.image = Conv(3, width, KERNEL, dtype=dtype, rngs=rngs)
         self.blocks = nnx.List(
-            ResidualBlock(a, b, dtype=dtype, rngs=rngs)
+            block(a, b, dtype=dtype, rngs=rngs)
             for a, b in itertools.pairwise((width, width, 2 * width, widest))
         )
         self.loc, self.log_var = (
@@ -124,6 +135,7 @@ class PolyMNISTResNetDecoder(nnx.Module):
     Args:
       latent_dim: size d of the latent.
       width: channels of the last block; each doubling of the image halves them.
+      block: class of the residual blocks.
       dtype: type of the computation; by default that of z and the parameters.
       rngs: source of the initial parameters.
 
@@ -133,12 +145,18 @@ class PolyMNISTResNetDecoder(nnx.Module):
     """
 
     def __init__(
-        self, latent_dim: int, *, width: int = 64, dtype: Dtype | None = None, rngs: nnx.Rngs
+        self,
+        latent_dim: int,
+        *,
+        width: int = 64,
+        block: type[ResidualBlock] = ResidualBlock,
+        dtype: Dtype | None = None,
+        rngs: nnx.Rngs,
     ):
         self.start = (*GRID, 4 * width)
         self.grid = nnx.Linear(latent_dim, math.prod(self.start), dtype=dtype, rngs=rngs)
         self.blocks = nnx.List(
-            ResidualBlock(a, b, dtype=dtype, rngs=rngs)
+            block(a, b, dtype=dtype, rngs=rngs)
             for a, b in itertools.pairwise((4 * width, 2 * width, width, width))
         )
         self.image = Conv(width, 3, KERNEL, dtype=dtype, rngs=rngs)
@@ -148,10 +166,15 @@ class PolyMNISTResNetDecoder(nnx.Module):
         *others, last = self.blocks
         for block in others:
             h = jnp.repeat(jnp.repeat(block(h), 2, axis=1), 2, axis=2)
-        return self.image(_activation(last(h)))
+        return self.to_image(last(h))
+
+    def to_image(self, h: Float[Array, "n 28 28 c"]) -> Float[Array, "n 28 28 3"]:
+        """Returns the image of the last feature map."""
+        return self.image(activation(h))
 
 
-def _activation(x: Float[Array, "..."]) -> Float[Array, "..."]:
+def activation(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Returns the leaky ReLU of slope 0.2."""
     return jax.nn.leaky_relu(x, 0.2)
 
 

@@ -20,13 +20,14 @@ STORED = Path(__file__).parent / "multivae_models"
 
 
 class Case(NamedTuple):
-    """A model: MultiVae's settings, its classes of networks, and examples."""
+    """A model: MultiVae's settings, its classes of networks and model, and examples."""
 
     config: dict
     encoders: dict | None = None
     decoders: dict | None = None
     num_examples: int = 2
     missing: tuple = ()  # (modality, example)
+    model: str = "MMVAE"
 
 
 CASES = {
@@ -79,7 +80,55 @@ CASES = {
         {"m0": "EncoderConvMMNIST_adapted", "m1": "EncoderConvMMNIST"},
         {"m0": "DecoderConvMMNIST", "m1": "DecoderConvMMNIST"},
     ),
+    "mmvaeplus": Case(
+        {
+            "input_dims": {"image": (2, 5, 4), "table": (6,), "words": (3, 7)},
+            "latent_dim": 4,
+            "modalities_specific_dim": 3,
+            "K": 3,
+            "beta": 2.5,
+            "decoders_dist": {"image": "laplace", "table": "normal", "words": "categorical"},
+            "uses_likelihood_rescaling": True,
+            "learn_shared_prior": True,
+        },
+        num_examples=4,
+        missing=(("image", 1), ("table", 1), ("words", 3)),
+        model="MMVAEPlus",
+    ),
+    "cmvae": Case(
+        {
+            "input_dims": {"image": (1, 4, 6), "bits": (5,)},
+            "latent_dim": 3,
+            "modalities_specific_dim": 2,
+            "number_of_clusters": 5,
+            "K": 4,
+            "beta": 1.5,
+            "decoders_dist": {"image": "normal", "bits": "bernoulli"},
+            "decoder_dist_params": {"image": {"scale": 0.5}},
+            "prior_and_posterior_dist": "normal",
+            "learn_modality_prior": False,
+            "reconstruction_option": "single_prior",
+            "loss": "iwae_looser",
+        },
+        num_examples=4,
+        model="CMVAE",
+    ),
+    "polymnist_private": Case(
+        {
+            "input_dims": {"m0": (3, 28, 28), "m1": (3, 28, 28)},
+            "latent_dim": 5,
+            "modalities_specific_dim": 3,
+            "K": 2,
+            "decoders_dist": {"m0": "laplace", "m1": "normal"},
+            "prior_and_posterior_dist": "normal_with_softplus",
+        },
+        {"m0": "EncoderResnetMMNIST", "m1": "EncoderConvMMNIST_multilatents"},
+        {"m0": "DecoderResnetMMNIST", "m1": "DecoderConvMMNIST"},
+        model="MMVAEPlus",
+    ),
 }
+# Locations of priors, which MultiVae does not train.
+LOCATIONS = ("prior_mean", "mean_priors.", "r_mean_priors.", "w_mean_prior")
 
 
 def make_params(shapes: dict) -> dict[str, np.ndarray]:
@@ -90,15 +139,16 @@ def make_params(shapes: dict) -> dict[str, np.ndarray]:
     rng, params = np.random.RandomState(0), {}
     for name, shape in shapes.items():
         bound = 2 / math.sqrt(math.prod(shape[1:])) if len(shape) > 1 else 0.5
-        params[name] = np.float32(rng.uniform(-bound, bound, shape))
-    params["prior_mean"] = np.zeros_like(params["prior_mean"])
+        draw = np.float32(rng.uniform(-bound, bound, shape))
+        params[name] = np.zeros_like(draw) if name.startswith(LOCATIONS) else draw
     return params
 
 
 def make_inputs(case: Case) -> dict[str, np.ndarray]:
-    """Examples, masks of the modalities and standard noise of the posterior's family."""
+    """Examples, masks of the modalities and standard noise of each expert's [u, w_1, ..., w_M]."""
     rng, config, inputs = np.random.RandomState(1), case.config, {}
-    is_normal = config.get("prior_and_posterior_dist") == "normal"
+    is_normal = "normal" in config.get("prior_and_posterior_dist", "")
+    num_private = len(config["input_dims"]) * config.get("modalities_specific_dim", 0)
     for name, dim in config["input_dims"].items():
         shape = (case.num_examples, *dim)
         x = rng.randint(0, 17, shape) / 16  # few digits, for small files
@@ -108,7 +158,7 @@ def make_inputs(case: Case) -> dict[str, np.ndarray]:
             x = np.eye(shape[-1])[x.argmax(-1)]
         inputs[f"data/{name}"] = np.float32(x)
         draw = rng.normal if is_normal else rng.laplace
-        shape = (config["K"], case.num_examples, config["latent_dim"])
+        shape = (config["K"], case.num_examples, config["latent_dim"] + num_private)
         inputs[f"noise/{name}"] = np.float32(draw(size=shape))
     if case.missing:
         for name in config["input_dims"]:
