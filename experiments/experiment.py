@@ -114,6 +114,8 @@ class Experiment(abc.ABC):
     """Largest number of test examples to measure on."""
     num_samples: int = 10_000
     """Number of prior samples for the joint coherence."""
+    samplers: bool = False
+    """Measure the joint coherence of a Gaussian mixture and a flow, fitted to the latents, too."""
     num_likelihood: int = 1000
     """Largest number of test examples for likelihood estimates; 0 skips them."""
     num_particles: int = 1000

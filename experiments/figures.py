@@ -158,6 +158,11 @@ def summary(metrics: Mapping[str, Any], *, num_classes: int) -> str:
         rows = [
             ("conditional coherence", metrics["conditional_coherence"], chance),
             ("joint coherence", metrics["joint_coherence"], joint_chance),
+            *(
+                (f"joint coherence, {sampler.replace('_', ' ')}", metrics[field], joint_chance)
+                for sampler in ("gaussian_mixture", "flow")
+                if (field := f"joint_coherence_{sampler}") in metrics
+            ),
             ("joint coherence, class mean", metrics["joint_coherence_macro"], joint_chance),
             ("effective classes among these", effective_classes, f"of {num_classes}"),
             ("latent probe", metrics["latent_probe"], chance),

@@ -65,8 +65,9 @@ def measure(
       problem: data of the experiment.
       key: PRNG key.
     """
-    bound_key, reconstruction_key, likelihood_key, gradient_key, *keys = jax.random.split(key, 10)
-    classifier_key, coherence_key, frechet_key, inception_key, more_key, cluster_key = keys
+    bound_key, reconstruction_key, likelihood_key, gradient_key, *keys = jax.random.split(key, 11)
+    classifier_key, coherence_key, frechet_key, inception_key, more_key, *keys = keys
+    cluster_key, sampler_key = keys
     test = take(problem.test, some_rows(problem.test, config.num_test))
     loss = mm.evaluate(state, test, batch_size=config.batch_size, key=bound_key)["loss"]
     results = {
@@ -93,6 +94,8 @@ def measure(
             "classifier_accuracy": accuracies(classifiers, test),
             **measure_coherences(config, model, test, classifiers, coherence_key),
         }
+        if config.samplers:
+            results |= measure_samplers(config, model, problem.probe, classifiers, sampler_key)
         seen = {name: classifiers[name].features for name in image_modalities(model.config)}
         results["frechet_classifier"] = measure_frechet(model, test, seen, frechet_key)
     if config.inception is not None:
@@ -150,6 +153,30 @@ def measure_coherences(
         "joint_coherence_macro": joint.macro,
         "joint_coherence_effective_classes": joint.effective_classes,
     }
+
+
+def measure_samplers(
+    config: Experiment,
+    model: mm.MMVAE,
+    train: MultimodalArrays,
+    classifiers: Classifiers,
+    key: PRNGKeyArray,
+) -> dict[str, float]:
+    """Returns the joint coherence of distributions of latents that are fitted to examples."""
+    found = {}
+    fits = {"gaussian_mixture": mm.fit_gaussian_mixture, "flow": mm.fit_flow}
+    for number, (name, fit) in enumerate(fits.items()):
+        fit_key, draw_key = jax.random.split(jax.random.fold_in(key, number))
+        found[f"joint_coherence_{name}"] = measure_joint_coherence(
+            model,
+            classifiers,
+            draw_key,
+            num_samples=config.num_samples,
+            num_classes=config.num_classes,
+            batch_size=CHUNK,
+            draw_latents=fit(model, train, fit_key).sample,
+        ).micro
+    return found
 
 
 def measure_latents(model: mm.MMVAE, train: MultimodalArrays, test: MultimodalArrays) -> Json:

@@ -33,6 +33,8 @@ COLUMNS = {
     "log_likelihood/joint/unreliable": "unreliable log p(X)",
     "conditional_coherence": "conditional coherence",
     "joint_coherence": "joint coherence",
+    "joint_coherence_gaussian_mixture": "joint coherence, Gaussian mixture",
+    "joint_coherence_flow": "joint coherence, flow",
     "latent_probe": "latent probe",
     "prior_clusters/accuracy": "clusters of the prior, accuracy",
     "prior_clusters/ari": "adjusted Rand index",

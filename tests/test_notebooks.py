@@ -9,7 +9,7 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).parents[1]
 #: Pictures by notebook.
-NOTEBOOKS = {"first_steps": 6, "missing_modalities": 4}
+NOTEBOOKS = {"first_steps": 6, "missing_modalities": 4, "style_and_content": 4}
 PNG = "image/png"
 
 

@@ -124,6 +124,25 @@ def test_coherences_of_models_with_offsets(monkeypatch):
     assert found["joint_coherence"] * 1001 == pytest.approx(round(found["joint_coherence"] * 1001))
 
 
+@pytest.mark.slow
+def test_coherence_of_samplers_is_that_of_the_latents_of_data(monkeypatch):
+    """b is one class higher than a, except in class 2."""
+    monkeypatch.setattr(measurements, "CHUNK", 256)
+    labels = np.tile(LABELS, 60)
+    found = measurements.measure_samplers(
+        SimpleNamespace(num_classes=NUM_CLASSES, num_samples=1000),
+        picture_model(a=(Mean(), Constant()), b=(Mean(), Constant(offset=0.5))),
+        class_pictures(labels, "a", "b"),
+        dict.fromkeys("ab", Nearest()),
+        jax.random.key(0),
+    )
+    share = np.mean(labels == 2)
+    standard_error = np.sqrt(share * (1 - share) * (1 / 1000 + 1 / len(labels)))
+    assert abs(found["joint_coherence_gaussian_mixture"] - share) < 4 * standard_error
+    # A flow spreads a little of its mass between latents that lie at three points.
+    assert abs(found["joint_coherence_flow"] - share) < 0.1 + 4 * standard_error
+
+
 def test_each_modality_has_its_own_latents():
     """Half of the images in a have the next class."""
     labels = np.arange(90) % NUM_CLASSES
