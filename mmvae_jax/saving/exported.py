@@ -77,15 +77,29 @@ class Exported:
         """
         return self._call("encode", data, mask, key, return_mean)
 
+    @property
+    def latent_size(self) -> int:
+        """Size of z: the shared latent and all private ones."""
+        # Programs that were exported before private latents have no such setting.
+        private = self.config.get("modalities_specific_dim", 0)
+        if isinstance(private, Mapping):
+            return self.config["latent_dim"] + sum(private.values())
+        return self.config["latent_dim"] + private * len(self.config["input_dims"])
+
     def decode(self, z: ArrayLike) -> dict[str, jax.Array]:
         """Decodes latents ``[*n, d]`` into every modality, ``{modality: [*n, *input_dim]}``.
 
         Raises:
           ValueError: for latents of another size.
         """
-        z, dim = jnp.asarray(z, jnp.float32), self.config["latent_dim"]
+        z, dim = jnp.asarray(z, jnp.float32), self.latent_size
         if z.ndim == 0 or z.shape[-1] != dim:
-            raise ValueError(f"z has shape {z.shape}, expected (..., {dim}): latent_dim is {dim}")
+            num = self.config["latent_dim"]
+            private = f", and the private latents have {dim - num} axes together"
+            raise ValueError(
+                f"z has shape {z.shape}, expected (..., {dim}): latent_dim is {num}"
+                f"{private if dim > num else ''}"
+            )
         decoded = self._programs["decode"](self.params, z.reshape(-1, dim))
         return {name: x.reshape(*z.shape[:-1], *x.shape[1:]) for name, x in decoded.items()}
 
