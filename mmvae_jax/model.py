@@ -232,7 +232,7 @@ def decode_modality(
       config: settings of the model.
       name: name of the modality.
       decoder: decoder of the modality.
-      z: latents, of which the decoder receives its part.
+      z: latents ``[n, d]``; the decoder receives its axes of them.
       key: randomness of a decoder whose call takes ``rngs``.
       number: number of the network, which its random keys depend on.
 
