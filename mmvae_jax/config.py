@@ -168,12 +168,15 @@ class MMVAEConfig:
                 f"min_scale is {self.min_scale!r}, but the scales of {setting!r} have no floor: "
                 f"leave min_scale out, or choose one of {list(FLOORED)}"
             )
-        if self.latent_dim == 1 and setting == "laplace_with_softmax":
-            warnings.warn(
-                "latent_dim is 1 under 'laplace_with_softmax', whose softmax over one axis gives "
-                "every posterior the scale 1: use 'normal' or 'normal_with_softplus' to train it",
-                stacklevel=4,
-            )
+        sizes = {"latent_dim": [self.latent_dim], "modalities_specific_dim": self.axes.private}
+        for field in sizes:
+            if 1 in sizes[field] and setting == "laplace_with_softmax":
+                warnings.warn(
+                    f"{field} is 1 under 'laplace_with_softmax', whose softmax over one axis gives "
+                    "every posterior the scale 1: use 'normal' or 'normal_with_softplus' to train "
+                    "it",
+                    stacklevel=4,
+                )
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -116,6 +116,8 @@ def test_a_posterior_that_cannot_choose_its_scale_warns():
     """The softmax over one axis is 1."""
     with pytest.warns(UserWarning, match="latent_dim is 1 .*'normal' or 'normal_with_softplus'"):
         config = mm.MMVAEConfig(input_dims=DIMS, latent_dim=1)
+    with pytest.warns(UserWarning, match="modalities_specific_dim is 1 under"):
+        mm.MMVAEConfig(input_dims=DIMS, modalities_specific_dim=1)
     raw = jnp.array([[-3.0], [5.0]])
     assert config.family.to_scale(raw).ravel().tolist() == pytest.approx([1, 1], abs=1e-5)
     for family in ("normal", "normal_with_softplus"):

@@ -269,7 +269,7 @@ class MMVAEEstimator(
     @property
     def _n_features_out(self) -> int:
         """Number of latents, by which scikit-learn names the columns of ``transform``."""
-        return self._fitted().model.config.latent_dim
+        return self._fitted().model.config.axes.size
 
     def _fitted(self) -> TableModel:
         """Returns the trained model, or raises scikit-learn's ``NotFittedError``."""

@@ -73,7 +73,7 @@ class TableModel(NamedTuple):
         is_mean = num_samples is None
         num = 1 if num_samples is None else check_count("num_samples", num_samples)
         available = available_rows(data, given)
-        latents = np.full((len(available), num, self.model.config.latent_dim), np.nan, np.float32)
+        latents = np.full((len(available), num, self.model.config.axes.size), np.nan, np.float32)
         for rows, key in _device_calls(available, seed):
             latents[rows] = encode(
                 self.model,

@@ -23,7 +23,11 @@ from mmvae_jax.maths.prior import (
     prior_log_prob,
 )
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [
+    pytest.mark.usefixtures("x64"),
+    # The scale of a private latent of one axis is constant under laplace_with_softmax.
+    pytest.mark.filterwarnings("ignore:modalities_specific_dim is 1"),
+]
 
 DENSITIES = {"normal": norm, "laplace_with_softmax": laplace, "normal_with_softplus": norm}
 AXES = LatentAxes(2, (2, 0, 1))

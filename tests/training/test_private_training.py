@@ -12,6 +12,9 @@ from helpers.small_model import double, double_model, every_mask, make_data, mak
 
 import mmvae_jax as mm
 
+#: The scale of a private latent of one axis is constant under laplace_with_softmax.
+pytestmark = pytest.mark.filterwarnings("ignore:modalities_specific_dim is 1")
+
 BOTH = {
     "modalities_specific_dim": {"a": 2, "b": 0, "c": 1},
     "number_of_clusters": 3,
