@@ -90,13 +90,13 @@ def deviation(config: EstimatorNoiseConfig, estimator: str, scale: float) -> np.
 
 
 @cache
-def objective(estimator: str, K: int, bound_name: str = "looser") -> Objective:
-    """Returns an objective of two Laplace experts without data, whose target is N(0, 1)."""
+def objective(estimator: str, K: int, bound_name: str = "looser", dim: int = 1) -> Objective:
+    """Returns an objective of two Laplace experts without data, whose target is N(0, I)."""
     return Objective(
         log_likelihood=_no_data,
         log_prior=_standard_normal,
         family=family_of("laplace_with_softmax"),
-        axes=LatentAxes(1),
+        axes=LatentAxes(dim),
         bound=BOUNDS[bound_name],
         estimator=ESTIMATORS[estimator],
         num_particles=K,

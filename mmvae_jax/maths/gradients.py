@@ -65,12 +65,12 @@ def bound(
     Returns:
       The total, and the ``Report``.
     """
-    problem = Problem(objective, theta, inputs)
+    problem = _problem(objective, theta, experts, inputs)
     return _summary(problem, experts, passes.forward(problem, experts))
 
 
 def _bound_forward(objective: Objective, theta: PyTree, experts: Experts, inputs: Inputs):
-    problem = Problem(objective, theta, inputs)
+    problem = _problem(objective, theta, experts, inputs)
     is_dense = objective.backward.kind == "dense"
     weighed, gradient = (passes.dense if is_dense else passes.of_chosen)(problem, experts)
     experts_gradient = _with_variate(problem, experts, *gradient.experts)
@@ -83,6 +83,12 @@ def _bound_backward(objective: Objective, gradient, cotangents):
 
 
 bound.defvjp(_bound_forward, _bound_backward)
+
+
+def _problem(objective: Objective, theta: PyTree, experts: Experts, inputs: Inputs) -> Problem:
+    size, found = objective.axes.size, experts.loc.shape[-1]
+    assert size == found, f"the objective has {size} latent axes, its experts {found}"
+    return Problem(objective, theta, inputs)
 
 
 def _summary(
