@@ -46,7 +46,7 @@ def test_both_copies_start_alike_and_stay_close(history):
     losses = history["loss_sparse"], history["loss_dense"]
     np.testing.assert_allclose(losses[0][0], losses[1][0], rtol=1e-6)  # order of summation
     # Rounding differs between the two programs, and training amplifies the difference.
-    np.testing.assert_allclose(losses[0][:8], losses[1][:8], rtol=1e-4)
+    np.testing.assert_allclose(losses[0][:6], losses[1][:6], rtol=1e-4)
     np.testing.assert_allclose(*losses, atol=10)
     assert (losses[0] != losses[1]).any()
     for loss in losses:
