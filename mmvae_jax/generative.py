@@ -114,9 +114,21 @@ def components_of(
 ) -> tuple[Experts, Bool[Array, "c b"]]:
     """Returns the components of q(z|X) by the config's ``aggregation``, and the available ones."""
     config = model.config
-    if config.aggregation == "moe":
-        return experts, available
-    return aggregate(config.aggregation, experts, available, model.pz_params[1])
+    scale = prior_components(config.family, config.axes, model.prior).scale[0]
+    return aggregate(config.aggregation, experts, available, scale)
+
+
+def single_components(model: MMVAE, experts: Experts) -> Experts:
+    """Returns the posterior of z given each modality by itself, ``[m b d]``.
+
+    It is the expert, or for ``aggregation="poe"`` its product with the prior.
+    """
+    if model.config.aggregation != "poe":
+        return experts
+    given = jnp.ones((1, experts.loc.shape[1]), bool)
+    rows = [Experts(*(a[m : m + 1] for a in experts)) for m in range(len(experts.loc))]
+    components = [components_of(model, row, given)[0] for row in rows]
+    return Experts(*(jnp.concatenate(parts) for parts in zip(*components, strict=True)))
 
 
 def likelihood_of_examples(

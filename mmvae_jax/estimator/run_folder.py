@@ -135,7 +135,8 @@ def check_out(folder: Path, *, resume: bool, has_seeds: bool = False) -> None:
       has_seeds: True for a folder of several runs, one per seed.
     """
     holds_run, holds_seeds = has_run(folder), any(folder.glob("seed-*"))
-    if resume and not (holds_seeds and not holds_run if has_seeds else holds_run):
+    is_of_kind = holds_seeds and not holds_run if has_seeds else holds_run
+    if resume and not is_of_kind:
         kind = "runs of --seeds" if has_seeds else "run"
         hint = ", give --seeds" if holds_seeds and not has_seeds else ", leave resume out"
         raise ValueError(f"out is {folder}: it holds no {kind} to resume{hint}")

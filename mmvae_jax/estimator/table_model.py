@@ -1,7 +1,6 @@
 """A trained model of tables: latents, predictions and draws in the units of the data."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +12,7 @@ from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_count
 from mmvae_jax.data.arrays import take
 from mmvae_jax.estimator.networks import NetworkSettings
-from mmvae_jax.inference.decoding import decode, generate_from_prior
+from mmvae_jax.inference.decoding import decode, draw_values, generate_from_prior
 from mmvae_jax.inference.encoding import encode
 from mmvae_jax.inference.weighting import Weighting
 from mmvae_jax.inputs.masks import observed_rows, over_axes
@@ -23,6 +22,7 @@ from mmvae_jax.tables.mixed_view import AnyView
 
 #: Rows in one call on the device.
 ROWS_PER_CALL = 256
+_draw_values = jax.jit(draw_values, static_argnames="setting")
 
 
 class Prediction(NamedTuple):
@@ -167,7 +167,7 @@ class TableModel(NamedTuple):
             assert mean is not None, "every built-in likelihood has one"
             return mean(decoded, **params)
         key = jax.random.fold_in(key, config.modalities.index(name))
-        return _draw(setting, key, decoded, params)
+        return _draw_values(setting, key, decoded, params)
 
     def _params(self, name: str, decoded: Float[Array, "b N ..."], given: Any) -> dict[str, Any]:
         """Returns the parameters of the modality's likelihood.
@@ -183,18 +183,6 @@ class TableModel(NamedTuple):
             x, observed = given.data[name], given.mask[name]
             params["library_size"] = library_sizes(x, observed, decoded, size)
         return params
-
-
-@partial(jax.jit, static_argnames="setting")
-def _draw(
-    setting: Any, key: PRNGKeyArray, decoded: Float[Array, "..."], params: Mapping[str, Any]
-) -> Float[Array, "..."]:
-    """Returns draws from a likelihood given decoded arrays."""
-    sample = likelihood_of(setting).sample
-    assert sample is not None, "every built-in likelihood has one"
-    # DistraX itself promotes ranks when it samples, which a strict JAX refuses.
-    with jax.numpy_rank_promotion("allow"):
-        return sample(key, decoded, **params)
 
 
 def library_sizes(

@@ -130,8 +130,9 @@ def _of_block(
                 source = jnp.broadcast_to((rows.number // task.K)[:, None], shape)
                 counts = jnp.take_along_axis(at.available, source, axis=0)
             else:
+                source = components_of(rows.number, ends_at, at.available)
                 cluster = draw_clusters(prior, offset_key, rows.number[:, None])
-                source = components_of(rows.number, ends_at, at.available, cluster)
+                source = at.with_clusters(source, cluster)
                 counts = jnp.ones(shape, bool)
             # One draw for all examples of a number.
             noise = standard_draws(family, noise_key, rows.number[:, None], dim, dtype)

@@ -6,6 +6,7 @@ off. Under ``jax.jit``, strings, counts and flags are static arguments.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +16,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
+from mmvae_jax.generative import single_components
 from mmvae_jax.inference.encoding import encode
 from mmvae_jax.inference.latent_parts import check_latents
-from mmvae_jax.inference.private_latents import generating_prior, single_components, with_generated
+from mmvae_jax.inference.private_latents import generating_prior, with_generated
 from mmvae_jax.inference.selection import Selection, modality_names
 from mmvae_jax.inference.weighting import Weighting
 from mmvae_jax.inputs.keys import as_key, as_optional_key
-from mmvae_jax.likelihood_settings import likelihood_of
+from mmvae_jax.likelihood_settings import LikelihoodSetting, likelihood_of
 from mmvae_jax.maths.prior import draw_prior
 from mmvae_jax.model import MMVAE, decode_modality, evaluation
 
@@ -54,7 +56,7 @@ def decode(
     """
     config = model.config
     names, key = modality_names("modalities", modalities, config), as_optional_key(key)
-    check_latents(model, z)
+    check_latents(config.axes, z)
     _check_sampling(config, names, key, sample)
     return _decode(*evaluation(model), z, names, key if sample else None)
 
@@ -249,11 +251,22 @@ def _reconstruct(graphdef, state, observed: Observed, key, N, return_mean, sampl
 def _sample(
     model: MMVAE, name: str, decoded: Float[Array, "n *dim"], key: PRNGKeyArray
 ) -> Float[Array, "n *dim"]:
-    sample = likelihood_of(model.config.likelihood(name)[0]).sample
-    assert sample is not None, "refused by _check_sampling"
+    setting, _ = model.config.likelihood(name)
+    return draw_values(setting, key, decoded, model.likelihood_params(name))
+
+
+def draw_values(
+    setting: LikelihoodSetting,
+    key: PRNGKeyArray,
+    decoded: Float[Array, "..."],
+    params: Mapping[str, Any],
+) -> Float[Array, "..."]:
+    """Returns draws from a likelihood that has any, given decoded arrays and its parameters."""
+    sample = likelihood_of(setting).sample
+    assert sample is not None, "checked by the callers"
     # DistraX itself promotes ranks when it samples, which a strict JAX refuses.
     with jax.numpy_rank_promotion("allow"):
-        return sample(key, decoded, **model.likelihood_params(name))
+        return sample(key, decoded, **params)
 
 
 def _check_sampling(

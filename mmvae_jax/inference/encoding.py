@@ -9,12 +9,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from mmvae_jax.batch import AnyBatch, Observed, observe
 from mmvae_jax.checks import check_count
-from mmvae_jax.generative import components_of
-from mmvae_jax.inference.private_latents import generated_scale
+from mmvae_jax.inference.private_latents import components_given
 from mmvae_jax.inference.selection import Selection, check_available, modality_mask, modality_names
 from mmvae_jax.inference.weighting import Weighting, importance_weighting, weighted_latents
 from mmvae_jax.inputs.keys import as_optional_key
-from mmvae_jax.maths.latent_axes import with_own_private
 from mmvae_jax.maths.mixture import draw_mixture, mixture_mean
 from mmvae_jax.maths.pareto import Diagnostics
 from mmvae_jax.model import MMVAE, evaluation
@@ -84,10 +82,8 @@ def encode(
 @partial(jax.jit, static_argnames=("graphdef", "N", "return_mean"))
 def _encode(graphdef, state, observed: Observed, available, key, N, return_mean):
     model = nnx.merge(graphdef, state, copy=True)
-    axes, scale = model.config.axes, generated_scale(model)
-    experts = with_own_private(axes, model.experts(observed.data), available, scale)
-    experts, available = components_of(model, experts, available)
+    components, available = components_given(model, model.experts(observed.data), available)
     if return_mean:
-        mean = mixture_mean(experts, available)[:, None]
+        mean = mixture_mean(components, available)[:, None]
         return jnp.broadcast_to(mean, (mean.shape[0], N, mean.shape[2]))
-    return draw_mixture(model.config.family, experts, available, key, N)
+    return draw_mixture(model.config.family, components, available, key, N)

@@ -42,7 +42,8 @@ def split_latents(model: MMVAE, z: Float[Array, "*n d"]) -> Latents:
     >>> shared.shape, private
     ((6, 2), {})
     """
-    axes = check_latents(model, z)
+    axes = model.config.axes
+    check_latents(axes, z)
     names = model.config.modalities if axes.num_private else ()
     return Latents(
         axes.shared_part(z), {name: axes.private_of(z, j) for j, name in enumerate(names)}
@@ -81,18 +82,12 @@ def join_latents(
     return jnp.concatenate([part for _, part in named], axis=-1)
 
 
-def check_latents(model: MMVAE, z: Float[Array, "*n d"]) -> LatentAxes:
-    """Returns the axes of the latent, after a check of its size.
-
-    Raises:
-      ValueError: for latents of another size.
-    """
-    config = model.config
-    axes, shape = config.axes, jnp.shape(z)
+def check_latents(axes: LatentAxes, z: Float[Array, "*n d"]) -> None:
+    """Raises ValueError for latents of another size."""
+    shape = jnp.shape(z)
     if not shape or shape[-1] != axes.size:
         private = f", and the private latents have {axes.num_private} axes together"
         raise ValueError(
             f"z has shape {shape}, expected (..., {axes.size}): latent_dim is "
-            f"{config.latent_dim}{private if axes.num_private else ''}"
+            f"{axes.num_shared}{private if axes.num_private else ''}"
         )
-    return axes

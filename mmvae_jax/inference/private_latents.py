@@ -1,10 +1,10 @@
-"""Private latents of modalities that are generated and not given."""
+"""Latents given some modalities, with the private latents of those that are generated."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mmvae_jax.generative import components_of
-from mmvae_jax.maths.latent_axes import with_private
+from mmvae_jax.maths.latent_axes import with_own_private, with_private
 from mmvae_jax.maths.prior import prior_components
 from mmvae_jax.maths.weights import Experts
 from mmvae_jax.model import MMVAE
@@ -46,14 +46,18 @@ def with_generated(model: MMVAE, experts: Experts) -> Experts:
     return with_private(axes, experts, Experts(jnp.zeros_like(scale), scale), is_own)
 
 
-def single_components(model: MMVAE, experts: Experts) -> Experts:
-    """Returns the posterior of z given each modality by itself, ``[m b d]``.
+def components_given(
+    model: MMVAE, experts: Experts, available: Bool[Array, "m b"]
+) -> tuple[Experts, Bool[Array, "c b"]]:
+    """Returns the components of q(z|x_given), and True for those that an example has.
 
-    It is the expert, or for ``aggregation="poe"`` its product with the prior.
+    Every component has the private posteriors of all given modalities, and for the others the
+    distribution that they are generated from.
+
+    Args:
+      model: an MMVAE.
+      experts: table of experts ``[m b d]`` from ``model.experts``.
+      available: True for the modalities that are given.
     """
-    if model.config.aggregation != "poe":
-        return experts
-    given = jnp.ones((1, experts.loc.shape[1]), bool)
-    rows = [Experts(*(a[m : m + 1] for a in experts)) for m in range(len(experts.loc))]
-    components = [components_of(model, row, given)[0] for row in rows]
-    return Experts(*(jnp.concatenate(parts) for parts in zip(*components, strict=True)))
+    axes, scale = model.config.axes, generated_scale(model)
+    return components_of(model, with_own_private(axes, experts, available, scale), available)

@@ -143,8 +143,7 @@ def _particles(
             in_axes=1,
             out_axes=1,
         )(number, ends[:, index], available[:, index])
-        is_prior, cluster = source == len(available), draw_clusters(prior, offset_key, own)
-        source = jnp.where(is_prior, source + cluster, source)
+        source = proposal.with_clusters(source, draw_clusters(prior, offset_key, own))
         noise = standard_draws(family, noise_key, own, dim, experts.loc.dtype)
         at = proposal.at(index)
         z = draw(at.components, Draws(source, noise))

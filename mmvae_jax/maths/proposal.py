@@ -35,6 +35,17 @@ class Proposal(NamedTuple):
         components = Experts(*(a[:, index] for a in self.components))
         return self._replace(components=components, available=self.available[:, index])
 
+    def with_clusters(
+        self, source: Int[Array, "g e"], cluster: Int[Array, "#g #e"] | int
+    ) -> Int[Array, "g e"]:
+        """Returns the components of particles, given their clusters for those of the prior.
+
+        Args:
+          source: result of ``components_of``.
+          cluster: result of ``draw_clusters``.
+        """
+        return jnp.where(source == len(self.available), source + cluster, source)
+
     def log_prob(
         self, family: Family, z: Float[Array, "g b d"], log_prior: Float[Array, "g b"]
     ) -> Float[Array, "g b"]:
@@ -92,22 +103,18 @@ def particle_ends(
 
 
 def components_of(
-    number: Int[Array, " g"],
-    ends: Int[Array, "m b"],
-    available: Bool[Array, "m b"],
-    cluster: Int[Array, "#g #b"] | int = 0,
+    number: Int[Array, " g"], ends: Int[Array, "m b"], available: Bool[Array, "m b"]
 ) -> Int[Array, "g b"]:
-    """Returns the component that each particle is drawn from.
+    """Returns the expert that each particle is drawn from, or m for the prior.
 
     Args:
       number: numbers of the particles.
       ends: result of ``particle_ends``.
       available: True for experts of the mixture.
-      cluster: cluster of each particle, if it is one of the prior's.
     """
     num_experts = len(available)
     rank = (number[:, None, None] >= ends[None]).sum(1)
     available_first = jnp.argsort(~available, axis=0, stable=True)
     expert = jnp.take_along_axis(available_first, jnp.minimum(rank, num_experts - 1), axis=0)
     is_expert = rank < jnp.maximum(available.sum(0), 1)[None]
-    return jnp.where(is_expert, expert, num_experts + cluster)
+    return jnp.where(is_expert, expert, num_experts)

@@ -9,6 +9,7 @@ from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from mmvae_jax.checks import check_count
+from mmvae_jax.inference.latent_parts import check_latents
 from mmvae_jax.inference.private_latents import generated_scale
 from mmvae_jax.inputs.keys import as_key
 from mmvae_jax.maths.distributions import Family
@@ -54,11 +55,7 @@ class LatentSampler:
         Raises:
           ValueError: for latents of another size.
         """
-        if jnp.ndim(z) == 0 or z.shape[-1] != self.axes.size:
-            raise ValueError(
-                f"z has shape {jnp.shape(z)}, expected (..., {self.axes.size}): give latents of "
-                "the model that the sampler is fitted to"
-            )
+        check_latents(self.axes, z)
         return _log_prob(self, z)
 
 

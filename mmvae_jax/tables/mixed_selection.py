@@ -40,8 +40,11 @@ def choose(
     Raises:
       ValueError: if no view suits the values, the likelihood and the transform.
     """
-    if likelihood is None and (table.column_classes is not None or _has_several_kinds(table)):
-        likelihood = MIXED
+    kinds = None
+    if likelihood is None and _may_have_several_kinds(table):
+        kinds = kinds_of_columns(table)
+        if table.column_classes is not None or set(kinds) != {"normal"}:
+            likelihood = MIXED
     if likelihood != MIXED:
         _check_no_text(table, likelihood)
         return choose_view(
@@ -59,7 +62,7 @@ def choose(
             f"library_size is 'observed', but {table.place} is mixed: give the counts of a library "
             "as a modality by themselves"
         )
-    return _mixed_view(table, rows, transform)
+    return _mixed_view(table, rows, transform, kinds or kinds_of_columns(table))
 
 
 def kinds_of_columns(table: Table) -> list[str]:
@@ -94,19 +97,24 @@ def kinds_of_columns(table: Table) -> list[str]:
     return kinds
 
 
-def _has_several_kinds(table: Table) -> bool:
-    """Returns True for a table of measurements with columns of other kinds.
+def _may_have_several_kinds(table: Table) -> bool:
+    """Returns True for a table with text, or of measurements, in several columns.
 
     A table of whole numbers only is one of counts or classes.
     """
+    if table.column_classes is not None:
+        return True
     is_matrix = len(table.values.shape) == 2 and table.values.shape[1] > 1
     if not is_matrix or table.are_whole or table.classes is not None:
         return False
-    return suggest_likelihood(table) == "normal" and set(kinds_of_columns(table)) != {"normal"}
+    return suggest_likelihood(table) == "normal"
 
 
-def _mixed_view(table: Table, rows: Int[np.ndarray, " r"], transform: str | None) -> MixedView:
-    kinds = kinds_of_columns(table)
+def _mixed_view(
+    table: Table, rows: Int[np.ndarray, " r"], transform: str | None, kinds: list[str]
+) -> MixedView:
+    every = np.arange(len(table.observed))
+    values = np.asarray(read_rows(table.values, every), np.float64)
     if transform is not None:
         check_choice("transform", transform, TRANSFORMS)
     parts = []
@@ -114,12 +122,12 @@ def _mixed_view(table: Table, rows: Int[np.ndarray, " r"], transform: str | None
         places = tuple(place for place, found in enumerate(kinds) if found == kind)
         if places:
             options = {"transform": transform} if kind == "normal" else {"library_size": "none"}
-            view = choose_view(_part(table, places), rows, likelihood=kind, **options)
+            view = choose_view(_part(table, values, places), rows, likelihood=kind, **options)
             parts.append(ViewPart(places, view))
     for place in (place for place, kind in enumerate(kinds) if kind == "categorical"):
         names = table.column_classes[place] if table.column_classes else None
         if names is None:
-            view = choose_view(_part(table, place), rows, likelihood="categorical")
+            view = choose_view(_part(table, values, place), rows, likelihood="categorical")
             parts.append(ViewPart((place,), view))
         else:
             parts.append(ViewPart((place,), _view_of_text(table, place, names), names))
@@ -153,9 +161,8 @@ def column_name(table: Table, place: int) -> str:
     return str(place) if table.features is None else repr(table.features[place])
 
 
-def _part(table: Table, places: tuple[int, ...] | int) -> Table:
-    """Returns some columns of a table as a table, or one column as a vector."""
-    values = np.asarray(read_rows(table.values, np.arange(len(table.observed))), np.float64)
+def _part(table: Table, values: Float[np.ndarray, "n c"], places: tuple[int, ...] | int) -> Table:
+    """Returns some columns of a table with these values as a table, or one column as a vector."""
     chosen = [places] if isinstance(places, int) else list(places)
     features = table.features and tuple(table.features[place] for place in chosen)
     values = values[:, places if isinstance(places, int) else chosen]

@@ -25,6 +25,10 @@ class ViewPart(NamedTuple):
     view: View
     text: tuple[str, ...] | None = None
 
+    def values(self, rows: Float[np.ndarray, "b c"]) -> Float[np.ndarray, "b ..."]:
+        """Returns the part's columns of rows, a vector of classes."""
+        return rows[:, self.columns[0] if self.view.num_classes else list(self.columns)]
+
 
 class MixedView(NamedTuple):
     """The conversion of a table, part by part, with the interface of ``View``.
@@ -95,7 +99,7 @@ class MixedView(NamedTuple):
         self, rows: Float[np.ndarray, "b c"], observed: Bool[np.ndarray, " b"]
     ) -> Float[np.ndarray, " b"]:
         """Returns ``log p(row) - log p(input)`` by row, as ``View.log_det``."""
-        found = [part.view.log_det(_columns(part, rows), observed) for part in self.parts]
+        found = [part.view.log_det(part.values(rows), observed) for part in self.parts]
         return np.sum(found, axis=0)
 
     def to_input(
@@ -104,7 +108,7 @@ class MixedView(NamedTuple):
         """Returns the model's input, zeros in missing rows and in values that are NaN."""
         found = []
         for part in self.parts:
-            values, view = _columns(part, rows), part.view
+            values, view = part.values(rows), part.view
             if not view.num_classes:
                 found.append(view.to_input(values, observed).astype(self.input_dtype))
                 continue
@@ -221,8 +225,3 @@ def view_from_json(fields: Mapping[str, Any]) -> AnyView:
     )
     features = fields["features"]
     return MixedView(parts, None if features is None else tuple(features))
-
-
-def _columns(part: ViewPart, rows: Float[np.ndarray, "b c"]) -> Float[np.ndarray, "b ..."]:
-    """Returns the columns of a part, a vector of classes."""
-    return rows[:, part.columns[0] if part.view.num_classes else list(part.columns)]

@@ -71,7 +71,7 @@ def _check_parts(table: Table, view: MixedView) -> None:
         title = f"{table.place}, column{'s' * (len(part.columns) > 1)} " + first_names(
             tuple(map(view.column_name, part.columns))
         )
-        own = values[:, part.columns[0] if part.view.num_classes else list(part.columns)]
+        own = part.values(values)
         source = SourceTable(title, own, features=part.view.features, mask=table.observed)
         check_values(scan(source), part.view)
 
