@@ -10,8 +10,11 @@ import scipy.stats
 from flax import nnx
 
 import mmvae_jax as mm
+from mmvae_jax.generative import components_of
 from mmvae_jax.maths.aggregation import aggregate, component_names
 from mmvae_jax.maths.weights import Experts
+from mmvae_jax.metrics.generation import generations
+from mmvae_jax.samplers.aggregate import aggregate_posterior
 
 DIMS = {"a": (3,), "b": (2,), "c": (2,)}
 
@@ -130,6 +133,25 @@ def test_encode_and_metrics(batch):
     metrics = mm.value_and_grad(model, batch, jax.random.key(0))[0]
     assert {"bound/a", "bound/a+b", "bound/a+b+c", "log_likelihood/a"} <= set(metrics)
     assert mm.reconstruct(make_model("poe"), batch, jax.random.key(0))["a"]["b"].shape == (4, 1, 2)
+
+
+@pytest.mark.parametrize("aggregation", ["poe", "mopoe"])
+def test_metrics_and_samplers_draw_from_the_components(batch, aggregation):
+    """Latents of generations and of the aggregate posterior are those of encode."""
+    model, complete = make_model(aggregation), mm.Batch(batch.data)
+    for m in DIMS:  # narrow: draws are close to the locations of the components
+        bias = model.encoders[m].log_var.bias
+        bias.set_value(jnp.full_like(bias[...], -30.0))
+    posterior = aggregate_posterior(model, complete)
+    components, available = components_of(
+        model, model.experts(dict(batch.data)), jnp.ones((3, 4), bool)
+    )
+    np.testing.assert_allclose(posterior.experts.loc, components.loc, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(posterior.mask, available)
+    found = next(iter(generations(model, complete, jax.random.key(5), givens=[tuple(DIMS)])))
+    expected = mm.decode(model, components.loc)["a"]
+    distance = np.abs(found.data["a"][None, :4] - expected).max(-1).min(0)
+    assert distance.max() < 1e-3
 
 
 @pytest.mark.parametrize(

@@ -11,23 +11,23 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from mmvae_jax.batch import AnyBatch, MultimodalArrays, as_arrays
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inference import decode, generate
-from mmvae_jax.inference.private_latents import generated_scale
+from mmvae_jax.inference.private_latents import components_given
 from mmvae_jax.inference.selection import modality_mask, modality_names
 from mmvae_jax.inputs.keys import as_key
 from mmvae_jax.likelihood_settings import MixedLikelihood
 from mmvae_jax.maths import counts
-from mmvae_jax.maths.latent_axes import with_own_private
 from mmvae_jax.maths.likelihoods import SUPPORTS
 from mmvae_jax.maths.mixture import draw_mixture
 from mmvae_jax.metrics.coherence import Tally, conditional_tallies, joint_tally, subsets
 from mmvae_jax.metrics.expert_posteriors import posteriors_of
-from mmvae_jax.model import MMVAE
+from mmvae_jax.model import MMVAE, evaluation
 
 
 @runtime_checkable
@@ -91,7 +91,7 @@ def generations(
     (('sound',), (2, 3))
     """
     config, key = model.config, as_key(key)
-    scale = generated_scale(model)
+    parts = evaluation(model)
     chosen = subsets(config.modalities) if givens is None else givens
     chosen = [modality_names("givens", given, config) for given in chosen]
     batch_size = check_count("batch_size", batch_size)
@@ -101,7 +101,7 @@ def generations(
         for index, given in enumerate(chosen):
             place = jax.random.fold_in(jax.random.fold_in(key, number), index)
             available = observed & modality_mask("givens", given, config)
-            z = _draw(config.family, config.axes, experts, available, scale, place)
+            z = _draw(*parts, experts, available, place)
             z = jnp.where(available.any(0)[:, None], z, 0)  # classifiers may reject NaN
             decoded = decode(model, z).items()
             generated = {name: as_examples(config, name, x) for name, x in decoded}
@@ -243,8 +243,9 @@ def _as_values(
     return decoded
 
 
-@partial(jax.jit, static_argnames=("family", "axes"))
-def _draw(family, axes, experts, available, scale, key):
-    """Draws one latent per example from the mixture of the available experts."""
-    experts = with_own_private(axes, experts, available, scale)
-    return draw_mixture(family, experts, available, key, 1)[:, 0]
+@partial(jax.jit, static_argnames="graphdef")
+def _draw(graphdef, state, experts, available, key):
+    """Draws one latent per example given the available modalities."""
+    model = nnx.merge(graphdef, state, copy=True)
+    components, available = components_given(model, experts, available)
+    return draw_mixture(model.config.family, components, available, key, 1)[:, 0]

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from mmvae_jax.batch import AnyBatch
+from mmvae_jax.generative import components_of
 from mmvae_jax.maths.distributions import Family
 from mmvae_jax.maths.mixture import draw_mixture
 from mmvae_jax.maths.weights import Experts
@@ -22,8 +23,9 @@ class AggregatePosterior(NamedTuple):
     """The mixture ``1/n sum_b 1/|S_b| sum_{m in S_b} q_m(u|x_m)`` of n examples.
 
     Attributes:
-      experts: locations and scales of the shared latent u, ``[m n d]``.
-      mask: True where a modality is observed; every example has one or more.
+      experts: locations and scales of the components of q(u|X), ``[m n d]``: those of the experts,
+        unless ``aggregation`` differs.
+      mask: True for the components that an example has, one or more.
     """
 
     experts: Experts
@@ -50,11 +52,11 @@ def aggregate_posterior(model: MMVAE, data: AnyBatch) -> AggregatePosterior:
     """
     locs, scales, masks = [], [], []
     for _, (experts, mask) in posteriors_of(model, data, _CHUNK):
-        kept = np.asarray(mask.any(0))
-        shared = model.config.axes.shared_part(experts)
-        locs.append(np.asarray(shared.loc)[:, kept])
-        scales.append(np.asarray(shared.scale)[:, kept])
-        masks.append(np.asarray(mask)[:, kept])
+        (loc, scale), mask = jax.device_get(components_of(model, experts, mask))
+        kept = mask.any(0)
+        locs.append(loc[:, kept])
+        scales.append(scale[:, kept])
+        masks.append(mask[:, kept])
     loc, scale, mask = (np.concatenate(parts, axis=1) for parts in (locs, scales, masks))
     if not mask.size:
         raise ValueError("data has no example with a modality: give one or more")
