@@ -8,7 +8,6 @@ and at the end.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -27,6 +26,7 @@ from experiments.command_line import run_command
 from experiments.digits import DigitsConfig
 from experiments.experiment import Experiment, ExperimentData, Modules
 from experiments.mnist_pairs import MNISTPairsConfig
+from experiments.rows import Rows
 from experiments.stability import TumoursConfig
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data import num_examples, take
@@ -174,27 +174,19 @@ class InitialisationConfig:
 
 
 def main(config: InitialisationConfig) -> list[dict[str, Any]]:
-    """Computes the rows that ``out`` lacks, writes and prints all, and returns them."""
-    config.out.mkdir(parents=True, exist_ok=True)
-    file = config.out / "rows.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    """Computes the rows that ``out`` lacks, prints a table of all, and returns them."""
+    rows = Rows(config.out)
     for name in config.data:
         budget = Budget.of(name, config)
         for seed in config.seeds:
             for rule in config.rules:
                 asked = {"data": name, "rule": rule, "seed": seed, "num_steps": budget.num_steps}
-                if any(asked.items() <= row.items() for row in rows):
-                    continue
-                rows.append(
-                    asked | train(initial_model(budget.experiment, rule, seed), budget, seed)
-                )
-                with file.open("a") as stream:
-                    stream.write(json.dumps(rows[-1]) + "\n")
-                print(rows[-1], flush=True)
-    runs.write_json(config.out / "initialisation.json", {"rows": rows, **runs.provenance()})
+                if not rows.has(asked):
+                    model = initial_model(budget.experiment, rule, seed)
+                    rows.add(asked | train(model, budget, seed))
     for part in PARTS:
-        print(f"{part} of the run\n{table(rows, part)}")
-    return rows
+        print(f"{part} of the run\n{table(rows.all, part)}")
+    return rows.all
 
 
 class Budget(NamedTuple):

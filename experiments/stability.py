@@ -7,7 +7,6 @@ and is measured by the looser bound of the same test examples and particles.
 """
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,6 +24,7 @@ from experiments.digits import DigitsConfig
 from experiments.experiment import Experiment, ExperimentData, Modules
 from experiments.mnist_pairs import MNISTPairsConfig
 from experiments.polymnist import PolyMNISTConfig
+from experiments.rows import Rows
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data import num_examples, take
 from mmvae_jax.maths.losses import LOSSES
@@ -133,9 +133,7 @@ class StabilityConfig:
 
 def main(config: StabilityConfig) -> list[dict[str, Any]]:
     """Computes the rows that ``out`` lacks, prints a table of all, and returns them."""
-    config.out.mkdir(parents=True, exist_ok=True)
-    file = config.out / "rows.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    rows = Rows(config.out)
     if any("polymnist" in name for name in config.data) and not (config.out / "polymnist").exists():
         make_polymnist.main(
             make_polymnist.MakePolyMNISTConfig(
@@ -146,16 +144,12 @@ def main(config: StabilityConfig) -> list[dict[str, Any]]:
         for seed in config.seeds:
             for loss in config.losses:
                 asked = {"data": name, "loss": loss, "seed": seed}
-                if any(asked.items() <= row.items() for row in rows):
+                if rows.has(asked):
                     continue
                 experiment = dataclasses.replace(config.experiment(name), loss=loss, seed=seed)
-                row = {**asked, **run(experiment, config.num_steps, config.num_test)}
-                rows.append(row)
-                with file.open("a") as stream:
-                    stream.write(json.dumps(row) + "\n")
-                print(row, flush=True)
-    print(table(rows))
-    return rows
+                rows.add({**asked, **run(experiment, config.num_steps, config.num_test)})
+    print(table(rows.all))
+    return rows.all
 
 
 def run(experiment: Experiment, num_steps: int | None, num_test: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from experiments.omics.baselines import BASELINES, linear_pairs, measure, measur
 from experiments.omics.data import TABLES, StudyTables, split
 from experiments.omics.models import USES, VARIANTS, run_variant
 from experiments.omics.multivae import MULTIVAE, run_multivae
+from experiments.rows import Rows
 from experiments.versions import versions
 from mmvae_jax.checks import check_choice, check_count, check_share
 
@@ -85,21 +86,15 @@ def main(config: OmicsConfig) -> dict[str, Any]:
     """
     runs.use_compilation_cache()
     loaded = {name: TABLES[name](config.data) for name in config.tables}
-    config.out.mkdir(parents=True, exist_ok=True)
-    file = config.out / "rows.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    asked = list(tasks(config))
+    rows, asked = Rows(config.out), list(tasks(config))
     for task in asked:
-        if not any(task.items() <= row.items() for row in rows):
+        if not rows.has(task):
             for row in run(config, loaded[task["table"]], task):
-                rows.append(row)
-                with file.open("a") as stream:
-                    stream.write(json.dumps(row) + "\n")
-                print(json.dumps(row), flush=True)
-    found = summary([row for row in rows if any(task.items() <= row.items() for task in asked)])
+                rows.add(row)
+    found = summary([row for row in rows.all if any(x.items() <= row.items() for x in asked)])
     runs.write_json(config.out / "summary.json", {"results": found, **origin(config)})
     print(text(found))
-    return {"rows": rows, "results": found}
+    return {"rows": rows.all, "results": found}
 
 
 def tasks(config: OmicsConfig) -> Iterator[dict[str, Any]]:
