@@ -1,6 +1,6 @@
 """Noise of the gradient estimators at posterior scales far below and up to the target's width.
 
-    python -m experiments.estimator_noise --out estimator_noise.png
+    python -m experiments.estimator_noise --out runs/estimator_noise
 
 The target is N(0, 1) on one latent axis. The posterior is a mixture of two Laplace experts of one
 scale, the same for all examples of a batch. Gradients are those of the looser bound.
@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from experiments.benchmark.report import align
 from experiments.command_line import run_command
 from experiments.figure_style import INK, style_axes
+from experiments.rows import Rows
 from mmvae_jax.checks import check_count
 from mmvae_jax.maths.bounds import BOUNDS
 from mmvae_jax.maths.distributions import family_of
@@ -50,8 +51,8 @@ class EstimatorNoiseConfig:
     """Number of examples per gradient."""
     num_gradients: int = 1000
     """Number of batches to take the standard deviation over."""
-    out: Path | None = None
-    """File of the figure; None draws none."""
+    out: Path = Path("runs/estimator_noise")
+    """Folder of the numbers and the figure, new or of an earlier call whose rows are kept."""
 
     def __post_init__(self) -> None:
         for field in ("K", "batch", "num_gradients"):
@@ -61,20 +62,30 @@ class EstimatorNoiseConfig:
 
 
 def main(config: EstimatorNoiseConfig) -> Noise:
-    """Prints a row per scale and parameter, draws the figure, and returns the numbers."""
-    noise = {
-        name: np.array([deviation(config, name, scale) for scale in config.scales])
-        for name in ESTIMATORS
-    }
+    """Computes the rows that ``out`` lacks, prints a table, and draws ``estimator_noise.png``.
+
+    Returns:
+      The standard deviations of all estimators.
+    """
+    rows = Rows(config.out)
+    settings = {name: getattr(config, name) for name in ("offset", "K", "batch", "num_gradients")}
+    noise = {name: np.empty((len(config.scales), 2)) for name in ESTIMATORS}
+    for name in ESTIMATORS:
+        for i, scale in enumerate(config.scales):
+            asked = {"estimator": name, "scale": scale, **settings}
+            if not rows.has(asked):
+                loc, log_scale = map(float, deviation(config, name, scale))
+                rows.add({**asked, "location": loc, "log scale": log_scale})
+            (row,) = (row for row in rows.all if asked.items() <= row.items())
+            noise[name][i] = [row[parameter] for parameter in PARAMETERS]
     ratio = noise["adaptive_dreg"] / np.minimum(noise["reparam"], noise["mixture_dreg"])
-    rows = [("scale", "parameter", *noise, "adaptive / quieter")]
+    table = [("scale", "parameter", *noise, "adaptive / quieter")]
     for i, scale in enumerate(config.scales):
         for p, parameter in enumerate(PARAMETERS):
             cells = (f"{x[i, p]:.2g}" for x in noise.values())
-            rows.append((f"{scale:g}", parameter, *cells, f"{ratio[i, p]:.2f}"))
-    print(align(rows))
-    if config.out is not None:
-        draw(config.scales, noise).savefig(config.out, dpi=150)
+            table.append((f"{scale:g}", parameter, *cells, f"{ratio[i, p]:.2f}"))
+    print(align(table))
+    draw(config.scales, noise).savefig(config.out / "estimator_noise.png", dpi=150)
     return noise
 
 

@@ -20,7 +20,7 @@ virtual CPU devices and not run.
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -34,6 +34,7 @@ from experiments.benchmark.flops import forward_flops, model_flops, network_flop
 from experiments.benchmark.models import build_model
 from experiments.benchmark.report import align
 from experiments.command_line import run_command
+from experiments.rows import Rows
 from mmvae_jax.checks import check_choice
 from mmvae_jax.training.mesh import Layout
 
@@ -45,8 +46,6 @@ NUM_BYTES = {"f32": 4, "s32": 4, "u32": 4, "pred": 1}
 
 #: Cost per device: operations, and bytes of the state and of each collective.
 Cost = dict[str, Any]
-#: Axis sizes data and particle, fsdp, cost by the formulas, and cost of the compiled program.
-Row = tuple[int, int, bool, Cost, Cost]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +60,8 @@ class ScalingConfig:
     """Number of examples per step, over all devices."""
     devices: tuple[int, ...] = (1, 2, 4, 8)
     """Numbers of virtual devices."""
+    out: Path = Path("runs/scaling")
+    """Folder of the results, new or of an earlier call whose rows are kept."""
 
     def __post_init__(self) -> None:
         check_choice("case", self.case, tuple(CASES))
@@ -70,28 +71,39 @@ class ScalingConfig:
                 raise ValueError(f"{field} is {value}: give a multiple of each of {self.devices}")
 
 
-def main(config: ScalingConfig) -> list[Row]:
-    """Prints a row per mesh, with numbers of the formulas / the program, and returns the rows."""
+def main(config: ScalingConfig) -> list[dict[str, Any]]:
+    """Computes the rows that ``out`` lacks, prints a table, and returns all rows.
+
+    A row is a mesh, with the cost per device by the formulas and that of the compiled program.
+    """
     jax.config.update("jax_num_cpu_devices", max(config.devices))
-    rows = list(compare(config))
-    table: list[tuple[str, ...]] = [HEADER]
-    for *mesh, expected, found in rows:
-        cells = (f"{expected[n] / unit:.2f} / {found[n] / unit:.2f}" for n, unit in UNITS.items())
-        table.append((*map(str, mesh), *cells))
-    print("formula / compiled program, per device", align(table), sep="\n")
-    return rows
-
-
-def compare(config: ScalingConfig) -> Iterator[Row]:
-    """Yields a row per mesh: the data axis, the data axis with fsdp, and the particle axis."""
-    model = build_model(CASES[config.case], config.K, seed=0)
-    several = [num for num in config.devices if num > 1]
-    meshes = [(n, 1, False) for n in config.devices]
-    meshes += [(n, 1, True) for n in several] + [(1, n, False) for n in several]
-    for data, particle, fsdp in meshes:
+    model, rows = build_model(CASES[config.case], config.K, seed=0), Rows(config.out)
+    for data, particle, fsdp in meshes(config.devices):
+        asked = {"case": config.case, "K": config.K, "batch": config.batch}
+        asked |= {"data": data, "particle": particle, "fsdp": fsdp}
+        if rows.has(asked):
+            continue
         mesh = mm.make_mesh(data, particle, devices=jax.devices()[: data * particle])
         expected = expected_cost(model, config.batch, mesh, fsdp=fsdp)
-        yield data, particle, fsdp, expected, compiled_cost(model, config.batch, mesh, fsdp=fsdp)
+        found = compiled_cost(model, config.batch, mesh, fsdp=fsdp)
+        rows.add({**asked, "formula": expected, "program": found})
+    table: list[tuple[str, ...]] = [HEADER]
+    for row in rows.all:
+        costs = ((row["formula"][name] / x, row["program"][name] / x) for name, x in UNITS.items())
+        cells = (f"{expected:.2f} / {found:.2f}" for expected, found in costs)
+        table.append((*(str(row[name]) for name in ("data", "particle", "fsdp")), *cells))
+    print("formula / compiled program, per device", align(table), sep="\n")
+    return rows.all
+
+
+def meshes(devices: tuple[int, ...]) -> list[tuple[int, int, bool]]:
+    """Returns axis sizes and fsdp of the meshes that shard examples or particles."""
+    several = [num for num in devices if num > 1]
+    return (
+        [(n, 1, False) for n in devices]
+        + [(n, 1, True) for n in several]
+        + [(1, n, False) for n in several]
+    )
 
 
 def expected_cost(model: mm.MMVAE, batch: int, mesh: jax.sharding.Mesh, *, fsdp: bool) -> Cost:

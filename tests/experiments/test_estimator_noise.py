@@ -9,11 +9,15 @@ from mmvae_jax.maths.estimators import ESTIMATORS
 
 @pytest.mark.slow
 def test_a_row_per_scale_and_a_figure(tmp_path, capsys):
-    scales, file = (0.01, 1.0), tmp_path / "noise.png"
-    noise = main(EstimatorNoiseConfig(scales=scales, batch=32, num_gradients=100, out=file))
+    config = EstimatorNoiseConfig(scales=(0.01, 1.0), batch=32, num_gradients=100, out=tmp_path)
+    noise = main(config)
     assert set(noise) == set(ESTIMATORS)
     assert all(values.shape == (2, 2) for values in noise.values())
-    assert file.stat().st_size > 10_000
+    assert (tmp_path / "estimator_noise.png").stat().st_size > 10_000
+    file = tmp_path / "rows.jsonl"
+    assert len(file.read_text().splitlines()) == 2 * len(ESTIMATORS)
+    assert all((main(config)[name] == values).all() for name, values in noise.items())
+    assert len(file.read_text().splitlines()) == 2 * len(ESTIMATORS)  # nothing computed again
     assert "adaptive / quieter" in capsys.readouterr().out
     # The noise of the location's gradient falls with the scale for reparam, and rises for dreg.
     assert noise["reparam"][0, 0] < 0.1 * noise["reparam"][1, 0]

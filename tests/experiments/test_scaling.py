@@ -13,28 +13,26 @@ from experiments.scaling import COLLECTIVES, ScalingConfig, collectives
 ROOT = Path(__file__).parents[2]
 # A process without the tests' type checks, which compiled programs do not pass.
 PROGRAM = """
-import json
+import sys
+from pathlib import Path
 from experiments import scaling
 
-config = scaling.ScalingConfig(K=4, batch=8, devices=(1, 2))
-print(json.dumps(scaling.main(config)))
+scaling.main(scaling.ScalingConfig(K=4, batch=8, devices=(1, 2), out=Path(sys.argv[1])))
 """
 
 
 @pytest.mark.slow
-def test_formulas_agree_with_programs():
+def test_formulas_agree_with_programs(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
-    command = [sys.executable, "-c", PROGRAM]
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    *table, last = done.stdout.splitlines()
-    rows = json.loads(last)
-    assert [line.split()[:3] for line in table[2:]] == [
-        [str(value) for value in row[:3]] for row in rows
-    ]
-    meshes = [row[:3] for row in rows]
-    assert meshes == [[1, 1, False], [2, 1, False], [2, 1, True], [1, 2, False]]
-    for *_, expected, found in rows:
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    meshes = [(row["data"], row["particle"], row["fsdp"]) for row in rows]
+    assert meshes == [(1, 1, False), (2, 1, False), (2, 1, True), (1, 2, False)]
+    printed = [line.split()[:3] for line in done.stdout.splitlines()]
+    assert printed[-4:] == [[str(value) for value in mesh] for mesh in meshes]
+    for expected, found in ((row["formula"], row["program"]) for row in rows):
         # The formula leaves out the densities and Adam, at least 3 N operations per device.
         assert expected["flops"] < 1.02 * found["flops"]
         assert found["flops"] < 1.6 * expected["flops"]
@@ -42,7 +40,7 @@ def test_formulas_agree_with_programs():
         for name in COLLECTIVES[:3]:
             # The formula leaves out scalars and means of terms.
             assert expected[name] <= found[name] <= expected[name] + 4000
-    assert any(found["reduce-scatter"] for *_, found in rows)
+    assert any(row["program"]["reduce-scatter"] for row in rows)
 
 
 def test_collectives_are_read_from_the_text_of_a_program():

@@ -1,0 +1,135 @@
+"""The commands of a study, run or resumed in a folder, and their rows."""
+
+import hashlib
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from experiments import report
+from experiments.benchmark.host import cpu_name
+from experiments.results.records import ROOT, Record, Row, check_commit
+from experiments.results.studies import Study
+from experiments.rows import ROWS_FILE
+from experiments.runs import CHECKPOINTS, METRICS_FILE, write_json
+from experiments.versions import versions
+
+#: File that a finished command leaves beside its folder.
+DONE = "done.json"
+PACKAGES = ("mmvae_jax", "jax", "flax", "optax", "numpy", "scikit-learn")
+#: Metrics of a run that tables use, besides those of ``experiments.report``.
+MORE_METRICS = (
+    "joint_coherence_macro",
+    "joint_coherence_effective_classes",
+    "conditional_coherence_by_size",
+    "classifier_accuracy",
+    "seconds",
+)
+
+
+def run(study: Study, folder: Path, data: Path | None) -> Record:
+    """Runs the commands of a study that have not finished, and returns its record.
+
+    Args:
+      study: the study.
+      folder: folder of all studies.
+      data: folder of the data sets.
+
+    Raises:
+      ValueError: if the sources have changes without a commit, or the data are needed and not
+        given.
+      ChildProcessError: if a command fails; a second call begins with it.
+    """
+    commit = check_commit()
+    if data is None and any("{data}" in command for command in study.commands):
+        raise ValueError(
+            f"data is None, but the study {study.name} reads files: give --data FOLDER"
+        )
+    done = [_finish(command, folder / study.name, data, commit) for command in study.commands]
+    last = done[-1]
+    return Record(
+        study=study.name,
+        commands=[_shown(command) for command in study.commands],
+        commit=", ".join(dict.fromkeys(each["commit"] for each in done)),
+        date=last["date"],
+        seconds=round(sum(each["seconds"] for each in done), 1),
+        device=last["device"],
+        versions=last["versions"],
+        rows=[row for each in done for row in each["rows"]],
+    )
+
+
+def _finish(command: str, folder: Path, data: Path | None, commit: str) -> dict[str, Any]:
+    """Returns what a finished command left; runs or resumes it first if it has not finished."""
+    name = command.split()[0].replace(".", "-")
+    scratch = folder / f"{name}-{hashlib.sha1(command.encode()).hexdigest()[:8]}"
+    file, out = scratch / DONE, scratch / "out"
+    if not file.exists():
+        scratch.mkdir(parents=True, exist_ok=True)
+        start = time.perf_counter()
+        printed = _call(command, out, data, scratch / "log.txt")
+        content = {
+            "commit": commit,
+            "date": date.today().isoformat(),
+            "seconds": time.perf_counter() - start,
+            "device": cpu_name(),
+            "versions": versions(*PACKAGES),
+            "rows": list(_collect(out, printed, command)),
+        }
+        write_json(file, content)
+    return json.loads(file.read_text())
+
+
+def _call(command: str, out: Path, data: Path | None, log: Path) -> str:
+    """Runs a command, with its messages in a log, and returns what it printed."""
+    module, *arguments = shlex.split(command.format(out=out, data=data))
+    if any(out.rglob(CHECKPOINTS)):
+        arguments.append("--resume")
+    print(f"python -m experiments.{module} {shlex.join(arguments)}", flush=True)
+    with log.open("w") as messages:
+        done = subprocess.run(
+            [sys.executable, "-m", f"experiments.{module}", *arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=messages,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        end = log.read_text()[-1000:]
+        raise ChildProcessError(f"{module} failed (status {done.returncode}), see {log}: {end}")
+    return done.stdout
+
+
+def _collect(out: Path, printed: str, command: str) -> Iterator[Row]:
+    """Yields the rows of a command: of its file of rows, its runs, its file, or what it printed."""
+    if (out / ROWS_FILE).exists():
+        yield from map(json.loads, (out / ROWS_FILE).read_text().splitlines())
+    elif files := sorted(out.rglob(METRICS_FILE)):
+        for file in files:
+            yield {"command": _shown(command), **_of_run(json.loads(file.read_text()))}
+    elif files := sorted(out.glob("*.json")):
+        yield from (json.loads(file.read_text()) for file in files)
+    else:
+        yield json.loads(printed.splitlines()[-1])
+
+
+def _of_run(metrics: Mapping[str, Any]) -> Row:
+    """Returns the settings of a run and the metrics that tables use."""
+    measured = {path: report.metric(metrics, path) for path in report.COLUMNS}
+    return {
+        **{name: metrics[name] for name in ("experiment", "preset", "steps", "config")},
+        **{path: value for path, value in measured.items() if value is not None},
+        **{name: metrics[name] for name in MORE_METRICS if name in metrics},
+    }
+
+
+def _shown(command: str) -> str:
+    """Returns a command as a reader would type it."""
+    text = command.replace(" --out {out}", "").format(data="FOLDER")
+    return f"python -m experiments.{text}"

@@ -1,0 +1,140 @@
+"""Numbers of the documentation: records, pages, and the program that measures them."""
+
+import importlib.util
+import json
+import re
+import shlex
+import subprocess
+
+import pytest
+
+from experiments.results import pages, records, run_study
+from experiments.results.__main__ import ResultsConfig, listing, main
+from experiments.results.studies import STUDIES, Study
+from experiments.results.tables import TABLES
+from experiments.results.training_tables import diverged
+
+RECORDS = sorted(records.RESULTS.glob("*.json"))
+
+
+@pytest.mark.parametrize("page", pages.paths(), ids=lambda path: path.name)
+def test_pages_have_the_numbers_of_the_records(page):
+    text = page.read_text(encoding="utf-8")
+    assert pages.filled(text) == text, "run `python -m experiments.results tables`"
+
+
+def test_every_table_is_on_a_page():
+    shown = {name for page in pages.paths() for name in pages.blocks(page.read_text())}
+    assert shown == set(TABLES)
+
+
+@pytest.mark.parametrize("file", RECORDS, ids=lambda path: path.stem)
+def test_records_say_how_they_came_about(file):
+    record = records.read(file.stem)
+    assert record.study == file.stem
+    assert re.fullmatch(r"[0-9a-f]{7}(, [0-9a-f]{7})*", record.commit)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", record.date)
+    assert record.device
+    assert record.versions["jax"]
+    assert record.rows
+
+
+@pytest.mark.parametrize("study", STUDIES.values(), ids=lambda study: study.name)
+def test_commands_name_programs(study):
+    assert study.commands
+    for command in study.commands:
+        module, *arguments = shlex.split(command.format(out="OUT", data="DATA"))
+        assert importlib.util.find_spec(f"experiments.{module}") is not None
+        assert "--out" in arguments or "--json" in arguments
+
+
+def test_a_changed_number_is_put_right_and_unknown_blocks_are_refused():
+    block = "before <!-- results: exactness -->{}<!-- end of results --> after"
+    if not records.path_of("exactness").exists():
+        pytest.skip("the study exactness has no record yet")
+    right = pages.filled(block.format("old"))
+    assert "old" not in right
+    assert pages.filled(right) == right
+    with pytest.raises(ValueError, match="results is 'none'"):
+        pages.filled(block.replace("exactness", "none").format(""))
+    with pytest.raises(ValueError, match="no `<!-- end of results -->`"):
+        pages.filled("<!-- results: exactness --> text")
+
+
+def test_a_study_keeps_what_has_finished(tmp_path, monkeypatch):
+    called = []
+
+    def call(command, **settings):
+        called.append(command)
+        out = command[command.index("--out") + 1]
+        if "tumours" in command:
+            return subprocess.CompletedProcess(command, 1)
+        folder = tmp_path / "runs" / "small" / out.split("/")[-2] / "out"
+        folder.mkdir()
+        (folder / "rows.jsonl").write_text('{"loss": 1.5}\n{"loss": 2.5}\n')
+        return subprocess.CompletedProcess(command, 0, stdout="")
+
+    monkeypatch.setattr(run_study, "check_commit", lambda: "0123456")
+    monkeypatch.setattr(run_study.subprocess, "run", call)
+    first, second = "stability --out {out}", "stability --data tumours --out {out}"
+    study = Study("small", "two commands", 1, (first, second))
+    with pytest.raises(ChildProcessError, match="stability failed"):
+        run_study.run(study, tmp_path / "runs", None)
+    assert len(called) == 2
+    record = run_study.run(study._replace(commands=(first,)), tmp_path / "runs", None)
+    assert len(called) == 2  # the first command is not run again
+    assert record.rows == [{"loss": 1.5}, {"loss": 2.5}]
+    assert record.commands == ["python -m experiments.stability"]
+    assert record.commit == "0123456"
+
+
+def test_a_study_that_reads_files_asks_for_their_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_study, "check_commit", lambda: "0123456")
+    study = Study("small", "", 1, ("losses --data-dir {data} --out {out}",))
+    with pytest.raises(ValueError, match="give --data FOLDER"):
+        run_study.run(study, tmp_path, None)
+
+
+def test_sources_without_a_commit_are_refused(monkeypatch):
+    monkeypatch.setattr(records, "git", lambda *arguments: " M mmvae_jax/model.py")
+    with pytest.raises(ValueError, match=r"mmvae_jax/model\.py\): commit them"):
+        records.check_commit()
+
+
+def test_a_run_keeps_the_metrics_of_tables():
+    metrics = {
+        **{"experiment": "digits", "preset": "default", "steps": 3, "config": {"K": 1}},
+        **{"test_bound": 1.5, "latent_probe": 0.5, "joint_coherence_macro": 0.1},
+        **{"log_likelihood": {"joint": {"mean": -2.0}}, "device": "cpu", "figures": []},
+    }
+    row = run_study._of_run(metrics)
+    assert row["log_likelihood/joint/mean"] == -2.0
+    assert row["joint_coherence_macro"] == 0.1
+    assert "device" not in row
+
+
+def test_the_list_has_every_study(capsys):
+    main(ResultsConfig(action="list"))
+    text = capsys.readouterr().out
+    assert text.strip() == listing()
+    assert all(f"\n{name} " in text for name in STUDIES)
+
+
+def test_divergence_is_a_loss_above_its_start():
+    assert not diverged({"first_loss": 5.0, "last_loss": 4.0})
+    assert diverged({"first_loss": 5.0, "last_loss": 6.0})
+    assert diverged({"first_loss": 5.0, "last_loss": float("nan")})
+
+
+def test_unknown_studies_are_named():
+    with pytest.raises(ValueError, match="studies is 'none'"):
+        ResultsConfig(action="run", studies=("none",))
+
+
+def test_a_missing_record_names_the_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match="results run losses"):
+        records.read("losses")
+    (tmp_path / "losses.json").write_text(json.dumps({"study": "losses"}))
+    with pytest.raises(TypeError):
+        records.read("losses")
