@@ -37,6 +37,12 @@ def folds(record: Record, table: str) -> str:
     return markdown(("method", *ACCURACIES, *(f"error of `{name}`" for name in views)), rows)
 
 
+def accuracy(record: Record, method: str) -> str:
+    """Returns the mean accuracy of a method's first use on the breast cancer table."""
+    rows = [row for row in record.rows if row["table"] == "tumours" and row["method"] == method]
+    return f"{summary(rows)[0]['mean']['accuracy']:.3f}"
+
+
 def _cell(row: Row, score: str, best: float) -> str:
     """Returns a mean, bold if it is the best, and a standard deviation in brackets."""
     if score not in row["mean"]:

@@ -35,6 +35,8 @@ _MADE: Mapping[str, Table] = {
     "gpu.steps": Table("gpu", speed_tables.gpu_steps, has_origin=False),
     "gpu.memory": Table("gpu", speed_tables.gpu_memory),
     "study.brca": Table("tables", partial(study_tables.folds, table="brca")),
+    "study.linear": Table("tables", partial(study_tables.accuracy, method="linear"), False),
+    "study.mmvae": Table("tables", partial(study_tables.accuracy, method="mmvae"), False),
     "study.tumours": Table("tables", partial(study_tables.folds, table="tumours")),
 }
 
