@@ -56,6 +56,8 @@ _LISTED = (
         ("initialisation --data-dir {data} --out {out}",),
     ),
     Study("exactness", "sparse against dense gradients", 5, ("exactness --out {out}",)),
+    Study("startup", "seconds to the first step", 5, ("startup --out {out}",)),
+    Study("prior_share", "particles from the prior", 2, ("prior_share --out {out}",)),
     Study("scaling", "cost of a step on several devices", 2, ("scaling --out {out}",)),
     Study(
         "tables",

@@ -34,6 +34,8 @@ _MADE: Mapping[str, Table] = {
     "initialisation": Table("initialisation", training_tables.initialisation),
     "gpu.steps": Table("gpu", speed_tables.gpu_steps, has_origin=False),
     "gpu.memory": Table("gpu", speed_tables.gpu_memory),
+    "noise": Table("estimator_noise", training_tables.estimator_noise),
+    "scaling": Table("scaling", speed_tables.scaling),
     "study.brca": Table("tables", partial(study_tables.folds, table="brca")),
     "study.linear": Table("tables", partial(study_tables.accuracy, method="linear"), False),
     "study.mmvae": Table("tables", partial(study_tables.accuracy, method="mmvae"), False),
