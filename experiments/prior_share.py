@@ -27,7 +27,7 @@ from mmvae_jax.checks import check_count, check_share
 NOISE = 0.5
 
 
-class Problem(NamedTuple):
+class LinearGaussian(NamedTuple):
     """A linear-Gaussian model.
 
     Attributes:
@@ -42,10 +42,10 @@ class Problem(NamedTuple):
 
 
 PROBLEMS = {
-    "two exact experts, 2 axes": Problem(2, 2),
-    "three exact experts, 2 axes": Problem(3, 2),
-    "three exact experts, 8 axes": Problem(3, 8),
-    "one expert ten times too narrow": Problem(1, 2, narrowing=10.0),
+    "two exact experts, 2 axes": LinearGaussian(2, 2),
+    "three exact experts, 2 axes": LinearGaussian(3, 2),
+    "three exact experts, 8 axes": LinearGaussian(3, 8),
+    "one expert ten times too narrow": LinearGaussian(1, 2, narrowing=10.0),
 }
 
 
@@ -90,7 +90,7 @@ def main(config: PriorShareConfig) -> list[dict[str, Any]]:
 
 
 def measure(
-    problem: Problem, share: float, config: PriorShareConfig
+    problem: LinearGaussian, share: float, config: PriorShareConfig
 ) -> Float[np.ndarray, "keys examples"]:
     """Returns estimates of p(X) over p(X), by key and example."""
     model = make_model(problem)
@@ -108,13 +108,13 @@ def measure(
     return np.exp(-np.asarray(nll, np.float64) - log_prob)
 
 
-def slopes(problem: Problem) -> dict[str, float]:
+def slopes(problem: LinearGaussian) -> dict[str, float]:
     """Returns a_m by the name of the modality."""
     return {f"x{m}": 1.0 + 0.5 * m for m in range(problem.num_experts)}
 
 
 def draw(
-    problem: Problem, num_examples: int
+    problem: LinearGaussian, num_examples: int
 ) -> tuple[dict[str, Float[np.ndarray, "n d"]], Float[np.ndarray, " n"]]:
     """Returns examples that the model draws, and log p(X) of each."""
     rng = np.random.default_rng(0)
@@ -127,7 +127,7 @@ def draw(
     return {name: x[..., m].astype(np.float32) for m, name in enumerate(slopes(problem))}, log_prob
 
 
-def make_model(problem: Problem) -> mm.MMVAE:
+def make_model(problem: LinearGaussian) -> mm.MMVAE:
     """Returns the model of a problem, with its exact or narrowed experts."""
     dims = dict.fromkeys(slopes(problem), (problem.num_axes,))
     config = mm.MMVAEConfig(

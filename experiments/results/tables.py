@@ -9,7 +9,7 @@ from experiments.results.markdown import origin
 from experiments.results.records import Record, read
 
 
-class Table(NamedTuple):
+class PageTable(NamedTuple):
     """A table of one study.
 
     Attributes:
@@ -23,23 +23,23 @@ class Table(NamedTuple):
     has_origin: bool = True
 
 
-def _text(table: Table) -> str:
+def _text(table: PageTable) -> str:
     record = read(table.study)
     text = table.make(record)
     return f"{text}\n\n{origin(record)}" if table.has_origin else text
 
 
-_MADE: Mapping[str, Table] = {
-    "polymnist": Table("polymnist_models", model_tables.polymnist_models),
-    "initialisation": Table("initialisation", training_tables.initialisation),
-    "gpu.steps": Table("gpu", speed_tables.gpu_steps, has_origin=False),
-    "gpu.memory": Table("gpu", speed_tables.gpu_memory),
-    "noise": Table("estimator_noise", training_tables.estimator_noise),
-    "scaling": Table("scaling", speed_tables.scaling),
-    "study.brca": Table("tables", partial(study_tables.folds, table="brca")),
-    "study.linear": Table("tables", partial(study_tables.accuracy, method="linear"), False),
-    "study.mmvae": Table("tables", partial(study_tables.accuracy, method="mmvae"), False),
-    "study.tumours": Table("tables", partial(study_tables.folds, table="tumours")),
+_MADE: Mapping[str, PageTable] = {
+    "polymnist": PageTable("polymnist_models", model_tables.polymnist_models),
+    "initialisation": PageTable("initialisation", training_tables.initialisation),
+    "gpu.steps": PageTable("gpu", speed_tables.gpu_steps, has_origin=False),
+    "gpu.memory": PageTable("gpu", speed_tables.gpu_memory),
+    "noise": PageTable("estimator_noise", training_tables.estimator_noise),
+    "scaling": PageTable("scaling", speed_tables.scaling),
+    "study.brca": PageTable("tables", partial(study_tables.folds, table="brca")),
+    "study.linear": PageTable("tables", partial(study_tables.accuracy, method="linear"), False),
+    "study.mmvae": PageTable("tables", partial(study_tables.accuracy, method="mmvae"), False),
+    "study.tumours": PageTable("tables", partial(study_tables.folds, table="tumours")),
 }
 
 #: Functions that return the text of a block.

@@ -150,7 +150,13 @@ def _of_block(
         of_examples, num_particles, BLOCK, task.size, width=width, num_active=num_examples
     )
     num_sources = jnp.maximum(available.sum(0), 1) if task.every_expert else jnp.ones(BLOCK)
-    log_count = jnp.log(task.K * num_sources.astype(dtype))
+    return _result(running, jnp.log(task.K * num_sources.astype(dtype)))
+
+
+def _result(
+    running: _Running, log_count: Float[Array, " b"]
+) -> tuple[Float[Array, "t b"], Diagnostics]:
+    """Returns the log mean weight and the diagnostics of finished sums."""
     # The examples that pad a block have no weights; 0 / 0 would stop jax_debug_nans.
     total, squares = (jnp.where(a > 0, a, 1) for a in (running.total, running.squares))
     log_p = running.largest[:, 0] + jnp.log(total) - log_count[None]
