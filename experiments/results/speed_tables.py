@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 
-from experiments.results.markdown import significant, table
+import numpy as np
+
+from experiments.results.markdown import seconds, significant, table
 from experiments.results.records import Record, Row
 from experiments.scaling import UNITS
 
@@ -23,6 +25,106 @@ def scaling(record: Record) -> str:
         cells = (f"{formula:.2f} / {program:.2f}" for formula, program in costs)
         mesh = (str(row["data"]), str(row["particle"]), "yes" if row["fsdp"] else "")
         rows.append((*mesh, *(cell.replace("0.00 / 0.00", "0 / 0") for cell in cells)))
+    return table(header, rows)
+
+
+def against_multivae(record: Record) -> str:
+    """Returns times and memory of our steps and likelihoods, and of MultiVae's in turns."""
+    header = (
+        "case",
+        "MultiVae",
+        "here",
+        "times as fast",
+        "by minima",
+        "peak memory, here and MultiVae",
+        "back-propagated",
+        "rate",
+        "compilation",
+    )
+    rows = []
+    for row in record.rows:
+        other = row["against"]
+        peaks = (f"{each['peak_resident_bytes'] / 1e9:.2f}" for each in (row, other))
+        rows.append(
+            (
+                _case(row),
+                _spread(other),
+                _spread(row),
+                f"{row['times_as_fast']:.1f}",
+                f"{row['times_as_fast_at_best']:.1f}",
+                f"{' / '.join(peaks)} GB",
+                _share(row["backward_share"]),
+                _share(row.get("product_fraction")),
+                f"{row['compile_seconds']:.1f} s",
+            )
+        )
+    return table(header, rows)
+
+
+def against_dense(record: Record) -> str:
+    """Returns times and memory of ``auto`` and ``dense`` steps by the share of particles kept."""
+    header = (
+        "case",
+        "scale",
+        "back-propagated",
+        "auto",
+        "dense",
+        "auto / dense",
+        "rate of auto",
+        "peak memory, auto and dense",
+    )
+    rows = []
+    for row in record.rows:
+        other = row["against"]
+        peaks = (f"{each['peak_resident_bytes'] / 1e9:.2f}" for each in (row, other))
+        rows.append(
+            (
+                _case(row),
+                f"{row['scale']:g}",
+                _share(row["backward_share"]),
+                seconds(row["seconds"]["median"]),
+                seconds(other["seconds"]["median"]),
+                f"{1 / row['times_as_fast']:.2f}",
+                _share(row["product_fraction"]),
+                f"{' / '.join(peaks)} GB",
+            )
+        )
+    return table(header, rows)
+
+
+def range_against_multivae(record: Record) -> str:
+    """Returns the range of the ratios of step times, as "0.9 to 5.8"."""
+    ratios = [row["times_as_fast"] for row in record.rows if row["task"] == "step"]
+    return f"{min(ratios):.1f} to {max(ratios):.1f}"
+
+
+def _case(row: Row) -> str:
+    if row["task"] == "nll":
+        return f"{row['case']}, joint likelihood"
+    return f"{row['case']}, {'digits' if row['train_steps'] else 'random'}"
+
+
+def _spread(row: Row) -> str:
+    median, low, high = (seconds(row["seconds"][name]) for name in ("median", "min", "max"))
+    return f"{median} ({low} to {high})"
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
+
+
+def startup(record: Record) -> str:
+    """Returns median seconds of a new process to its first step, and its peak memory."""
+    header = ("case", "cache", "import", "model", "first step done", "peak memory")
+    rows = []
+    for case, cache in dict.fromkeys((row["case"], row["cache"]) for row in record.rows):
+        own = [row for row in record.rows if (row["case"], row["cache"]) == (case, cache)]
+        times = (
+            f"{np.median([row['seconds'][phase] for row in own]):.1f} s"
+            for phase in ("import", "model", "first step")
+        )
+        peak = np.median([row["peak_bytes"] for row in own]) / 1e9
+        rows.append((case, cache, *times, f"{peak:.2f} GB"))
     return table(header, rows)
 
 

@@ -21,6 +21,15 @@ class Study(NamedTuple):
     commands: tuple[str, ...]
 
 
+def _contest(case: str, flags: str = "") -> str:
+    return f"benchmark --json --case {case} --against multivae {flags}".strip()
+
+
+def _adapting(case: str, scale: float, flags: str = "") -> str:
+    return f"benchmark --json --case {case} --against dense --scale {scale:g} {flags}".strip()
+
+
+_DIGITS = "--data-dir {data} --train-steps 100"
 _LISTED = (
     Study(
         "digits",
@@ -36,8 +45,11 @@ _LISTED = (
     Study(
         "losses",
         "losses on PolyDigits and MNIST pairs",
-        45,
-        ("losses --data-dir {data} --out {out}",),
+        50,
+        (
+            "losses --experiments digits --out {out}",
+            "losses --experiments mnist_pairs --data-dir {data} --seeds 0 1 --out {out}",
+        ),
     ),
     Study(
         "stability",
@@ -56,6 +68,32 @@ _LISTED = (
         ("initialisation --data-dir {data} --out {out}",),
     ),
     Study("exactness", "sparse against dense gradients", 5, ("exactness --out {out}",)),
+    Study(
+        "speed",
+        "steps and likelihoods against MultiVae",
+        20,
+        (
+            _contest("two_mlp"),
+            _contest("two_mlp", _DIGITS),
+            _contest("mnist_svhn"),
+            _contest("mnist_svhn", _DIGITS),
+            _contest("polymnist"),
+            _contest("polymnist", _DIGITS),
+            _contest("two_mlp", "--task nll"),
+            _contest("mnist_svhn", "--task nll"),
+        ),
+    ),
+    Study(
+        "dense",
+        "steps against the dense step, by the share of particles that count",
+        20,
+        (
+            *(_adapting("two_mlp", scale) for scale in (50, 3, 1.5, 0.75, 0.3)),
+            *(_adapting("mnist_svhn", scale) for scale in (50, 0.75)),
+            *(_adapting("polymnist", scale) for scale in (50, 0.75)),
+            _adapting("polymnist", 0.75, _DIGITS),
+        ),
+    ),
     Study("startup", "seconds to the first step", 5, ("startup --out {out}",)),
     Study("prior_share", "particles from the prior", 2, ("prior_share --out {out}",)),
     Study("scaling", "cost of a step on several devices", 2, ("scaling --out {out}",)),
