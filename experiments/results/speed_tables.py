@@ -92,6 +92,16 @@ def against_dense(record: Record) -> str:
     return table(header, rows)
 
 
+def small_steps(record: Record) -> str:
+    """Returns the time of a sparse step over that of a dense one, by the number of particles."""
+    rows = []
+    for row in record.rows:
+        num_particles = 2 * row["K"] * row["batch"]
+        sparse, dense = (each["seconds"]["median"] for each in (row, row["against"]))
+        rows.append((str(num_particles), seconds(sparse), seconds(dense), f"{sparse / dense:.2f}"))
+    return table(("particles", "sparse", "dense", "sparse / dense"), rows)
+
+
 def range_against_multivae(record: Record) -> str:
     """Returns the range of the ratios of step times, as "0.9 to 5.8"."""
     ratios = [row["times_as_fast"] for row in record.rows if row["task"] == "step"]

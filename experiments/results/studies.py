@@ -94,6 +94,16 @@ _LISTED = (
             _adapting("polymnist", 0.75, _DIGITS),
         ),
     ),
+    Study(
+        "small",
+        "sparse steps of few particles against dense ones",
+        4,
+        tuple(
+            f"benchmark --json --case two_mlp --K 10 --batch {batch} --backward sparse "
+            "--against dense --repeats 25"
+            for batch in (4, 16, 26, 32, 64, 128)
+        ),
+    ),
     Study("startup", "seconds to the first step", 5, ("startup --out {out}",)),
     Study("prior_share", "particles from the prior", 2, ("prior_share --out {out}",)),
     Study("scaling", "cost of a step on several devices", 2, ("scaling --out {out}",)),
