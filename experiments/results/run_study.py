@@ -114,9 +114,14 @@ def _collect(out: Path, printed: str, command: str) -> Iterator[Row]:
         for file in files:
             yield {"command": _shown(command), **_of_run(json.loads(file.read_text()))}
     elif files := sorted(out.glob("*.json")):
-        yield from (json.loads(file.read_text()) for file in files)
+        yield from (_measured(json.loads(file.read_text())) for file in files)
     else:
-        yield json.loads(printed.splitlines()[-1])
+        yield _measured(json.loads(printed.splitlines()[-1]))
+
+
+def _measured(content: Row) -> Row:
+    """Returns the fields that the record does not have already; settings name paths, too."""
+    return {name: x for name, x in content.items() if name not in ("config", "device", "versions")}
 
 
 def _of_run(metrics: Mapping[str, Any]) -> Row:

@@ -34,6 +34,7 @@ _MADE: Mapping[str, PageTable] = {
     "initialisation": PageTable("initialisation", training_tables.initialisation),
     "gpu.steps": PageTable("gpu", speed_tables.gpu_steps, has_origin=False),
     "gpu.memory": PageTable("gpu", speed_tables.gpu_memory),
+    "exactness": PageTable("exactness", speed_tables.exactness, has_origin=False),
     "noise": PageTable("estimator_noise", training_tables.estimator_noise),
     "scaling": PageTable("scaling", speed_tables.scaling),
     "study.brca": PageTable("tables", partial(study_tables.folds, table="brca")),

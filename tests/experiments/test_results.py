@@ -37,6 +37,7 @@ def test_records_say_how_they_came_about(file):
     assert record.device
     assert record.versions["jax"]
     assert record.rows
+    assert '"/' not in file.read_text()  # no path of a machine
 
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=lambda study: study.name)
