@@ -37,8 +37,7 @@ def compare(config: BenchmarkConfig) -> dict[str, Any]:
     """Returns the measurements of our task and, with ``against``, those of the other contender."""
     load, entries = os.getloadavg()[0], {"ours": config}
     if config.against is not None:
-        changes = {"backward": "dense"} if config.against == "dense" else {}
-        entries[config.against] = config.replace(**changes)
+        entries[config.against] = config.contender()
     ours, *others = measure(entries, make_batches(config))
     result = {**config.problem(), **ours, **rates(config, ours), "load_average": load}
     if others:
@@ -61,7 +60,7 @@ def rates(config: BenchmarkConfig, ours: dict[str, Any]) -> dict[str, Any]:
     encode, decode = flops.forward_flops(
         config.task,
         encoders=sum(flops.network_flops(model.encoders[m], dim) for m, dim in dims.items()),
-        decoders=sum(flops.network_flops(model.decoders[m], (case.latent_dim,)) for m in dims),
+        decoders=sum(flops.network_flops(model.decoders[m], (case.network_dim,)) for m in dims),
         num_experts=len(dims),
         K=config.num_particles,
         batch=config.num_examples,

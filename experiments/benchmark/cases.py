@@ -2,10 +2,10 @@
 
 from typing import Any, NamedTuple
 
-#: Settings that all cases share, under the names that mmvae_jax and MultiVae both give them.
+#: Settings that all cases share, under the names that mmvae_jax and MultiVae both give them. Both
+#: train the scale of the prior by default, except with private latents.
 MODEL: dict[str, Any] = {
     "prior_and_posterior_dist": "laplace_with_softmax",
-    "learn_prior": True,
     "loss": "dreg_looser",
 }
 LIKELIHOOD, SCALE = "laplace", 0.75
@@ -26,10 +26,11 @@ class Case(NamedTuple):
 
     Attributes:
       modalities: image specifications by name, in the order of the experts.
-      latent_dim: size of the latent variable.
+      latent_dim: size of the latent variable, or of its shared part.
       K: particles of a step, per expert.
       batch: examples of a step.
       nll_batch: examples of a joint likelihood.
+      private: size of the private latent of each modality, 0 for none.
     """
 
     modalities: dict[str, ImageSpec]
@@ -37,6 +38,12 @@ class Case(NamedTuple):
     K: int
     batch: int
     nll_batch: int
+    private: int = 0
+
+    @property
+    def network_dim(self) -> int:
+        """Size of the latent that encoders and decoders have: the shared and the private one."""
+        return self.latent_dim + self.private
 
 
 DIGIT = ImageSpec((28, 28, 1), "mlp")

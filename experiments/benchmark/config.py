@@ -39,6 +39,10 @@ class BenchmarkConfig:
     """Draws of the sampled backward pass."""
     modalities: int | None = None
     """Number of modalities of polymnist, by default 5."""
+    latent_dim: int | None = None
+    """Size of the latent, or of its shared part; by default 20, polymnist 512."""
+    private: int = 0
+    """Size of the private latent of each modality; above 0 the models are MMVAE+."""
     repeats: int = MIN_REPEATS
     """Timed repetitions of every contender."""
     seed: int = 0
@@ -49,8 +53,9 @@ class BenchmarkConfig:
     train_steps: int = 0
     """Steps on digits before the timed ones, because weights concentrate as a model learns.
     MultiVae's model is not trained: its time depends on shapes only."""
-    against: Literal["multivae", "dense"] | None = None
-    """Contender that takes turns with our step: MultiVae's MMVAE (torch), or our own dense step."""
+    against: Literal["multivae", "dense", "mmvae"] | None = None
+    """Contender that takes turns with ours: MultiVae's model (torch), our own dense step, or our
+    MMVAE whose networks have latents of the same size as those of an MMVAE+."""
     device: Literal["cpu", "gpu"] | None = None
     """Device of all contenders, by default JAX's default device; the CPU against MultiVae."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -68,8 +73,10 @@ class BenchmarkConfig:
 
     @property
     def model_case(self) -> Case:
-        """The case, with the number of modalities that was asked for."""
-        return CASES[self.case] if self.modalities is None else polymnist_case(self.modalities)
+        """The case, with the number of modalities and the latents that were asked for."""
+        case = CASES[self.case] if self.modalities is None else polymnist_case(self.modalities)
+        latent_dim = case.latent_dim if self.latent_dim is None else self.latent_dim
+        return case._replace(latent_dim=latent_dim, private=self.private)
 
     @property
     def num_particles(self) -> int:
@@ -115,8 +122,18 @@ class BenchmarkConfig:
             "precision",
         )
         sizes = {"K": self.num_particles, "batch": self.num_examples}
-        sizes |= {"modalities": len(self.model_case.modalities), "train_steps": self.train_steps}
+        case = self.model_case
+        sizes |= {"modalities": len(case.modalities), "train_steps": self.train_steps}
+        sizes |= {"latent_dim": case.latent_dim, "private": case.private}
         return {name: getattr(self, name) for name in names} | sizes
+
+    def contender(self) -> "BenchmarkConfig":
+        """Returns the settings of the contender that ``against`` names."""
+        if self.against == "dense":
+            return self.replace(backward="dense")
+        if self.against == "mmvae":
+            return self.replace(latent_dim=self.model_case.network_dim, private=0)
+        return self
 
     def replace(self, **changes: Any) -> "BenchmarkConfig":
         """Returns a copy with some fields changed."""
@@ -133,7 +150,11 @@ class BenchmarkConfig:
         from mmvae_jax.checks import check_count, check_positive
         from mmvae_jax.data.datasets.mnist import mnist
 
-        for field, value in (("K", self.num_particles), ("batch", self.num_examples)):
+        for field, value in {
+            "K": self.num_particles,
+            "batch": self.num_examples,
+            "latent_dim": self.model_case.latent_dim,
+        }.items():
             check_count(field, value)
         if self.scale is not None:
             check_positive("scale", self.scale)
@@ -159,7 +180,10 @@ class BenchmarkConfig:
             ("train_steps", not self.train_steps or can_train, "give --data-dir, and --task step"),
             ("modalities", is_varied, "give at least 2, and --case polymnist"),
             ("scale", self.scale is None or not is_multivae, "leave it out against MultiVae"),
+            ("private", self.private >= 0, "give an integer of at least 0"),
+            ("private", is_step or not is_multivae or not self.private, "choose --task step"),
             ("against", is_step or self.against != "dense", "choose --task step"),
+            ("against", self.private > 0 or self.against != "mmvae", "give --private as well"),
             ("against", found, "run `pip install torch multivae` first"),
             ("device", has_device, "install JAX for the GPU, or choose --device cpu"),
             ("precision", not self.precision or self.device == "gpu", "choose --device gpu"),

@@ -45,13 +45,14 @@ def build_model(
         decoders_dist=dict.fromkeys(names, LIKELIHOOD),
         decoder_dist_params={name: {"scale": scale or SCALE} for name in names},
         latent_dim=case.latent_dim,
+        modalities_specific_dim=case.private,
         K=K,
         **MODEL,
     )
     rngs = nnx.Rngs(seed)
     encoders, decoders = {}, {}
     for name, spec in case.modalities.items():
-        encoders[name], decoders[name] = _networks(spec, case.latent_dim, jnp.dtype(dtype), rngs)
+        encoders[name], decoders[name] = _networks(spec, case.network_dim, jnp.dtype(dtype), rngs)
     return mm.MMVAE(config, encoders, decoders, rngs=rngs)
 
 

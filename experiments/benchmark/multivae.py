@@ -1,4 +1,4 @@
-"""MultiVae's MMVAE, with MultiVae's networks, as a contender."""
+"""MultiVae's MMVAE or MMVAE+, with MultiVae's networks, as a contender."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -19,9 +19,10 @@ stand_in_for_torchvision()
 # pyright: reportMissingImports=false
 import torch
 from multivae.data.datasets.base import DatasetOutput
-from multivae.models import MMVAE, MMVAEConfig
+from multivae.models import MMVAE, MMVAEConfig, MMVAEPlus, MMVAEPlusConfig
 from multivae.models.base.base_config import BaseAEConfig
 from multivae.models.nn import default_architectures, mmnist, svhn
+from multivae.models.nn.base_architectures import BaseEncoder, BaseMultilatentEncoder
 from pythae.models.base.base_utils import ModelOutput
 
 NETWORKS = {
@@ -31,24 +32,49 @@ NETWORKS = {
 }
 
 
-def build_multivae(case: Case, K: int) -> MMVAE:
+class SplitEncoder(BaseMultilatentEncoder):
+    """An encoder of ``[u, w]``, whose outputs are split into shared and private ones."""
+
+    def __init__(self, encoder: BaseEncoder, latent_dim: int, style_dim: int):
+        super().__init__()
+        self.encoder = encoder
+        self.latent_dim, self.style_dim = latent_dim, style_dim
+
+    def forward(self, x: torch.Tensor) -> ModelOutput:
+        """Returns location and raw scale of the shared and the private latent."""
+        output, sizes = self.encoder(x), (self.latent_dim, self.style_dim)
+        loc, style_loc = output.embedding.split(sizes, dim=-1)
+        log_var, style_log_var = output.log_covariance.split(sizes, dim=-1)
+        return ModelOutput(
+            embedding=loc,
+            log_covariance=log_var,
+            style_embedding=style_loc,
+            style_log_covariance=style_log_var,
+        )
+
+
+def build_multivae(case: Case, K: int) -> MMVAE | MMVAEPlus:
     """Returns the case's model, whose images have their channels first."""
     dims = {name: (*spec.dim[2:], *spec.dim[:2]) for name, spec in case.modalities.items()}
-    config = MMVAEConfig(
-        n_modalities=len(dims),
-        input_dims=dims,
-        latent_dim=case.latent_dim,
-        K=K,
-        decoders_dist=dict.fromkeys(dims, LIKELIHOOD),
-        decoder_dist_params={name: {"scale": SCALE} for name in dims},
+    settings = {
+        "n_modalities": len(dims),
+        "input_dims": dims,
+        "latent_dim": case.latent_dim,
+        "K": K,
+        "decoders_dist": dict.fromkeys(dims, LIKELIHOOD),
+        "decoder_dist_params": {name: {"scale": SCALE} for name in dims},
         **MODEL,
-    )
+    }
     encoders, decoders = {}, {}
     for name, spec in case.modalities.items():
         encoder, decoder = NETWORKS[spec.networks]
-        sizes = BaseAEConfig(input_dim=dims[name], latent_dim=case.latent_dim)
+        sizes = BaseAEConfig(input_dim=dims[name], latent_dim=case.network_dim)
         encoders[name], decoders[name] = encoder(sizes), decoder(sizes)
-    return MMVAE(config, encoders, decoders)
+    if not case.private:
+        return MMVAE(MMVAEConfig(**settings), encoders, decoders)
+    config = MMVAEPlusConfig(**settings, modalities_specific_dim=case.private)
+    split = {m: SplitEncoder(each, case.latent_dim, case.private) for m, each in encoders.items()}
+    return MMVAEPlus(config, split, decoders)
 
 
 def in_half_precision(

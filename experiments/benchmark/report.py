@@ -66,6 +66,8 @@ def _title(result: Result) -> str:
     details = [f"K {result['K']}", f"batch {result['batch']}", result["data"]]
     if result["backward"] in ("sparse", "residual"):
         details.insert(2, f"tolerance {result['tolerance']:g}")
+    if result["private"]:
+        details.append(f"{result['latent_dim']} shared and {result['private']} private latents")
     if result["dtype"] != "float32":
         details.append(result["dtype"])
     if result["precision"] is not None:
