@@ -100,7 +100,7 @@ class CUBConfig(Experiment):
 
     def make_networks(self, rngs: nnx.Rngs) -> tuple[Modules, Modules]:
         """Returns the networks of Shi et al. (2019); caption networks share a word embedding."""
-        d = self.latent_dim
+        d = self.network_dim
         caption = CUBCaptionEncoder(d, num_words=len(_vocabulary(self.data_dir)), rngs=rngs)
         encoders = {"image": CUBImageEncoder(d, rngs=rngs), "caption": caption}
         decoders = {

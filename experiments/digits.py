@@ -132,8 +132,8 @@ def mlp_networks(
     is_image = len(dim) == 3
     decoder_hidden = config.hidden[::-1]
     return (
-        MLPEncoder(dim, config.latent_dim, hidden=config.hidden, rngs=rngs),
-        MLPDecoder(config.latent_dim, dim, hidden=decoder_hidden, sigmoid=is_image, rngs=rngs),
+        MLPEncoder(dim, config.network_dim, hidden=config.hidden, rngs=rngs),
+        MLPDecoder(config.network_dim, dim, hidden=decoder_hidden, sigmoid=is_image, rngs=rngs),
     )
 
 
@@ -143,9 +143,9 @@ def conv_networks(
     """Returns a convolutional encoder and decoder of images."""
     (hidden,), features = config.hidden, config.features
     return (
-        ConvEncoder(dim, config.latent_dim, features=features, hidden=hidden, rngs=rngs),
+        ConvEncoder(dim, config.network_dim, features=features, hidden=hidden, rngs=rngs),
         ConvDecoder(
-            config.latent_dim, dim, features=features[::-1], hidden=hidden, sigmoid=True, rngs=rngs
+            config.network_dim, dim, features=features[::-1], hidden=hidden, sigmoid=True, rngs=rngs
         ),
     )
 

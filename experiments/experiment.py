@@ -79,7 +79,13 @@ class Experiment(abc.ABC):
     preset: tyro.conf.Suppress[str] = "default"
     """Name of the preset that the settings are based on."""
     latent_dim: int = 20
-    """Number of latent dimensions."""
+    """Number of latent dimensions, of the shared latent where modalities have private ones."""
+    modalities_specific_dim: int = 0
+    """Size of the private latent of each modality; above 0 for MMVAE+ and CMVAE."""
+    number_of_clusters: int = 1
+    """Number of clusters of the prior; above 1 for CMVAE."""
+    aggregation: Literal["moe", "poe", "mopoe"] = "moe"
+    """Components of q(z|X): poe is MVAE and mopoe MoPoE; both need --posterior normal."""
     K: int = 30
     """Number of particles drawn from each modality's posterior."""
     loss: str = "adaptive_dreg_looser"
@@ -198,6 +204,11 @@ class Experiment(abc.ABC):
     def make_networks(self, rngs: nnx.Rngs) -> tuple[Modules, Modules]:
         """Returns new encoders and decoders."""
 
+    @property
+    def network_dim(self) -> int:
+        """Size of the latent that encoders and decoders have: the shared and the private one."""
+        return self.latent_dim + self.modalities_specific_dim
+
     def schedule(self, num_steps: int) -> optax.ScalarOrSchedule:
         """Returns the learning rate, constant unless an experiment overrides it."""
         del num_steps
@@ -207,6 +218,9 @@ class Experiment(abc.ABC):
         """Returns the fields of ``mm.MMVAEConfig`` that all experiments set alike."""
         return {
             "latent_dim": self.latent_dim,
+            "modalities_specific_dim": self.modalities_specific_dim,
+            "number_of_clusters": self.number_of_clusters,
+            "aggregation": self.aggregation,
             "K": self.K,
             "prior_and_posterior_dist": self.posterior,
             "learn_prior": self.learn_prior,

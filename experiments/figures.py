@@ -39,10 +39,10 @@ def draw(
 
     ``cross_generation`` starts from the first test example of each of at most ten classes.
     ``prior_samples`` decodes draws from the prior, ``interpolation`` a line between two test
-    examples. ``loss`` is the training curve, with a dot for the test loss. ``divergences``,
-    ``responsibilities`` and ``weights`` describe the posteriors of the modalities and the
-    importance weights of their particles. ``latents`` maps the posterior means of test examples to
-    the plane with t-SNE.
+    examples. ``loss`` is the training curve, with a dot for the test loss. ``divergences``
+    describes the posteriors of the modalities. ``responsibilities`` and ``weights`` describe the
+    components of q(z|X) and the importance weights of their particles. ``latents`` maps the
+    posterior means of test examples to the plane with t-SNE.
 
     Args:
       model: a trained MMVAE.
@@ -52,7 +52,7 @@ def draw(
       key: PRNG key of the latents.
       num_samples: number of prior samples and of interpolation steps.
     """
-    names = model.config.modalities
+    names = model.config.components
     grid_key, prior_key, weight_key, share_key = jax.random.split(key, 4)
     labels = labels_of(problem.test)
     first = np.unique(labels, return_index=True)[1][:MAX_CLASSES]
@@ -124,7 +124,7 @@ def interpolation(
 
 
 def by_name(table: Float[Array, "m j"], names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Returns the rows of a table as nested dicts by modality."""
+    """Returns the rows of a table as nested dicts by name."""
     rows = np.asarray(table).tolist()
     return {m: dict(zip(names, row, strict=True)) for m, row in zip(names, rows, strict=True)}
 

@@ -101,7 +101,7 @@ class TableConfig(TumoursConfig):
 
     def make_networks(self, rngs: nnx.Rngs) -> tuple[Modules, Modules]:
         """Returns MLPs of one hidden layer of 512."""
-        dims, d = self.model_config().input_dims, self.latent_dim
+        dims, d = self.model_config().input_dims, self.network_dim
         encoders = {
             name: MLPEncoder(dim, d, hidden=(512,), rngs=rngs) for name, dim in dims.items()
         }

@@ -23,6 +23,7 @@ from experiments.image_measurements import (
 )
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data import take
+from mmvae_jax.generative import single_components
 from mmvae_jax.metrics import (
     Classifier,
     active_units,
@@ -237,7 +238,8 @@ def measure_active_units(model: mm.MMVAE, test: MultimodalArrays) -> dict[str, i
 def measure_mean_divergences(model: mm.MMVAE, test: MultimodalArrays) -> Json:
     """Returns KL(q_m||q_j) and, as ``prior``, KL(q_m||p) of u, averaged over examples.
 
-    A prior of several clusters has no closed form and is left out.
+    Each q_m is the posterior given one modality by itself, with any ``aggregation``. A prior of
+    several clusters has no closed form and is left out.
     """
     config = model.config
     family = config.prior_and_posterior_dist
@@ -246,6 +248,7 @@ def measure_mean_divergences(model: mm.MMVAE, test: MultimodalArrays) -> Json:
     loc, scale = config.axes.shared_part(model.pz_params)
     total = mean_variance(np.zeros((0, len(config.modalities), len(targets))))
     for _, (experts, mask) in posteriors_of(model, test, CHUNK):
+        experts = single_components(model, experts)
         rows = np.asarray(kl_between_experts(family, experts, mask))
         if has_prior:
             distance = jnp.abs(experts.loc - loc[None, None])

@@ -66,7 +66,7 @@ class MNISTPairsConfig(Experiment):
 
     def make_networks(self, rngs: nnx.Rngs) -> tuple[Modules, Modules]:
         """Returns the MNIST networks of Shi et al. (2019)."""
-        d, hidden = self.latent_dim, (self.hidden,)
+        d, hidden = self.network_dim, (self.hidden,)
         encoders = {name: MLPEncoder(DIM, d, hidden=hidden, rngs=rngs) for name in NAMES}
         decoders = {
             name: MLPDecoder(d, DIM, hidden=hidden, sigmoid=True, rngs=rngs) for name in NAMES

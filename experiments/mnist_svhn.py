@@ -65,7 +65,7 @@ class MNISTSVHNConfig(Experiment):
 
     def make_networks(self, rngs: nnx.Rngs) -> tuple[Modules, Modules]:
         """Returns the networks of Shi et al. (2019), Appendix C."""
-        d, dim, hidden = self.latent_dim, DIMS["mnist"], (self.hidden,)
+        d, dim, hidden = self.network_dim, DIMS["mnist"], (self.hidden,)
         encoders = {
             "mnist": MLPEncoder(dim, d, hidden=hidden, rngs=rngs),
             "svhn": SVHNEncoder(d, rngs=rngs),

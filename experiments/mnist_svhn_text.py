@@ -59,8 +59,8 @@ class MNISTSVHNTextConfig(mnist_svhn.MNISTSVHNConfig):
     def make_networks(self, rngs: nnx.Rngs) -> tuple[Modules, Modules]:
         """Returns image networks of Shi et al. (2019) and text networks of Sutter et al. (2020)."""
         encoders, decoders = super().make_networks(rngs)
-        encoders["text"] = TextEncoder(self.latent_dim, rngs=rngs)
-        decoders["text"] = TextDecoder(self.latent_dim, rngs=rngs)
+        encoders["text"] = TextEncoder(self.network_dim, rngs=rngs)
+        decoders["text"] = TextDecoder(self.network_dim, rngs=rngs)
         return encoders, decoders
 
 

@@ -17,12 +17,13 @@ from flax import nnx
 import mmvae_jax as mm
 from experiments.experiment import Experiment, ExperimentData, Modules, is_count, some_rows
 from experiments.run_experiment import run_from_command_line
-from mmvae_jax.checks import check_choice, check_count, check_positive
+from mmvae_jax.checks import check_choice, check_positive
 from mmvae_jax.data import polymnist, take
 from mmvae_jax.data.datasets.polymnist import IMAGE_SHAPE, NUM_MODALITIES
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.polymnist import PolyMNISTDecoder, PolyMNISTEncoder
 from mmvae_jax.networks.resnet import PolyMNISTResNetDecoder, PolyMNISTResNetEncoder
+from mmvae_jax.networks.two_latents import TwoLatentEncoder
 
 #: Constructors of an encoder and a decoder by name; both take the number of latents and ``rngs``.
 NETWORKS = {
@@ -50,10 +51,8 @@ class PolyMNISTConfig(Experiment):
     """A dense layer of 512, convolutions (Sutter et al. 2021) or ResNets (Palumbo et al. 2023)."""
     scale: float = 0.75
     """Scale of the Laplace likelihood."""
-    modalities_specific_dim: int = 0
-    """Size of the private latent of each modality; above 0 for MMVAE+ and CMVAE."""
-    number_of_clusters: int = 1
-    """Number of clusters of the prior; above 1 for CMVAE."""
+    separate_encoders: bool = False
+    """Encode the private latents by networks of their own kind, as MMVAE+ does."""
     learn_prior: bool = False
     latent_dim: int = 512
     K: int = 10
@@ -67,9 +66,8 @@ class PolyMNISTConfig(Experiment):
         self.check("modalities", is_offered, f"give an integer from 2 to {NUM_MODALITIES}")
         check_choice("networks", self.networks, tuple(NETWORKS))
         check_positive("scale", self.scale)
-        is_size = is_count(self.modalities_specific_dim, 0)
-        self.check("modalities_specific_dim", is_size, "give an integer of at least 0")
-        check_count("number_of_clusters", self.number_of_clusters)
+        has_both = self.modalities_specific_dim > 0 or not self.separate_encoders
+        self.check("separate_encoders", has_both, "give --modalities-specific-dim above 0")
 
     def load(self) -> ExperimentData:
         """Returns PolyMNIST as found in ``data_dir``."""
@@ -83,23 +81,26 @@ class PolyMNISTConfig(Experiment):
             input_dims=dict.fromkeys(names, IMAGE_SHAPE),
             decoders_dist=dict.fromkeys(names, "laplace"),
             decoder_dist_params={name: {"scale": self.scale} for name in names},
-            modalities_specific_dim=self.modalities_specific_dim,
-            number_of_clusters=self.number_of_clusters,
             **self.model_settings(),
         )
 
     def make_networks(self, rngs: nnx.Rngs) -> tuple[Modules, Modules]:
         """Returns networks of the chosen kind, one pair per modality."""
         encoder, decoder = NETWORKS[self.networks]
-        config = self.model_config()
-        dims = {name: config.network_dim(name) for name in config.modalities}
-        encoders = {name: encoder(d, rngs=rngs) for name, d in dims.items()}
-        return encoders, {name: decoder(d, rngs=rngs) for name, d in dims.items()}
+        sizes = [self.latent_dim, self.modalities_specific_dim]
+        sizes = sizes if self.separate_encoders else [sum(sizes)]
+        encoders, decoders = {}, {}
+        for name in self.model_config().modalities:
+            parts = [encoder(size, rngs=rngs) for size in sizes]
+            encoders[name] = TwoLatentEncoder(*parts) if self.separate_encoders else parts[0]
+            decoders[name] = decoder(self.network_dim, rngs=rngs)
+        return encoders, decoders
 
 
 #: Settings that MMVAE+ and CMVAE share.
 MMVAEPLUS = PolyMNISTConfig(
     networks="resnet",
+    separate_encoders=True,
     latent_dim=32,
     modalities_specific_dim=32,
     K=1,

@@ -1,5 +1,7 @@
 """Missing entries of observed rows: densities, gradients, likelihoods, masks and mistakes."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from helpers.linear_gaussian import DIMS, linear_gaussian
+from helpers.private_gaussian import private_gaussian
 from helpers.small_model import make_data, make_model
 from scipy.stats import multivariate_normal, norm
 
@@ -15,6 +18,14 @@ from mmvae_jax.batch import observe
 from mmvae_jax.maths.likelihoods import LIKELIHOODS, Incomplete, log_likelihood
 
 value_and_grad = jax.jit(mm.value_and_grad, static_argnames="backward")
+
+#: Settings of models by name.
+MODELS = {
+    "mmvae": {},
+    "cmvae": {"modalities_specific_dim": {"a": 2, "b": 0, "c": 3}, "number_of_clusters": 3},
+    "poe": {"aggregation": "poe", "prior_and_posterior_dist": "normal"},
+    "mopoe": {"aggregation": "mopoe", "prior_and_posterior_dist": "normal"},
+}
 
 
 def entry_masks(data, seed=0):
@@ -59,10 +70,25 @@ def test_missing_classes_drop_out(as_one_hot):
         chex.assert_trees_all_equal(again.data, observed.data)
 
 
-@pytest.mark.parametrize("backward", ["dense", pytest.param("sparse", marks=pytest.mark.slow)])
-def test_missing_entries_change_no_bit(backward):
+@pytest.mark.parametrize(
+    ("model", "backward"),
+    [
+        ("mmvae", "dense"),
+        ("cmvae", "dense"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                ("mmvae", "sparse"),
+                ("cmvae", "sparse"),
+                ("poe", "dense"),
+                ("mopoe", "dense"),
+            ]
+        ),
+    ],
+)
+def test_missing_entries_change_no_bit(model, backward):
     """Not of the loss, the gradient, the latents, or a likelihood."""
-    model = make_model()
+    model = make_model(**MODELS[model])
     data = {name: np.asarray(x) for name, x in make_data().items()}
     masks = entry_masks(data)
     masks["c"] = masks["c"].all(-1)  # one-hot vectors are entries
@@ -117,12 +143,15 @@ def test_missing_entries_of_a_mixed_table():
     np.testing.assert_allclose(log_p, expected, rtol=1e-5)
 
 
-def test_likelihoods_in_closed_form(x64):
+@pytest.mark.parametrize(
+    "aggregation", ["moe", *(pytest.param(x, marks=pytest.mark.slow) for x in ("poe", "mopoe"))]
+)
+def test_likelihoods_in_closed_form(x64, aggregation):
     """log p of the observed entries of a normal, whose covariance has their rows and columns."""
     problem = linear_gaussian(2)
     data = problem.sample(4)
     masks = {name: np.random.default_rng(3).random(x.shape) < 0.6 for name, x in data.items()}
-    model = problem.model()
+    model = problem.model(aggregation=aggregation)
     nll = mm.compute_joint_nll(model, mm.Batch(data, masks), jax.random.key(0), K=5000)
     w = np.concatenate([problem.weight[name] for name in ("a", "b")])
     noise = [problem.sigma[name] ** 2 * np.ones(np.prod(DIMS[name])) for name in ("a", "b")]
@@ -134,6 +163,22 @@ def test_likelihoods_in_closed_form(x64):
         multivariate_normal(bias[o], cov[np.ix_(o, o)]).logpdf(row[o]) if o.any() else 0
         for row, o in zip(x, seen, strict=True)
     ]
+    np.testing.assert_allclose(-nll, expected, atol=0.15)
+
+
+def test_likelihoods_with_private_latents_and_clusters_in_closed_form(x64):
+    """The model of an example's observed entries is one with fewer rows in its weights."""
+    problem = private_gaussian(2, num_clusters=3)
+    data, rng = problem.sample(4), np.random.default_rng(3)
+    masks = {name: rng.random(x.shape) < 0.6 for name, x in data.items()}
+    batch = mm.Batch(with_garbage(data, masks, np.nan), masks)
+    nll = mm.compute_joint_nll(problem.model(), batch, jax.random.key(0), K=5000)
+    expected = []
+    for row in range(4):
+        seen = {name: mask[row].ravel() for name, mask in masks.items()}
+        weight = {name: problem.weight[name][seen[name]] for name in seen}
+        x = {name: data[name][row].ravel()[seen[name]][None] for name in seen}
+        expected.append(dataclasses.replace(problem, weight=weight).log_prob(x, [*seen])[0])
     np.testing.assert_allclose(-nll, expected, atol=0.15)
 
 

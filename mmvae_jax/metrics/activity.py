@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mmvae_jax.batch import AnyBatch
+from mmvae_jax.generative import components_of, single_components
 from mmvae_jax.maths.mixture import mixture_mean
 from mmvae_jax.metrics.expert_posteriors import posteriors_of
 from mmvae_jax.metrics.moments import MeanVariance, mean_variance
@@ -20,8 +21,9 @@ class PosteriorMeans(NamedTuple):
     """Moments over examples of the posterior means, by latent axis.
 
     Attributes:
-      experts: moments of each modality's posterior mean, over the examples that have it.
-      mixture: moments of the mixture's mean, over the examples that have any modality.
+      experts: moments of the mean of the posterior given each modality by itself, over the examples
+        that have it.
+      mixture: moments of the mean of q(u|X), over the examples that have any modality.
     """
 
     experts: dict[str, MeanVariance]
@@ -61,9 +63,10 @@ def measure_posterior_means(
     """
     parts = []
     for _, (experts, mask) in posteriors_of(model, data, batch_size):
-        loc, rows = np.asarray(experts.loc), np.asarray(mask)
+        loc, rows = np.asarray(single_components(model, experts).loc), np.asarray(mask)
         own = dict(zip(model.config.modalities, map(mean_variance, loc, rows), strict=True))
-        mixture = mean_variance(mixture_mean(experts, mask), np.asarray(mask.any(0)))
+        whole = mixture_mean(*components_of(model, experts, mask))
+        mixture = mean_variance(whole, np.asarray(mask.any(0)))
         parts.append(PosteriorMeans(own, mixture))
     return functools.reduce(_merge, parts)
 

@@ -61,7 +61,7 @@ def kl_between_experts(
 
     Args:
       family: family of the posteriors, such as ``config.prior_and_posterior_dist``.
-      experts: locations and scales of the posteriors, ``[m b d]``.
+      experts: locations and scales of the posteriors, ``[m b d]``; components of q(z|X) serve, too.
       mask: True where a modality is observed.
 
     Returns:

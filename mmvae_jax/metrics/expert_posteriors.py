@@ -31,6 +31,8 @@ class Posteriors(NamedTuple):
 def posteriors(model: MMVAE, batch: AnyBatch, *, all_axes: bool = False) -> Posteriors:
     """Returns every expert's posterior for every example, with random layers off.
 
+    With ``aggregation="poe"`` these are the factors of q(z|X), without the prior's.
+
     Args:
       model: an MMVAE.
       batch: examples.

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mmvae_jax.batch import AnyBatch, as_arrays
+from mmvae_jax.generative import single_components
 from mmvae_jax.inputs.keys import as_optional_key
 from mmvae_jax.metrics.expert_posteriors import posteriors_of
 from mmvae_jax.model import MMVAE
@@ -69,6 +70,9 @@ def latents_of_experts(
 ) -> dict[str, tuple[Float[np.ndarray, "n d"], Int[np.ndarray, " n"]]]:
     """Returns latents and labels by modality, for the examples that have the modality.
 
+    Latents are of the posterior of u given the modality by itself. With ``aggregation="poe"`` this
+    is the product of its expert and the prior.
+
     Args:
       model: an MMVAE.
       data: examples with labels.
@@ -90,10 +94,10 @@ def latents_of_experts(
     parts: dict[str, list[tuple[Any, Any]]] = {name: [] for name in data.data}
     for number, (batch, (experts, mask)) in enumerate(posteriors_of(model, data, batch_size)):
         assert batch.labels is not None, "the data set has them"
-        z = experts.loc
+        z, scale = single_components(model, experts)
         if key is not None:
             noise = family.standard(jax.random.fold_in(key, number), z.shape, z.dtype)
-            z = z + experts.scale * noise
+            z = z + scale * noise
         for name, part in parts.items():
             m = model.config.modalities.index(name)
             rows = np.asarray(mask[m])

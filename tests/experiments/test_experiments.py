@@ -84,6 +84,14 @@ RUNS = {
 }
 #: The cheapest experiment.
 DIGITS = digits.DigitsConfig(**SMALL | {"num_likelihood": 0}, modalities=2, hidden=(8,), pairings=1)
+#: Other models of the cheapest experiment.
+RUNS |= {
+    "mmvaeplus": dataclasses.replace(DIGITS, modalities_specific_dim=2, num_likelihood=8),
+    **{
+        kind: dataclasses.replace(DIGITS, aggregation=kind, posterior="normal", num_likelihood=8)
+        for kind in ("poe", "mopoe")
+    },
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -191,6 +199,9 @@ def assert_is_complete(out: Path, config: Experiment, modalities: list[str]) -> 
         ("cmvae", ["m0", "m1"]),
         ("mnist_svhn_text", ["mnist", "svhn", "text"]),
         ("mnist_pairs", ["m0", "m1"]),
+        ("mmvaeplus", ["m0", "m1"]),
+        ("poe", ["m0", "m1"]),
+        ("mopoe", ["m0", "m1"]),
     ],
 )
 @pytest.mark.slow

@@ -214,6 +214,29 @@ def test_divergences_with_private_latents_are_those_of_u():
     assert found[0]["a"]["prior"] > 0
 
 
+def test_divergences_of_a_product_are_those_given_one_modality():
+    """Experts of scale 1, and a prior of precision 3: N(loc / 4, 1 / 4) given one of them."""
+    config = mm.MMVAEConfig(
+        input_dims={"a": DIM, "b": DIM},
+        latent_dim=2,
+        prior_and_posterior_dist="normal",
+        aggregation="poe",
+    )
+    encoders = {"a": Wide(0.0), "b": Wide(2.0)}
+    model = mm.MMVAE(config, encoders, {"a": Constant(), "b": Constant()}, rngs=nnx.Rngs(0))
+    model.prior_log_var.set_value(jnp.full(2, -np.log(3)))
+    found = measurements.measure_mean_divergences(model, class_pictures(LABELS, "a", "b"))
+    assert found["a"]["b"] == pytest.approx((2 / 4) ** 2 / (2 / 4))
+
+
+class Wide(Mean):
+    """Encodes the mean intensity, with a scale of 1."""
+
+    def __call__(self, x):
+        loc = super().__call__(x)[0]
+        return loc, jnp.zeros_like(loc)
+
+
 def test_a_constant_latent_is_not_active():
     model = picture_model(a=(Mean(), Constant()), b=(Mean(), Constant()))
     dataset = class_pictures(LABELS, "a", "b")

@@ -41,6 +41,7 @@ PALUMBO = {
     "scale": 0.75,
     "modalities": 5,
     "networks": "resnet",
+    "separate_encoders": True,
 }
 PUBLISHED = {
     (mnist_svhn, "paper"): SHI
@@ -159,6 +160,49 @@ def test_networks_of_polymnist_have_shared_and_private_latents(preset, dim):
     assert x.shape == (3, 28, 28, 3)
 
 
+def test_mmvaeplus_has_as_many_parameters_as_multivae():
+    """Encoders of u and of w, and a decoder of [u, w]: the networks of MultiVae 1.0.3."""
+    config = dataclasses.replace(polymnist.PRESETS["mmvaeplus"][1], modalities=2)
+    networks = nnx.eval_shape(lambda: config.make_networks(nnx.Rngs(0)))
+    encoders, decoders = (
+        {m: sum(x.size for x in jax.tree.leaves(nnx.state(net))) for m, net in part.items()}
+        for part in networks
+    )
+    assert encoders == dict.fromkeys(("m0", "m1"), 2_946_048)
+    assert decoders == dict.fromkeys(("m0", "m1"), 1_485_251)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "changes"),
+    [
+        (DIGITS, {"text": True}),
+        (DIGITS, {"networks": "conv"}),
+        (mnist_pairs.MNISTPairsConfig(), {}),
+        (MNIST_SVHN, {}),
+        (mnist_svhn_text.PRESETS["mopoe"][1], {}),
+    ],
+)
+def test_every_experiment_has_models_with_private_latents(experiment, changes):
+    """Networks fit the config; building an MMVAE+ and a CMVAE checks the rest."""
+    sizes = {"latent_dim": 3, "modalities_specific_dim": 2, "number_of_clusters": 4}
+    config = dataclasses.replace(experiment, **sizes, **changes)
+    settings = config.model_config()
+    assert (settings.axes.num_shared, set(settings.axes.private)) == (3, {2})
+    assert settings.number_of_clusters == 4
+
+    @jax.eval_shape
+    def shapes():
+        encoders, decoders = config.make_networks(nnx.Rngs(0))
+        return {
+            name: (encoders[name](jnp.zeros((1, *dim)))[0], decoders[name](jnp.zeros((1, 5))))
+            for name, dim in settings.input_dims.items()
+        }
+
+    for name, (loc, x) in shapes.items():
+        assert loc.shape == (1, 5)
+        assert x.shape == (1, *settings.input_dims[name])
+
+
 @pytest.mark.parametrize("module", [mnist_svhn, mnist_svhn_text, polymnist, cub])
 def test_every_preset_has_its_name_and_a_description(module):
     for name, (description, config) in module.PRESETS.items():
@@ -183,6 +227,10 @@ def test_every_preset_has_its_name_and_a_description(module):
         ({"learning_rate": math.inf}, "learning_rate is inf"),
         ({"seed": -1}, "seed is -1"),
         ({"posterior": "cauchy"}, "prior_and_posterior_dist is 'cauchy'"),
+        ({"aggregation": "sum"}, "aggregation is 'sum'"),
+        ({"aggregation": "mopoe"}, "aggregation is 'mopoe', but prior_and_posterior_dist is"),
+        ({"modalities_specific_dim": -1}, "modalities_specific_dim is -1"),
+        ({"number_of_clusters": 0}, "number_of_clusters is 0"),
         ({"loss": "dregs"}, "loss is 'dregs'"),
         ({"backward": "none"}, "'none'"),
         ({"fsdp": True}, "fsdp is True"),
@@ -201,8 +249,7 @@ def test_wrong_values_of_every_experiment_are_named(changes, message):
     [
         (POLYMNIST, "modalities", 6),
         (POLYMNIST, "networks", "vit"),
-        (POLYMNIST, "modalities_specific_dim", -1),
-        (POLYMNIST, "number_of_clusters", 0),
+        (POLYMNIST, "separate_encoders", True),
         (MNIST_SVHN, "pairings", 0),
         (MNIST_SVHN, "scale", 0.0),
         (mnist_pairs.MNISTPairsConfig(), "hidden", 0),

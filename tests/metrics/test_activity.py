@@ -30,9 +30,16 @@ def test_an_encoder_that_ignores_an_axis_leaves_it_inactive():
         assert active_units(moments.variance).tolist() == [True, False, True, True]
 
 
-@pytest.mark.parametrize("batch_size", [8, 3])
-def test_variances_are_those_over_the_examples_that_have_the_modality(batch_size):
-    model, dataset = make_model(), make_dataset()._replace(mask=every_mask())
+@pytest.mark.parametrize(
+    ("batch_size", "fields"),
+    [
+        (8, {}),
+        (3, {}),
+        (8, {"prior_and_posterior_dist": "normal", "aggregation": "mopoe"}),
+    ],
+)
+def test_variances_are_those_over_the_examples_that_have_the_modality(batch_size, fields):
+    model, dataset = make_model(**fields), make_dataset()._replace(mask=every_mask())
     means = measure_posterior_means(model, dataset, batch_size=batch_size)
     experts, mask = posteriors(model, mm.Batch(dataset.data, dataset.mask))
     for m, name in enumerate(DIMS):

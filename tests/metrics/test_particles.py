@@ -23,29 +23,44 @@ class Constant(nnx.Module):
         return jnp.full((len(x), 1), self.loc), jnp.full((len(x), 1), self.log_var)
 
 
-def constant_model(experts):
+def constant_model(experts, aggregation="moe"):
     config = mm.MMVAEConfig(
-        input_dims={name: (1,) for name in experts}, latent_dim=1, prior_and_posterior_dist="normal"
+        input_dims={name: (1,) for name in experts},
+        latent_dim=1,
+        prior_and_posterior_dist="normal",
+        aggregation=aggregation,
     )
     encoders = {name: Constant(*expert) for name, expert in experts.items()}
     return mm.MMVAE(config, encoders, rngs=nnx.Rngs(0))
 
 
-def test_responsibilities_are_integrals():
-    """E_{q_m}[r_j] of two normals, against quadrature."""
-    model = constant_model({"a": (0.0, 0.0), "b": (1.5, -0.7)})
+@pytest.mark.parametrize("aggregation", ["moe", "mopoe"])
+def test_responsibilities_are_integrals(aggregation):
+    """E_{q_m}[r_j] of two normals, and with mopoe of their product, against quadrature."""
+    model = constant_model({"a": (0.0, 0.0), "b": (1.5, -0.7)}, aggregation)
     q = [scipy.stats.norm(0.0, 1.0), scipy.stats.norm(1.5, np.exp(-0.35))]
+    if aggregation == "mopoe":
+        precision = np.exp(0.7)
+        scale = (1 + precision) ** -0.5
+        q.append(scipy.stats.norm(1.5 * precision * scale**2, scale))
+    places = range(len(q))
 
     def share(z, m, j):
-        return q[m].pdf(z) * q[j].pdf(z) / (q[0].pdf(z) + q[1].pdf(z))
+        return q[m].pdf(z) * q[j].pdf(z) / sum(each.pdf(z) for each in q)
 
     expected = [
-        [scipy.integrate.quad(share, -9, 9, args=(m, j))[0] for j in range(2)] for m in range(2)
+        [scipy.integrate.quad(share, -9, 9, args=(m, j))[0] for j in places] for m in places
     ]
     x = {name: jnp.zeros((50, 1)) for name in "ab"}
     found = measure_responsibilities(model, mm.Batch(x), jax.random.key(0), num_draws=800)
     # Of values between 0 and 1 the standard deviation is at most 1/2.
     np.testing.assert_allclose(found, expected, atol=4 * 0.5 / np.sqrt(50 * 800))
+
+
+def test_one_component_is_responsible_for_all():
+    model = constant_model({"a": (0.0, 0.0), "b": (1.5, -0.7)}, "poe")
+    batch = mm.Batch({name: jnp.zeros((4, 1)) for name in "ab"})
+    assert measure_responsibilities(model, batch, jax.random.key(0)).tolist() == [[1.0]]
 
 
 def test_only_what_is_observed_has_a_share():

@@ -3,6 +3,7 @@
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.small_model import DIMS, every_mask, make_data, make_model
@@ -28,6 +29,16 @@ def test_means_are_those_of_the_examples_that_have_the_modality(batch_size):
         z, labels = found[name]
         np.testing.assert_allclose(z, experts.loc[m][mask[name]], rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(labels, LABELS[mask[name]])
+
+
+def test_means_given_one_modality_of_a_product_have_the_prior_in_it():
+    """Those that ``encode`` finds with all other modalities missing."""
+    model = make_model(prior_and_posterior_dist="normal", aggregation="poe")
+    model.prior_log_var.set_value(jnp.array([-1.0, 0.0, 1.0, 2.0]))
+    found = latents_of_experts(model, make_dataset())
+    for name in DIMS:
+        alone = mm.encode(model, mm.Batch(make_data()), None, cond_mod=name, return_mean=True)
+        np.testing.assert_allclose(found[name][0], alone[:, 0], rtol=1e-4, atol=1e-6)
 
 
 def test_samples_scatter_about_the_means_by_the_scales():
