@@ -104,6 +104,17 @@ _LISTED = (
             for batch in (4, 16, 26, 32, 64, 128)
         ),
     ),
+    Study(
+        "private",
+        "steps of MMVAE+ against MultiVae's, and against MMVAE",
+        4,
+        tuple(
+            "benchmark --json --case polymnist --latent-dim 32 --private 32 --repeats 15 "
+            f"--against {other} --K {K}"
+            for other in ("multivae", "mmvae")
+            for K in (10, 1)
+        ),
+    ),
     Study("startup", "seconds to the first step", 5, ("startup --out {out}",)),
     Study("prior_share", "particles from the prior", 2, ("prior_share --out {out}",)),
     Study("scaling", "cost of a step on several devices", 2, ("scaling --out {out}",)),
