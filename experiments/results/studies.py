@@ -29,6 +29,10 @@ def _adapting(case: str, scale: float, flags: str = "") -> str:
     return f"benchmark --json --case {case} --against dense --scale {scale:g} {flags}".strip()
 
 
+def _omics(tables: str, flags: str) -> str:
+    return f"omics --tables {tables} --num-steps 1000 {flags} --out {{out}}"
+
+
 _DIGITS = "--data-dir {data} --train-steps 100"
 _LISTED = (
     Study(
@@ -121,10 +125,15 @@ _LISTED = (
     Study(
         "tables",
         "classes and views of tables, in folds",
-        25,
+        45,
         (
-            "omics --tables brca tumours digits --missing 0.3 --out {out}",
-            "omics --tables brca tumours digits --missing 0.3 --methods multivae --out {out}",
+            _omics("tumours brca digits", "--missing 0.3"),
+            _omics("tumours brca digits", "--missing 0.3 --methods multivae"),
+            _omics(
+                "tumours brca digits",
+                "--missing 0.3 --part held_out --methods linear averaged mmvae laplace",
+            ),
+            _omics("tumours", "--missing 0 --methods linear averaged mmvae"),
         ),
     ),
 )

@@ -47,9 +47,7 @@ class TrainingSettings:
     """Offsets of counts: observed, the total count of the row, as in scVI (default for tables of
     several columns), or none, for totals that mean something. Rows that lack the counts, and draws
     from the prior, have the median total of the rows to train on."""
-    posterior: Literal["laplace_with_softmax", "normal", "normal_with_softplus"] = (
-        "laplace_with_softmax"
-    )
+    posterior: Literal["laplace_with_softmax", "normal", "normal_with_softplus"] = "normal"
     """Family of the posteriors and the prior."""
     learn_prior: bool = True
     """Train the prior's scale."""
