@@ -21,6 +21,7 @@ from experiments.omics.baselines import (
 from experiments.omics.data import Split
 from mmvae_jax.inference.weighting import Weighting
 
+LAPLACE = {"posterior": "laplace_with_softmax"}
 #: Parameters of ``MMVAEEstimator`` by name; those absent are the estimator's own or the command's.
 VARIANTS: dict[str, dict[str, Any]] = {
     "mmvae": {},
@@ -32,7 +33,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "fixed scale": {"learn_scale": False},
     "tight": {"loss": "adaptive_dreg"},
     "elbo": {"loss": "elbo"},
-    "laplace": {"posterior": "laplace_with_softmax"},
+    "laplace": LAPLACE,
+    "laplace 32": LAPLACE | {"latent_dim": 32},
+    "laplace beta 0.3": LAPLACE | {"beta": 0.3},
+    "laplace tight": LAPLACE | {"loss": "adaptive_dreg"},
     "rescale": {"rescale": True},
     "hidden 64": {"hidden": (64,)},
     "hidden 512": {"hidden": (512,)},

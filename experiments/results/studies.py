@@ -136,6 +136,23 @@ _LISTED = (
             _omics("tumours", "--missing 0 --methods linear averaged mmvae"),
         ),
     ),
+    Study(
+        "tuning",
+        "settings of the estimator, in tuning folds",
+        30,
+        tuple(
+            _omics(
+                table,
+                f"--missing 0.3 --part tune --folds {folds} --uses {uses} --methods linear laplace "
+                "mmvae 'laplace 32' 'laplace tight' 'laplace beta 0.3'",
+            )
+            for table, folds, uses in (
+                ("tumours", "0 1 2", "mixture importance"),
+                ("brca", "0 1", "mixture"),
+                ("digits", "0 1", "mixture importance"),
+            )
+        ),
+    ),
 )
 
 #: Studies by name.

@@ -38,6 +38,7 @@ _MADE: Mapping[str, PageTable] = {
     "noise": PageTable("estimator_noise", training_tables.estimator_noise),
     "scaling": PageTable("scaling", speed_tables.scaling),
     "study.brca": PageTable("tables", partial(study_tables.folds, table="brca")),
+    "study.tuning": PageTable("tuning", study_tables.tuning),
     "study.linear": PageTable("tables", partial(study_tables.accuracy, method="linear"), False),
     "study.mmvae": PageTable("tables", partial(study_tables.accuracy, method="mmvae"), False),
     "study.tumours": PageTable("tables", partial(study_tables.folds, table="tumours")),
