@@ -1,9 +1,20 @@
 """Tables of trained models: bounds, coherences and probes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from experiments.results.markdown import table
+from experiments.results.markdown import mean_and_spread, table
 from experiments.results.records import Record, Row
+
+#: Titles and decimals of the metrics of ``models``.
+MODEL_METRICS = {
+    "conditional_coherence": ("conditional coherence", 3),
+    "joint_coherence": ("joint coherence: prior", 3),
+    "joint_coherence_gaussian_mixture": ("Gaussian mixture", 3),
+    "joint_coherence_flow": ("flow", 3),
+    "latent_probe": ("probe of u", 3),
+    "prior_clusters/accuracy": ("clusters", 3),
+}
 
 
 def digits(record: Record) -> str:
@@ -22,6 +33,30 @@ def digits(record: Record) -> str:
         cells = (f"{row[name]:.3f}" for name in shares)
         rows.append((f"`{flags}`" if flags else "(defaults)", f"{row['test_bound']:.0f}", *cells))
     return table(header, [*rows, ("chance", "", "0.100", "0.010", "0.100")])
+
+
+def models(record: Record) -> str:
+    """Returns coherences and probes of every model on PolyDigits, mean and spread over seeds."""
+    header = ("model", "u + w", *(title for title, _ in MODEL_METRICS.values()))
+    rows = []
+    for command in dict.fromkeys(row["command"] for row in record.rows):
+        runs = [row for row in record.rows if row["command"] == command]
+        config = runs[0]["config"]
+        sizes = f"{config['latent_dim']} + {config['modalities_specific_dim']}"
+        cells = (
+            mean_and_spread([run[path] for run in runs if path in run], decimals)
+            for path, (_, decimals) in MODEL_METRICS.items()
+        )
+        rows.append((_model_name(config), sizes, *cells))
+    return table(header, rows)
+
+
+def _model_name(config: Mapping[str, Any]) -> str:
+    if config["aggregation"] != "moe":
+        return {"poe": "MVAE", "mopoe": "MoPoE"}[config["aggregation"]]
+    if config["number_of_clusters"] > 1:
+        return "CMVAE"
+    return "MMVAE+" if config["modalities_specific_dim"] else "MMVAE"
 
 
 def polymnist_models(record: Record) -> str:

@@ -45,6 +45,21 @@ _LISTED = (
             "digits --missing 0.5 --loss dreg_looser --out {out}",
         ),
     ),
+    Study(
+        "models",
+        "MMVAE, MMVAE+, CMVAE, MVAE and MoPoE on PolyDigits",
+        25,
+        tuple(
+            f"digits --posterior normal --samplers --seeds 0 1 {flags} --out {{out}}"
+            for flags in (
+                "--latent-dim 12",
+                "--latent-dim 8 --modalities-specific-dim 4",
+                "--latent-dim 8 --modalities-specific-dim 4 --number-of-clusters 10",
+                "--latent-dim 12 --aggregation poe",
+                "--latent-dim 12 --aggregation mopoe",
+            )
+        ),
+    ),
     Study("estimator_noise", "noise of gradient estimators", 2, ("estimator_noise --out {out}",)),
     Study(
         "losses",
