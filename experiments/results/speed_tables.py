@@ -102,6 +102,18 @@ def small_steps(record: Record) -> str:
     return table(("particles", "sparse", "dense", "sparse / dense"), rows)
 
 
+def private_latents(record: Record) -> str:
+    """Returns times of an MMVAE+ step, and of MultiVae's or of our MMVAE's in turns."""
+    names = {"multivae": "MMVAE+ of MultiVae", "mmvae": "MMVAE here"}
+    header = ("in turns with", "K", "its step", "MMVAE+ here", "its step / ours", "by minima")
+    rows = []
+    for row in record.rows:
+        other = row["against"]
+        ratios = (f"{row[name]:.2f}" for name in ("times_as_fast", "times_as_fast_at_best"))
+        rows.append((names[other["name"]], str(row["K"]), _spread(other), _spread(row), *ratios))
+    return table(header, rows)
+
+
 def range_against_multivae(record: Record) -> str:
     """Returns the range of the ratios of step times, as "0.9 to 5.8"."""
     ratios = [row["times_as_fast"] for row in record.rows if row["task"] == "step"]

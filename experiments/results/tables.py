@@ -36,6 +36,7 @@ _MADE: Mapping[str, PageTable] = {
     "gpu.memory": PageTable("gpu", speed_tables.gpu_memory),
     "exactness": PageTable("exactness", speed_tables.exactness, has_origin=False),
     "noise": PageTable("estimator_noise", training_tables.estimator_noise),
+    "private": PageTable("private", speed_tables.private_latents),
     "scaling": PageTable("scaling", speed_tables.scaling),
     "study.brca": PageTable("tables", partial(study_tables.folds, table="brca")),
     "study.tuning": PageTable("tuning", study_tables.tuning),
