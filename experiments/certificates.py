@@ -146,14 +146,18 @@ def measure(model: mm.MMVAE, batch: mm.Batch, estimate: Row, config: Certificate
 
 
 def importance(model: mm.MMVAE, batch: mm.Batch, K: int, config: CertificatesConfig) -> Row:
-    """Returns importance sampling's estimate, effective number of particles and Pareto k-hat."""
+    """Returns importance sampling's estimate, effective number of particles and Pareto k-hat.
+
+    k-hat is the median over examples, None if it is infinite.
+    """
     key = jax.random.key(config.seed)
     nll, found = mm.compute_joint_nll(model, batch, key, K=K, return_diagnostics=True)
     shape = np.asarray(found.pareto_k)
+    median = float(np.median(shape))
     return {
         "nll": mean(nll),
         "ess": mean(found.ess),
-        "pareto_k": float(np.median(shape)),
+        "pareto_k": median if np.isfinite(median) else None,
         "unreliable": float(np.mean(~(shape <= largest_reliable_k(K)))),
     }
 
@@ -203,7 +207,7 @@ def table(rows: Sequence[Row]) -> str:
     names = ("nll", "gap", "ess", "pareto_k", "unreliable", "acceptance", "seconds")
     cells: list[tuple[str, ...]] = [("model", "method", "size", *names)]
     for row in rows:
-        values = (f"{row[name]:.2f}" if name in row else "-" for name in names)
+        values = ("-" if row.get(name) is None else f"{row[name]:.2f}" for name in names)
         cells.append((row["model"], row["method"], str(row["size"]), *values))
     return align(cells)
 

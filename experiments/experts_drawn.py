@@ -5,12 +5,11 @@
 PolyMNIST is made from MNIST on the way. Runs of one seed start from the same parameters and see the
 same batches. Seconds are CPU time of the process in training steps, without compilation and
 measurements. All runs take turns of a few seconds, so that other work on the machine, which shares
-caches and memory, slows all of them alike. Give XLA a single thread::
-
-    XLA_FLAGS="--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+caches and memory, slows all of them alike. XLA has a single thread unless XLA_FLAGS is set.
 """
 
 import dataclasses
+import os
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +32,7 @@ from mmvae_jax.data.datasets.polymnist import NUM_MODALITIES
 from mmvae_jax.training.optimizer import make_optimizer
 
 NUM_TRAIN = 20_000
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 #: Fields that identify a row besides the run and its time.
 SETTINGS = ("networks", "latent_dim", "K", "scale", "batch_size")
 
@@ -190,4 +190,5 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("XLA_FLAGS", ONE_THREAD)  # read by JAX when it finds its devices
     run_command(runs.process()(main), ExpertsDrawnConfig, "experiments.experts_drawn")

@@ -134,6 +134,14 @@ _LISTED = (
             for K in (10, 1)
         ),
     ),
+    Study("views", "predictions from one view and from all", 30, ("views --out {out}",)),
+    Study("certificates", "likelihoods by several estimates", 8, ("certificates --out {out}",)),
+    Study(
+        "experts_drawn",
+        "all experts and some, in equal seconds",
+        30,
+        ("experts_drawn --data-dir {data} --out {out}",),
+    ),
     Study("startup", "seconds to the first step", 5, ("startup --out {out}",)),
     Study("prior_share", "particles from the prior", 2, ("prior_share --out {out}",)),
     Study("scaling", "cost of a step on several devices", 2, ("scaling --out {out}",)),

@@ -4,7 +4,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from experiments.results import model_tables, speed_tables, study_tables, training_tables
+from experiments.results import (
+    evidence_tables,
+    model_tables,
+    speed_tables,
+    study_tables,
+    training_tables,
+)
 from experiments.results.markdown import origin
 from experiments.results.records import Record, read
 
@@ -30,6 +36,9 @@ def _text(table: PageTable) -> str:
 
 
 _MADE: Mapping[str, PageTable] = {
+    "views": PageTable("views", evidence_tables.views),
+    "certificates": PageTable("certificates", evidence_tables.certificates),
+    "experts_drawn": PageTable("experts_drawn", evidence_tables.experts_drawn),
     "polymnist": PageTable("polymnist_models", model_tables.polymnist_models),
     "initialisation": PageTable("initialisation", training_tables.initialisation),
     "gpu.steps": PageTable("gpu", speed_tables.gpu_steps, has_origin=False),
