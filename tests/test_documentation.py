@@ -24,6 +24,7 @@ SLOW = (
     "devices",
     "estimator",
     "likelihoods",
+    "pretrained",
     "quickstart",
     "training",
     "weighting",
