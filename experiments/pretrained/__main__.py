@@ -37,6 +37,8 @@ from mmvae_jax.data import Splits, take
 Encoder = Literal["pretrained", "random", "scratch", "logistic"]
 WEIGHTS = "efficientnet_lite0.safetensors"
 LEARNING_RATE = 1e-3
+#: Clocks of wall time, and of the time of all cores.
+CLOCKS = (time.perf_counter, time.process_time)
 #: Formats of measured values, by name.
 FORMATS = {"accuracy": ".3f", "train_accuracy": ".3f", "test_bound": ".0f", "seconds": ".0f"}
 
@@ -154,32 +156,31 @@ def logistic(splits: Splits) -> float:
 def time_uses(config: PretrainedConfig, file: Path) -> list[dict[str, Any]]:
     """Returns the median seconds of a training step with each use of the trunk, in turns.
 
-    All uses train from the same parameters on the same batch with the same particles.
+    All uses train from the same parameters on the same batch with the same particles. Seconds of
+    all cores together, ``cpu_seconds``, hardly depend on other programs.
     """
     trunk = weights.load(file)
     plain = take(photographs(0).train, np.arange(config.batch_size))
-    batches, states, seconds = {}, {}, {}
+    batches, states = {}, {}
     for use in config.uses:
         batches[use] = mm.Batch((with_features(plain, trunk) if use == "features" else plain).data)
         model = make_model(0, nnx.clone(trunk), use, **config.sizes())
         tx = freezing(optax.adam(LEARNING_RATE))
         states[use] = mm.create_train_state(model, tx, key=jax.random.key(0))
     losses: dict[str, float] = {}
+    times: dict[str, list[list[float]]] = {use: [] for use in config.uses}
     for _ in range(config.num_timed + 1):
         for use in config.uses:
-            start = time.perf_counter()
+            start = [clock() for clock in CLOCKS]
             states[use], metrics = mm.train_step(states[use], batches[use])
             losses[use] = float(metrics["loss"])
-            seconds.setdefault(use, []).append(time.perf_counter() - start)
-    return [
-        {
-            "use": use,
-            "loss": losses[use],
-            "first_seconds": seconds[use][0],
-            "seconds": float(np.median(seconds[use][1:])),
-        }
-        for use in config.uses
-    ]
+            times[use].append([clock() - then for clock, then in zip(CLOCKS, start, strict=True)])
+    rows = []
+    for use, (first, *others) in times.items():
+        seconds, cpu_seconds = np.median(others, axis=0).tolist()
+        row = {"use": use, "loss": losses[use], "first_seconds": first[0]}
+        rows.append({**row, "seconds": seconds, "cpu_seconds": cpu_seconds})
+    return rows
 
 
 def text(rows: list[dict[str, Any]]) -> str:
@@ -192,9 +193,9 @@ def text(rows: list[dict[str, Any]]) -> str:
             for name, kind in FORMATS.items()
         ]
         lines.append((encoder, *cells))
-    timed = [("use of the trunk", "seconds per step", "first step", "loss after the last")]
+    timed = [("use of the trunk", "CPU seconds per step", "seconds", "loss after the last")]
     timed += [
-        (row["use"], f"{row['seconds']:.3f}", f"{row['first_seconds']:.1f}", f"{row['loss']:.2f}")
+        (row["use"], f"{row['cpu_seconds']:.3f}", f"{row['seconds']:.3f}", f"{row['loss']:.2f}")
         for row in rows
         if "use" in row
     ]

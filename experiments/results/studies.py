@@ -146,6 +146,12 @@ _LISTED = (
     Study("prior_share", "particles from the prior", 2, ("prior_share --out {out}",)),
     Study("scaling", "cost of a step on several devices", 2, ("scaling --out {out}",)),
     Study(
+        "pretrained",
+        "a frozen image network as an encoder",
+        15,
+        ("pretrained --weights {data}/efficientnet_lite0.safetensors --out {out}",),
+    ),
+    Study(
         "tables",
         "classes and views of tables, in folds",
         45,

@@ -245,7 +245,9 @@ def small_state(use):
         latent_dim=4,
         K=2,
     )
-    model = mm.MMVAE(config, {"photo": encoder}, rngs=nnx.Rngs(2))
+    rngs = nnx.Rngs(2)
+    decoder = mm.networks.MLPDecoder(4, SMALL_DIM, sigmoid=True, rngs=rngs)
+    model = mm.MMVAE(config, {"photo": encoder}, {"photo": decoder}, rngs=rngs)
     tx = freezing(optax.adam(1e-2))
     return mm.create_train_state(model, tx, key=jax.random.key(0)), trunk
 
