@@ -55,7 +55,7 @@ class PretrainedConfig:
     """Seeds of the crops, the initial parameters and the particles."""
     num_steps: int = 200
     """Number of training steps."""
-    num_timed: int = 10
+    num_timed: int = 5
     """Number of steps to time of each use."""
     batch_size: int = 32
     """Number of examples per training step."""
