@@ -50,6 +50,7 @@ _MADE: Mapping[str, PageTable] = {
     "noise": PageTable("estimator_noise", training_tables.estimator_noise),
     "private": PageTable("private", speed_tables.private_latents),
     "pretrained": PageTable("pretrained", pretrained_tables.encoders),
+    "pretrained.uses": PageTable("pretrained", pretrained_tables.uses, has_origin=False),
     "scaling": PageTable("scaling", speed_tables.scaling),
     "study.brca": PageTable("tables", partial(study_tables.folds, table="brca")),
     "study.tuning": PageTable("tuning", study_tables.tuning),
