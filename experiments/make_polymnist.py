@@ -159,9 +159,11 @@ def make_modalities(
         yield f"m{m}", invert(crops, shown)
 
 
-def crop(photo: Photo, num: int, rng: np.random.Generator) -> UInt8[np.ndarray, "n 28 28 3"]:
+def crop(
+    photo: Photo, num: int, rng: np.random.Generator, size: int = IMAGE_SHAPE[0]
+) -> UInt8[np.ndarray, "n size size 3"]:
     """Returns ``num`` random crops of a photograph."""
-    windows = np.lib.stride_tricks.sliding_window_view(photo, IMAGE_SHAPE[:2], axis=(0, 1))
+    windows = np.lib.stride_tricks.sliding_window_view(photo, (size, size), axis=(0, 1))
     tops, lefts = (rng.integers(side, size=num) for side in windows.shape[:2])
     return np.ascontiguousarray(windows[tops, lefts].transpose(0, 2, 3, 1))
 

@@ -9,7 +9,6 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 from flax import nnx
 
 import mmvae_jax as mm
@@ -17,7 +16,8 @@ from experiments.experiment import Experiment, ExperimentData, Modules, some_row
 from experiments.run_experiment import run_from_command_line
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_count, check_positive
-from mmvae_jax.data import IndexedColumn, Splits, mnist, pair_by_label, take
+from mmvae_jax.data import Splits, mnist, take
+from mmvae_jax.data.pairing import pair_images
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 
 NAMES = ("m0", "m1")
@@ -78,11 +78,7 @@ def mnist_pairs(digits: Splits, seed: int) -> Splits:
     """Returns pairs in which every digit occurs once in each modality."""
 
     def pair(split: int) -> MultimodalArrays:
-        labels = np.asarray(digits[split].labels)
-        rows = pair_by_label(dict.fromkeys(NAMES, labels), 1, seed=(seed, split))
-        images = digits[split].data["image"]
-        data = {name: IndexedColumn(images, index) for name, index in rows.items()}
-        return MultimodalArrays(data, labels[rows[NAMES[0]]])
+        return pair_images(dict.fromkeys(NAMES, digits[split]), 1, seed=(seed, split))
 
     return Splits(pair(0), pair(1))
 

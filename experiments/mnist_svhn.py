@@ -7,6 +7,7 @@ The first experiment of Shi et al. (2019), with the settings of their released c
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,6 +32,8 @@ class MNISTSVHNConfig(Experiment):
 
     name: ClassVar[str] = "mnist_svhn"
     num_classes: ClassVar[int] = 10
+    #: Shapes of the images by modality: MNIST first, then the digits in colour.
+    dims: ClassVar[Mapping[str, tuple[int, ...]]] = DIMS
 
     scale: float = 0.75
     """Scale of the images' Laplace likelihoods."""
@@ -56,23 +59,24 @@ class MNISTSVHNConfig(Experiment):
     def model_config(self) -> mm.MMVAEConfig:
         """Returns a config with Laplace images."""
         return mm.MMVAEConfig(
-            input_dims=DIMS,
-            decoders_dist=dict.fromkeys(DIMS, "laplace"),
-            decoder_dist_params={name: {"scale": self.scale} for name in DIMS},
+            input_dims=self.dims,
+            decoders_dist=dict.fromkeys(self.dims, "laplace"),
+            decoder_dist_params={name: {"scale": self.scale} for name in self.dims},
             uses_likelihood_rescaling=self.rescale,
             **self.model_settings(),
         )
 
     def make_networks(self, rngs: nnx.Rngs) -> tuple[Modules, Modules]:
         """Returns the networks of Shi et al. (2019), Appendix C."""
-        d, dim, hidden = self.network_dim, DIMS["mnist"], (self.hidden,)
+        d, hidden, (mnist, colour) = self.network_dim, (self.hidden,), self.dims
+        dim = self.dims[mnist]
         encoders = {
-            "mnist": MLPEncoder(dim, d, hidden=hidden, rngs=rngs),
-            "svhn": SVHNEncoder(d, rngs=rngs),
+            mnist: MLPEncoder(dim, d, hidden=hidden, rngs=rngs),
+            colour: SVHNEncoder(d, rngs=rngs),
         }
         decoders = {
-            "mnist": MLPDecoder(d, dim, hidden=hidden, sigmoid=True, rngs=rngs),
-            "svhn": SVHNDecoder(d, rngs=rngs),
+            mnist: MLPDecoder(d, dim, hidden=hidden, sigmoid=True, rngs=rngs),
+            colour: SVHNDecoder(d, rngs=rngs),
         }
         return encoders, decoders
 

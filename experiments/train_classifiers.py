@@ -18,6 +18,7 @@ import numpy as np
 
 from experiments import runs
 from experiments.command_line import run_command
+from experiments.digit_scenes import mnist_scenes
 from mmvae_jax.checks import check_choice, check_count
 from mmvae_jax.data import (
     Splits,
@@ -55,6 +56,7 @@ DATASETS: dict[str, Callable[[Folder | None], Splits]] = {
     # One pairing: every image occurs at most once.
     "mnist-svhn": functools.partial(mnist_svhn, num_pairings=1),
     "mnist-svhn-text": functools.partial(mnist_svhn, num_pairings=1, text=True),
+    "mnist-scenes": functools.partial(mnist_scenes, num_pairings=1),
     "polymnist": polymnist,
     "polydigits": _polydigits,
 }
@@ -70,6 +72,7 @@ class ClassifiersConfig:
         "svhn",
         "mnist-svhn",
         "mnist-svhn-text",
+        "mnist-scenes",
         "polymnist",
         "polydigits",
     ]

@@ -61,6 +61,34 @@ def pair_by_label(
     return {name: np.concatenate(part) for name, part in parts.items()}
 
 
+def pair_images(
+    sources: Mapping[str, MultimodalArrays],
+    num_pairings: int,
+    *,
+    seed: int | Sequence[int],
+    max_per_class: int = 10_000,
+) -> MultimodalArrays:
+    """Returns examples of one image per source, paired by class with ``pair_by_label``.
+
+    Args:
+      sources: by the name of the new modality, a data set with modality ``image`` and labels.
+      num_pairings: number of times that each image is used.
+      seed: seed of the shuffling.
+      max_per_class: largest number of images per class.
+
+    Returns:
+      Images as ``IndexedColumn``, in memory once for any number of pairings, and shared labels.
+
+    Raises:
+      ValueError: if sources have different classes, or for a number below 1.
+    """
+    labels = {name: np.asarray(source.labels) for name, source in sources.items()}
+    rows = pair_by_label(labels, num_pairings, seed=seed, max_per_class=max_per_class)
+    data = {name: IndexedColumn(sources[name].data["image"], index) for name, index in rows.items()}
+    first = next(iter(rows))
+    return MultimodalArrays(data, labels[first][rows[first]])
+
+
 def pairs_digest(dataset: MultimodalArrays) -> str:
     """Returns a SHA-256 that two data sets share only if they pair the same rows.
 

@@ -19,6 +19,7 @@ from experiments import (
     figures,
     measurements,
     mnist_pairs,
+    mnist_scenes,
     mnist_svhn,
     mnist_svhn_text,
     polymnist,
@@ -79,6 +80,7 @@ RUNS = {
     "mnist_svhn_text": dataclasses.replace(
         mnist_svhn_text.PRESETS["mopoe"][1], **{**SMALL, "K": 1}, pairings=1
     ),
+    "mnist_scenes": dataclasses.replace(mnist_scenes.PRESETS["small"][1], **SMALL),
     "mnist_pairs": mnist_pairs.MNISTPairsConfig(**SMALL, hidden=8),
     "cub": dataclasses.replace(cub.PRESETS["small"][1], **SMALL),
 }
@@ -215,14 +217,19 @@ def test_a_run_leaves_its_results(name, modalities, prepare, capsys):
     assert printed[-len(FILES) :] == [str(path) for path in sorted(config.out.iterdir())]
 
 
+@pytest.mark.parametrize(
+    ("module", "modalities"),
+    [(mnist_svhn, ["mnist", "svhn"]), (mnist_scenes, ["mnist", "scene"])],
+    ids=["mnist_svhn", "mnist_scenes"],
+)
 @pytest.mark.slow
-def test_a_run_of_a_preset_from_the_command_line(prepare, monkeypatch, capsys):
-    config = prepare("mnist_svhn")
+def test_a_run_of_a_preset_from_the_command_line(module, modalities, prepare, monkeypatch, capsys):
+    config = prepare(module.PRESETS["small"][1].name)
     places = {"data_dir": config.data_dir, "classifiers": config.classifiers, "out": config.out}
     flags = [f"--{field.replace('_', '-')}={value}" for field, value in (SMALL | places).items()]
-    monkeypatch.setattr(sys, "argv", ["mnist_svhn", "small", *flags])
-    run_experiment.run_from_command_line(mnist_svhn.PRESETS)
-    assert_is_complete(config.out, config, ["mnist", "svhn"])
+    monkeypatch.setattr(sys, "argv", ["experiment", "small", *flags])
+    run_experiment.run_from_command_line(module.PRESETS)
+    assert_is_complete(config.out, config, modalities)
     printed = capsys.readouterr().out
     assert "joint log-likelihood, nats" in printed
     assert str(config.out / "metrics.json") in printed.splitlines()
@@ -289,6 +296,7 @@ def test_mistakes_stop_a_run_before_it_starts(monkeypatch, changes, message, tmp
     [
         (polymnist.PRESETS, ["small"], "lacks PolyMNIST"),
         (mnist_svhn.PRESETS, ["paper"], r"lacks mnist/train-images-idx3-ubyte\.gz"),
+        (mnist_scenes.PRESETS, ["paper"], r"lacks mnist/train-images-idx3-ubyte\.gz"),
         (mnist_svhn_text.PRESETS, ["mopoe"], r"lacks mnist/train-images-idx3-ubyte\.gz"),
         (mnist_pairs.MNISTPairsConfig, [], r"lacks mnist/train-images-idx3-ubyte\.gz"),
         (cub.PRESETS, ["small"], "lacks CUB"),

@@ -11,7 +11,15 @@ from flax import nnx
 from helpers.official_files import write_cub
 from PIL import Image
 
-from experiments import cub, digits, mnist_pairs, mnist_svhn, mnist_svhn_text, polymnist
+from experiments import (
+    cub,
+    digits,
+    mnist_pairs,
+    mnist_scenes,
+    mnist_svhn,
+    mnist_svhn_text,
+    polymnist,
+)
 
 DIGITS = digits.DigitsConfig()
 POLYMNIST = polymnist.PRESETS["multivae"][1]
@@ -43,10 +51,19 @@ PALUMBO = {
     "networks": "resnet",
     "separate_encoders": True,
 }
+#: Settings of MNIST-SVHN in Shi et al. (2019).
+SHI_SVHN = SHI | {
+    "K": 30,
+    "latent_dim": 20,
+    "batch_size": 128,
+    "num_epochs": 30,
+    "scale": 0.75,
+    "hidden": 400,
+    "pairings": 30,
+}
 PUBLISHED = {
-    (mnist_svhn, "paper"): SHI
-    | {"K": 30, "latent_dim": 20, "batch_size": 128, "num_epochs": 30, "scale": 0.75}
-    | {"hidden": 400, "pairings": 30},
+    (mnist_svhn, "paper"): SHI_SVHN,
+    (mnist_scenes, "paper"): SHI_SVHN,
     (mnist_svhn_text, "paper"): SHI
     | {"K": 30, "latent_dim": 20, "batch_size": 128, "num_epochs": 30, "scale": 0.75},
     (mnist_svhn_text, "mopoe"): {
@@ -102,6 +119,7 @@ PUBLISHED = {
 }
 FACTORS = {
     (mnist_svhn, "paper"): {"mnist": 3.918, "svhn": 1.0},
+    (mnist_scenes, "paper"): {"mnist": 3.918, "scene": 1.0},
     (mnist_svhn_text, "paper"): {"mnist": 3.918, "svhn": 1.0, "text": 384.0},
     (mnist_svhn_text, "mopoe"): {"mnist": 3.918, "svhn": 1.0, "text": 384.0},
     (polymnist, "multivae"): dict.fromkeys(("m0", "m1", "m2", "m3", "m4"), 1.0),
@@ -179,6 +197,7 @@ def test_mmvaeplus_has_as_many_parameters_as_multivae():
         (DIGITS, {"networks": "conv"}),
         (mnist_pairs.MNISTPairsConfig(), {}),
         (MNIST_SVHN, {}),
+        (mnist_scenes.PRESETS["paper"][1], {}),
         (mnist_svhn_text.PRESETS["mopoe"][1], {}),
     ],
 )
@@ -203,7 +222,7 @@ def test_every_experiment_has_models_with_private_latents(experiment, changes):
         assert x.shape == (1, *settings.input_dims[name])
 
 
-@pytest.mark.parametrize("module", [mnist_svhn, mnist_svhn_text, polymnist, cub])
+@pytest.mark.parametrize("module", [mnist_svhn, mnist_svhn_text, mnist_scenes, polymnist, cub])
 def test_every_preset_has_its_name_and_a_description(module):
     for name, (description, config) in module.PRESETS.items():
         assert config.preset == name

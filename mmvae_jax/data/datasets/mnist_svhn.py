@@ -4,12 +4,11 @@ import numpy as np
 
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.checks import check_at_least
-from mmvae_jax.data.columns import IndexedColumn
 from mmvae_jax.data.datasets.digit_words import digit_words
 from mmvae_jax.data.datasets.files import Folder, Splits
 from mmvae_jax.data.datasets.mnist import mnist
 from mmvae_jax.data.datasets.svhn import svhn
-from mmvae_jax.data.pairing import pair_by_label
+from mmvae_jax.data.pairing import pair_images
 
 _TRAIN, _TEST = 0, 1
 
@@ -53,15 +52,10 @@ def mnist_svhn(
 
     def pair(split: int) -> MultimodalArrays:
         sources = {"mnist": digits[split], "svhn": numbers[split]}
-        labels = {name: np.asarray(source.labels) for name, source in sources.items()}
-        rows = pair_by_label(labels, num_pairings, seed=(seed, split), max_per_class=max_per_class)
-        shared = labels["mnist"][rows["mnist"]]
-        data = {
-            name: IndexedColumn(source.data["image"], rows[name])
-            for name, source in sources.items()
-        }
+        pairs = pair_images(sources, num_pairings, seed=(seed, split), max_per_class=max_per_class)
         if text:
-            data["text"] = digit_words(shared, np.random.default_rng((seed, split, 2)))
-        return MultimodalArrays(data, shared)
+            words = digit_words(np.asarray(pairs.labels), np.random.default_rng((seed, split, 2)))
+            return MultimodalArrays({**pairs.data, "text": words}, pairs.labels)
+        return pairs
 
     return Splits(pair(_TRAIN), pair(_TEST))
