@@ -43,9 +43,9 @@ PRESETS = {
         MNISTScenesConfig(preset="paper", loss="dreg_looser"),
     ),
     "small": (
-        "About 25 minutes on two CPU cores: K=10, 4000 steps, the default loss.",
+        "About 25 minutes on two CPU cores: K=10, 3000 steps, adaptive DReG.",
         MNISTScenesConfig(
-            preset="small", K=10, num_epochs=None, num_steps=4000, num_likelihood=200
+            preset="small", K=10, num_epochs=None, num_steps=3000, num_likelihood=200
         ),
     ),
 }

@@ -29,6 +29,8 @@ MORE_METRICS = (
     "joint_coherence_macro",
     "joint_coherence_effective_classes",
     "conditional_coherence_by_size",
+    "conditional_coherence_pairs",
+    "latent_probe_modalities",
     "classifier_accuracy",
     "seconds",
 )

@@ -86,6 +86,16 @@ _LISTED = (
         15,
         ("initialisation --data-dir {data} --out {out}",),
     ),
+    Study(
+        "scenes",
+        "MNIST and digit scenes, by the protocol of MNIST-SVHN",
+        25,
+        # Needs classifiers: train_classifiers --dataset mnist-scenes, before the study.
+        (
+            "mnist_scenes small --data-dir {data} --classifiers {data}/classifiers/mnist_scenes "
+            "--out {out}",
+        ),
+    ),
     Study("exactness", "sparse against dense gradients", 5, ("exactness --out {out}",)),
     Study(
         "speed",
