@@ -100,7 +100,8 @@ def measure(
     @jax.jit
     def estimate(keys: Array) -> Float[Array, "keys examples"]:
         def of_key(key: Array) -> Float[Array, " examples"]:
-            return mm.compute_joint_nll(model, batch, key, K=config.K, prior_share=share)
+            nll: Any = mm.compute_joint_nll(model, batch, key, K=config.K, prior_share=share)
+            return nll
 
         return jax.lax.map(of_key, keys)
 
@@ -121,7 +122,7 @@ def draw(
     a = np.array([*slopes(problem).values()])
     z = rng.normal(size=(num_examples, problem.num_axes, 1))
     x = z * a + NOISE * rng.normal(size=(num_examples, problem.num_axes, len(a)))
-    covariance = np.outer(a, a) + NOISE**2 * np.eye(len(a))
+    covariance: Any = np.outer(a, a) + NOISE**2 * np.eye(len(a))
     log_prob = multivariate_normal(np.zeros(len(a)), covariance).logpdf(x)
     log_prob = log_prob.reshape(num_examples, problem.num_axes).sum(1)
     return {name: x[..., m].astype(np.float32) for m, name in enumerate(slopes(problem))}, log_prob

@@ -74,7 +74,7 @@ def main(config: StartupConfig) -> list[dict[str, Any]]:
             with tempfile.TemporaryDirectory() as cache:
                 for kind in ("empty", "filled"):
                     rows.add({**asked, "cache": kind, **start_process(case, Path(cache))})
-    table = [("case", "cache", *PHASES, "peak memory")]
+    table: list[tuple[str, ...]] = [("case", "cache", *PHASES, "peak memory")]
     for row in rows.all:
         cells = (f"{row['seconds'][phase]:.2f} s" for phase in PHASES)
         table.append((row["case"], row["cache"], *cells, format_bytes(row["peak_bytes"])))
