@@ -77,7 +77,7 @@ def test_r2_of_the_mean_is_zero():
 def test_measures_of_mixed_columns():
     """Three of four binary values and two of four classes are right: 0.625."""
     truth = np.array([[1.0, 1, 1, 0], [2, 0, 1, 0], [3, 1, 0, 1], [4, 0, 0, 1]])
-    logits = np.array([[1.0, 2, 5, 1], [2, -1, 1, 3], [3, -1, 2, 3], [4, -2, 2, 1]])
+    logits = np.array([[1.0, 0.3, 5, 1], [2, -1, 1, 3], [3, -1, 2, 3], [4, -2, 2, 1]])
     parts = (("normal", 1), ("bernoulli", 1), ("categorical", 2))
     assert measure(parts, logits, truth) == {"r2": 1.0, "accuracy": 0.625}
     assert measure(parts[:1], logits[:, :1], truth[:, :1]) == {"r2": 1.0}
