@@ -57,7 +57,12 @@ def experiment_of(folder: Path, data_dir: Path | None = None) -> Experiment:
 
 
 def load_model(folder: Path, experiment: Experiment) -> mm.MMVAE:
-    """Returns the trained model of a run, from its newest checkpoint."""
+    """Returns the trained model of a run, from its newest checkpoint.
+
+    Raises:
+      FileNotFoundError: if the run has no checkpoint.
+      ValueError: if files are damaged, or if the networks are not those of the run.
+    """
     encoders, decoders = experiment.make_networks(nnx.Rngs(0))
     model, _ = mm.load(folder / runs.CHECKPOINTS, encoders=encoders, decoders=decoders)
     return model
