@@ -54,7 +54,8 @@ def main(config: ResultsConfig) -> None:
 
 def listing() -> str:
     """Returns a table of the studies with the age of their results."""
-    rows: list[tuple[str, ...]] = [("study", "minutes", "measured", "commit", "changes since", "")]
+    header = ("study", "minutes", "measured", "commit", "changes since", "about")
+    rows: list[tuple[str, ...]] = [header]
     for study in STUDIES.values():
         found = ("", "", "")
         if records.path_of(study.name).exists():
