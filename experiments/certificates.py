@@ -72,6 +72,12 @@ class CertificatesConfig:
             for count in getattr(self, field):
                 check_count(field, count)
 
+    def names(self) -> tuple[str, ...]:
+        """Returns the names of the models, or that of the run's experiment and folder."""
+        if self.run is None:
+            return self.models
+        return (f"{experiment_of(self.run, self.data_dir).name}, {self.run.name}",)
+
     def identity(self, model: str) -> Row:
         """Returns the fields that rows of a model have in common."""
         chains = {field: getattr(self, field) for field in ("num_chains", "num_leapfrog")}
@@ -86,7 +92,7 @@ def main(config: CertificatesConfig) -> list[Row]:
       FileNotFoundError: if the data of a run are missing.
     """
     rows = Rows(config.out)
-    for name in config.models if config.run is None else (str(config.run),):
+    for name in config.names():
         asked = config.identity(name)
         lacking = [e for e in estimates(config) if not rows.has({**asked, **e})]
         if lacking:

@@ -10,7 +10,7 @@ from experiments.views import METHODS
 
 SCALES = {"fixed": "fixed", "learned": "trained"}
 MEASURES = {"r2": "$R^2$", "accuracy": "accuracy"}
-MODELS = {"factors": "table `factors`", "digits": "PolyDigits"}
+MODELS = {"polymnist, out": "PolyMNIST", "factors": "table `factors`", "digits": "PolyDigits"}
 #: Diagnostic of each estimate besides the effective sample size.
 QUALITY = {"importance": "pareto_k", "annealing": "acceptance"}
 #: Shares of the time after which the table of drawn experts has bounds.
@@ -57,19 +57,20 @@ def _bold(mean: float, best: float, method: str) -> str:
 
 def certificates(record: Record) -> str:
     """Returns the estimates of every model side by side, and the gaps on simulated data."""
-    models = list(dict.fromkeys(row["model"] for row in record.rows))
+    measured = [row for row in record.rows if "method" in row]  # not the runs that they measure
+    models = list(dict.fromkeys(row["model"] for row in measured))
     columns = ("nats", "`ess`", "k-hat or acceptance", "seconds")
     header = ["estimate"]
     for model in models:
         first, *others = columns
-        header += [f"{MODELS.get(model, model)}: {first}", *others]
+        header += [f"{MODELS.get(model, model.split(',')[0])}: {first}", *others]
     rows = []
-    for method, size in dict.fromkeys((row["method"], row["size"]) for row in record.rows):
+    for method, size in dict.fromkeys((row["method"], row["size"]) for row in measured):
         cells = []
         for model in models:
             found = [
                 row
-                for row in record.rows
+                for row in measured
                 if (row["model"], row["method"], row["size"]) == (model, method, size)
             ]
             cells += _estimate(found[0]) if found else [""] * len(columns)

@@ -54,7 +54,7 @@ def run(study: Study, folder: Path, data: Path | None) -> Record:
         raise ValueError(
             f"data is None, but the study {study.name} reads files: give --data FOLDER"
         )
-    done = [_finish(command, folder / study.name, data, commit) for command in study.commands]
+    done = [_finish(x, study, folder / study.name, data, commit) for x in study.commands]
     last = done[-1]
     return Record(
         study=study.name,
@@ -68,15 +68,23 @@ def run(study: Study, folder: Path, data: Path | None) -> Record:
     )
 
 
-def _finish(command: str, folder: Path, data: Path | None, commit: str) -> dict[str, Any]:
-    """Returns what a finished command left; runs or resumes it first if it has not finished."""
+def _scratch(command: str, folder: Path) -> Path:
+    """Returns the folder of a command's log and results."""
     name = command.split()[0].replace(".", "-")
-    scratch = folder / f"{name}-{hashlib.sha1(command.encode()).hexdigest()[:8]}"
+    return folder / f"{name}-{hashlib.sha1(command.encode()).hexdigest()[:8]}"
+
+
+def _finish(
+    command: str, study: Study, folder: Path, data: Path | None, commit: str
+) -> dict[str, Any]:
+    """Returns what a finished command left; runs or resumes it first if it has not finished."""
+    scratch = _scratch(command, folder)
     file, out = scratch / DONE, scratch / "out"
+    paths = {"out": out, "data": data, "first": _scratch(study.commands[0], folder) / "out"}
     if not file.exists():
         scratch.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
-        printed = _call(command, out, data, scratch / "log.txt")
+        printed = _call(command, paths, scratch / "log.txt")
         content = {
             "commit": commit,
             "date": date.today().isoformat(),
@@ -89,10 +97,10 @@ def _finish(command: str, folder: Path, data: Path | None, commit: str) -> dict[
     return json.loads(file.read_text())
 
 
-def _call(command: str, out: Path, data: Path | None, log: Path) -> str:
+def _call(command: str, paths: Mapping[str, Path | None], log: Path) -> str:
     """Runs a command, with its messages in a log, and returns what it printed."""
-    module, *arguments = shlex.split(command.format(out=out, data=data))
-    if any(out.rglob(CHECKPOINTS)):
+    module, *arguments = shlex.split(command.format(**paths))
+    if "{out}" in command and any(Path(str(paths["out"])).rglob(CHECKPOINTS)):
         arguments.append("--resume")
     print(f"python -m experiments.{module} {shlex.join(arguments)}", flush=True)
     with log.open("w") as messages:
@@ -140,5 +148,5 @@ def _of_run(metrics: Mapping[str, Any]) -> Row:
 
 def _shown(command: str) -> str:
     """Returns a command as a reader would type it."""
-    text = command.replace(" --out {out}", "").format(data="FOLDER")
+    text = command.replace(" --out {out}", "").format(data="FOLDER", first="RUN")
     return f"python -m experiments.{text}"

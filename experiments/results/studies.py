@@ -11,7 +11,8 @@ class Study(NamedTuple):
       about: short description.
       minutes: rough time of all commands on two cores.
       commands: what follows ``python -m experiments.``, with ``{out}`` for the folder of the
-        results and ``{data}`` for that of the data sets. Those against MultiVae need a Python that
+        results, ``{data}`` for that of the data sets, and ``{first}`` for the results of the first
+        command. Those against MultiVae need a Python that
         imports torch and multivae.
     """
 
@@ -58,6 +59,16 @@ _LISTED = (
                 "--latent-dim 12 --aggregation poe",
                 "--latent-dim 12 --aggregation mopoe",
             )
+        ),
+    ),
+    Study(
+        "polymnist_certificates",
+        "likelihoods of PolyMNIST by several estimates",
+        30,
+        (
+            "polymnist small --data-dir {data} --num-epochs 3 --num-likelihood 0 --num-test 4000 "
+            "--num-samples 4000 --out {out}",
+            "certificates --run {first} --data-dir {data} --out {out}",
         ),
     ),
     Study("estimator_noise", "noise of gradient estimators", 2, ("estimator_noise --out {out}",)),

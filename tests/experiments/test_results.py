@@ -44,7 +44,7 @@ def test_records_say_how_they_came_about(file):
 def test_commands_name_programs(study):
     assert study.commands
     for command in study.commands:
-        module, *arguments = shlex.split(command.format(out="OUT", data="DATA"))
+        module, *arguments = shlex.split(command.format(out="OUT", data="DATA", first="RUN"))
         assert importlib.util.find_spec(f"experiments.{module}") is not None
         assert "--out" in arguments or "--json" in arguments
 
