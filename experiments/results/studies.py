@@ -66,7 +66,7 @@ _LISTED = (
         "likelihoods of PolyMNIST by several estimates",
         30,
         (
-            "polymnist small --data-dir {data} --num-epochs 3 --num-likelihood 0 --num-test 4000 "
+            "polymnist small --data-dir {data} --num-epochs 3 --num-likelihood 500 --num-test 4000 "
             "--num-samples 4000 --out {out}",
             "certificates --run {first} --data-dir {data} --out {out}",
         ),
