@@ -42,6 +42,8 @@ _MADE: Mapping[str, PageTable] = {
     "prior_share": PageTable("prior_share", likelihood_tables.prior_share),
     "certificates": PageTable("certificates", evidence_tables.certificates),
     "experts_drawn": PageTable("experts_drawn", evidence_tables.experts_drawn),
+    "digits": PageTable("digits", model_tables.digits),
+    "readme.digits": PageTable("digits", model_tables.digits, has_origin=False),
     "polymnist_certificates": PageTable("polymnist_certificates", evidence_tables.certificates),
     "models": PageTable("models", model_tables.models),
     "polymnist": PageTable("polymnist_models", model_tables.polymnist_models),
