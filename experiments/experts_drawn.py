@@ -31,7 +31,6 @@ from mmvae_jax.data import Splits, batches, take
 from mmvae_jax.data.datasets.polymnist import NUM_MODALITIES
 from mmvae_jax.training.optimizer import make_optimizer
 
-NUM_TRAIN = 20_000
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 #: Fields that identify a row besides the run and its time.
 SETTINGS = ("networks", "latent_dim", "K", "scale", "batch_size")
@@ -107,13 +106,7 @@ def main(config: ExpertsDrawnConfig) -> list[dict[str, Any]]:
 
 def load(config: ExpertsDrawnConfig) -> Splits:
     """Returns PolyMNIST with a few test examples; makes it in ``out`` if it is not there."""
-    folder = config.out / "polymnist"
-    if not (folder / make_polymnist.MANIFEST).exists():
-        make_polymnist.main(
-            make_polymnist.MakePolyMNISTConfig(
-                out=folder, data_dir=config.data_dir, num_train=NUM_TRAIN
-            )
-        )
+    make_polymnist.make_part(config.out, config.data_dir)
     found = PolyMNISTConfig(data_dir=config.out).load()
     return Splits(found.train, take(found.test, np.arange(config.num_test)))
 

@@ -45,6 +45,8 @@ THRESHOLD = 128
 SCIKIT_IMAGE = ("astronaut", "chelsea", "coffee", "rocket", "immunohistochemistry")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 MANIFEST = "manifest.json"
+#: Number of training digits of ``make_part``.
+NUM_OF_PART = 20_000
 
 Photo = UInt8[np.ndarray, "height width 3"]
 
@@ -97,6 +99,13 @@ def main(config: MakePolyMNISTConfig) -> None:
     manifest = describe(config, splits, photos) | {"arrays": hashes}
     (config.out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     print(f"{config.out}: {len(photos)} modalities; {MANIFEST} lists sources and SHA-256 sums")
+
+
+def make_part(parent: Path, data_dir: Path | None) -> None:
+    """Makes a data set of 20,000 training digits in ``parent/polymnist``, unless it is there."""
+    folder = parent / "polymnist"
+    if not (folder / MANIFEST).exists():
+        main(MakePolyMNISTConfig(out=folder, data_dir=data_dir, num_train=NUM_OF_PART))
 
 
 def describe(

@@ -134,12 +134,8 @@ class StabilityConfig:
 def main(config: StabilityConfig) -> list[dict[str, Any]]:
     """Computes the rows that ``out`` lacks, prints a table of all, and returns them."""
     rows = Rows(config.out)
-    if any("polymnist" in name for name in config.data) and not (config.out / "polymnist").exists():
-        make_polymnist.main(
-            make_polymnist.MakePolyMNISTConfig(
-                out=config.out / "polymnist", data_dir=config.data_dir, num_train=20_000
-            )
-        )
+    if any("polymnist" in name for name in config.data):
+        make_polymnist.make_part(config.out, config.data_dir)
     for name in config.data:
         for seed in config.seeds:
             for loss in config.losses:

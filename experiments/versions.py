@@ -2,6 +2,10 @@
 
 import importlib.metadata
 import platform
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
 
 
 def version(package: str) -> str:
@@ -20,3 +24,10 @@ def is_installed(package: str) -> bool:
 def versions(*packages: str) -> dict[str, str]:
     """Returns the versions of packages, and of Python."""
     return {name: version(name) for name in packages} | {"python": platform.python_version()}
+
+
+def git(*arguments: str) -> str:
+    """Returns what git prints in this repository; nothing if git fails."""
+    command = ["git", "-C", str(ROOT), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""

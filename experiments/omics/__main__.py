@@ -9,7 +9,6 @@ Results of each fold are added to ``rows.jsonl``; a second call computes only th
 import dataclasses
 import itertools
 import json
-import subprocess
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -26,7 +25,7 @@ from experiments.omics.data import TABLES, StudyTables, split
 from experiments.omics.models import USES, VARIANTS, run_variant
 from experiments.omics.multivae import MULTIVAE, run_multivae
 from experiments.rows import Rows
-from experiments.versions import versions
+from experiments.versions import git, versions
 from mmvae_jax.checks import check_choice, check_count, check_share
 
 
@@ -179,9 +178,7 @@ def text(results: list[dict[str, Any]]) -> str:
 
 def origin(config: OmicsConfig) -> dict[str, Any]:
     """Returns the command, commit, versions, device and date of the results."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    commit = git("rev-parse", "--short", "HEAD")
     paths = dict.fromkeys(("data", "multivae_python", "out"))
     settings = {**dataclasses.asdict(config), **paths}
     found = runs.provenance()

@@ -1,16 +1,16 @@
-"""Tables of predictions from several views, of likelihood certificates, and of drawn experts."""
+"""Tables of predictions from several views, of likelihood estimates, and of drawn experts."""
 
 import math
 
 import numpy as np
 
-from experiments.results.markdown import mean_and_spread, table
+from experiments.results.markdown import mean_and_spread, significant, table
 from experiments.results.records import Record, Row
 from experiments.views import METHODS
 
 SCALES = {"fixed": "fixed", "learned": "trained"}
 MEASURES = {"r2": "$R^2$", "accuracy": "accuracy"}
-MODELS = {"polymnist, out": "PolyMNIST", "factors": "table `factors`", "digits": "PolyDigits"}
+MODELS = {"polymnist": "PolyMNIST", "factors": "table `factors`", "digits": "PolyDigits"}
 #: Diagnostic of each estimate besides the effective sample size.
 QUALITY = {"importance": "pareto_k", "annealing": "acceptance"}
 #: Shares of the time after which the table of drawn experts has bounds.
@@ -63,7 +63,7 @@ def certificates(record: Record) -> str:
     header = ["estimate"]
     for model in models:
         first, *others = columns
-        header += [f"{MODELS.get(model, model.split(',')[0])}: {first}", *others]
+        header += [f"{MODELS[model.split(',')[0]]}: {first}", *others]  # without the run's folder
     rows = []
     for method, size in dict.fromkeys((row["method"], row["size"]) for row in measured):
         cells = []
@@ -94,6 +94,25 @@ def _estimate(row: Row) -> list[str]:
         shown = "inf" if quality is None else f"{quality:.2f}"
         cells = [f"{row['nll']:.1f}", f"{row['ess']:.1f}", shown]
     return [*cells, f"{row['seconds']:.0f}"]
+
+
+def prior_share(record: Record) -> str:
+    """Returns the price of a share of the prior where experts are good, and its gain elsewhere."""
+    *exact, narrow = dict.fromkeys(row["problem"] for row in record.rows)
+    own = {(row["problem"], row["share"]): row for row in record.rows}
+    header = ("share", *exact, f"{narrow}: mean $\\hat p/p$", "variance of $w/p$")
+    rows = []
+    for share in dict.fromkeys(row["share"] for row in record.rows):
+        price = (own[x, share]["variance"] / own[x, 0.0]["variance"] for x in exact)
+        cells = (f"{x:.2f}" for x in price)
+        row = own[narrow, share]
+        rows.append((f"{share:g}", *cells, f"{row['mean']:.3f}", _variance(row)))
+    return table(header, rows)
+
+
+def _variance(row: Row) -> str:
+    """Returns the variance of one weight, which has none without a share."""
+    return significant(row["K"] * row["variance"], 2) if row["share"] else "infinite"
 
 
 def experts_drawn(record: Record) -> str:

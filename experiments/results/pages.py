@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.results.records import ROOT
 from experiments.results.tables import TABLES
+from experiments.versions import ROOT
 
 BLOCK = re.compile(r"<!-- results: ([\w.]+) -->(\n?)(.*?)<!-- end of results -->", re.DOTALL)
 

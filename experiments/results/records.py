@@ -1,14 +1,13 @@
 """Records of studies: files of ``docs/results`` with measured rows and how they came about."""
 
 import json
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.runs import write_json
+from experiments.versions import ROOT, git
 
-ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 #: Folders whose changes can change a result.
 SOURCES = ("mmvae_jax", "experiments")
@@ -65,13 +64,6 @@ def write(record: Record) -> Path:
     file = path_of(record.study)
     write_json(file, record._asdict())
     return file
-
-
-def git(*arguments: str) -> str:
-    """Returns what git prints, without the final line break; nothing if git fails."""
-    command = ["git", "-C", str(ROOT), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def check_commit() -> str:

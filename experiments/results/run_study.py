@@ -13,11 +13,11 @@ from typing import Any
 
 from experiments import report
 from experiments.benchmark.host import cpu_name
-from experiments.results.records import ROOT, Record, Row, check_commit
+from experiments.results.records import Record, Row, check_commit
 from experiments.results.studies import Study
 from experiments.rows import ROWS_FILE
 from experiments.runs import CHECKPOINTS, METRICS_FILE, write_json
-from experiments.versions import is_installed, versions
+from experiments.versions import ROOT, is_installed, versions
 
 #: File that a finished command leaves beside its folder.
 DONE = "done.json"
@@ -80,11 +80,12 @@ def _finish(
     """Returns what a finished command left; runs or resumes it first if it has not finished."""
     scratch = _scratch(command, folder)
     file, out = scratch / DONE, scratch / "out"
-    paths = {"out": out, "data": data, "first": _scratch(study.commands[0], folder) / "out"}
+    first = _scratch(study.commands[0], folder) / "out"
     if not file.exists():
         scratch.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
-        printed = _call(command, paths, scratch / "log.txt")
+        text = command.format(out=out, data=data, first=first)
+        printed = _call(text, scratch / "log.txt", is_begun=any(out.rglob(CHECKPOINTS)))
         content = {
             "commit": commit,
             "date": date.today().isoformat(),
@@ -97,10 +98,10 @@ def _finish(
     return json.loads(file.read_text())
 
 
-def _call(command: str, paths: Mapping[str, Path | None], log: Path) -> str:
-    """Runs a command, with its messages in a log, and returns what it printed."""
-    module, *arguments = shlex.split(command.format(**paths))
-    if "{out}" in command and any(Path(str(paths["out"])).rglob(CHECKPOINTS)):
+def _call(command: str, log: Path, *, is_begun: bool) -> str:
+    """Runs or resumes a command, with its messages in a log, and returns what it printed."""
+    module, *arguments = shlex.split(command)
+    if is_begun:
         arguments.append("--resume")
     print(f"python -m experiments.{module} {shlex.join(arguments)}", flush=True)
     with log.open("w") as messages:

@@ -44,7 +44,6 @@ def against_multivae(record: Record) -> str:
     rows = []
     for row in record.rows:
         other = row["against"]
-        peaks = (f"{each['peak_resident_bytes'] / 1e9:.2f}" for each in (row, other))
         rows.append(
             (
                 _case(row),
@@ -52,7 +51,7 @@ def against_multivae(record: Record) -> str:
                 _spread(row),
                 f"{row['times_as_fast']:.1f}",
                 f"{row['times_as_fast_at_best']:.1f}",
-                f"{' / '.join(peaks)} GB",
+                _peaks(row, other),
                 _share(row["backward_share"]),
                 _share(row.get("product_fraction")),
                 f"{row['compile_seconds']:.1f} s",
@@ -76,7 +75,6 @@ def against_dense(record: Record) -> str:
     rows = []
     for row in record.rows:
         other = row["against"]
-        peaks = (f"{each['peak_resident_bytes'] / 1e9:.2f}" for each in (row, other))
         rows.append(
             (
                 _case(row),
@@ -86,7 +84,7 @@ def against_dense(record: Record) -> str:
                 seconds(other["seconds"]["median"]),
                 f"{1 / row['times_as_fast']:.2f}",
                 _share(row["product_fraction"]),
-                f"{' / '.join(peaks)} GB",
+                _peaks(row, other),
             )
         )
     return table(header, rows)
@@ -114,12 +112,6 @@ def private_latents(record: Record) -> str:
     return table(header, rows)
 
 
-def range_against_multivae(record: Record) -> str:
-    """Returns the range of the ratios of step times, as "0.9 to 5.8"."""
-    ratios = [row["times_as_fast"] for row in record.rows if row["task"] == "step"]
-    return f"{min(ratios):.1f} to {max(ratios):.1f}"
-
-
 def _case(row: Row) -> str:
     if row["task"] == "nll":
         return f"{row['case']}, joint likelihood"
@@ -129,6 +121,11 @@ def _case(row: Row) -> str:
 def _spread(row: Row) -> str:
     median, low, high = (seconds(row["seconds"][name]) for name in ("median", "min", "max"))
     return f"{median} ({low} to {high})"
+
+
+def _peaks(row: Row, other: Row) -> str:
+    peaks = (f"{each['peak_resident_bytes'] / 1e9:.2f}" for each in (row, other))
+    return f"{' / '.join(peaks)} GB"
 
 
 def _share(share: float | None) -> str:

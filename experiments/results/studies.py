@@ -12,8 +12,7 @@ class Study(NamedTuple):
       minutes: rough time of all commands on two cores.
       commands: what follows ``python -m experiments.``, with ``{out}`` for the folder of the
         results, ``{data}`` for that of the data sets, and ``{first}`` for the results of the first
-        command. Those against MultiVae need a Python that
-        imports torch and multivae.
+        command. Those against MultiVae need a Python that imports torch and multivae.
     """
 
     name: str

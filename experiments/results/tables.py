@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from experiments.results import (
     evidence_tables,
-    likelihood_tables,
     model_tables,
     pretrained_tables,
     speed_tables,
@@ -39,7 +38,7 @@ def _text(table: PageTable) -> str:
 
 _MADE: Mapping[str, PageTable] = {
     "views": PageTable("views", evidence_tables.views),
-    "prior_share": PageTable("prior_share", likelihood_tables.prior_share),
+    "prior_share": PageTable("prior_share", evidence_tables.prior_share),
     "certificates": PageTable("certificates", evidence_tables.certificates),
     "experts_drawn": PageTable("experts_drawn", evidence_tables.experts_drawn),
     "digits": PageTable("digits", model_tables.digits),

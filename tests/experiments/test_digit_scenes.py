@@ -1,10 +1,8 @@
 """Digit scenes: their pictures, splits and pairs."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from helpers.official_files import TEST_LABELS, TRAIN_LABELS, write_mnist
+from helpers.official_files import TEST_LABELS, TRAIN_LABELS
 
 from experiments.digit_scenes import (
     BRIGHTNESS,
@@ -31,13 +29,6 @@ def photographs():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("experiments.digit_scenes.load_backgrounds", lambda paths: photos)
         yield
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_mnist(folder / "mnist")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.official_files import write_mnist
 
 from experiments.train_classifiers import DATASETS, ClassifiersConfig, main
 from mmvae_jax.data import polydigits
 from mmvae_jax.metrics import load_classifier, load_classifiers
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_mnist(folder / "mnist")
-    return folder
 
 
 @pytest.fixture(scope="module")
