@@ -97,7 +97,7 @@ def test_a_finished_run_is_measured(tmp_path):
     )
     counts = {"particles": (30,), "temperatures": (), "bounded": (), "num_examples": 2}
     (row,) = main(CertificatesConfig(run=tmp_path, out=tmp_path / "out", **counts))
-    assert row["model"] == str(tmp_path)
+    assert row["model"] == f"digits, {tmp_path.name}"
     assert np.isfinite(row["nll"])
 
 
