@@ -120,6 +120,8 @@ class Experiment(abc.ABC):
     """Largest number of test examples to measure on."""
     num_samples: int = 10_000
     """Number of prior samples for the joint coherence."""
+    weighting: Literal["mixture", "importance"] = "mixture"
+    """Use of several given modalities where coherence is measured; docs/weighting.md has both."""
     samplers: bool = False
     """Measure the joint coherence of a Gaussian mixture and a flow, fitted to the latents, too."""
     num_likelihood: int = 1000

@@ -13,6 +13,7 @@ from experiments.cub import CUBConfig
 from experiments.digits import DigitsConfig
 from experiments.experiment import Experiment
 from experiments.mnist_pairs import MNISTPairsConfig
+from experiments.mnist_scenes import MNISTScenesConfig
 from experiments.mnist_svhn import MNISTSVHNConfig
 from experiments.mnist_svhn_text import MNISTSVHNTextConfig
 from experiments.polymnist import PolyMNISTConfig
@@ -24,6 +25,7 @@ CLASSES: dict[str, type[Experiment]] = {
         CUBConfig,
         DigitsConfig,
         MNISTPairsConfig,
+        MNISTScenesConfig,
         MNISTSVHNConfig,
         MNISTSVHNTextConfig,
         PolyMNISTConfig,

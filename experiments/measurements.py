@@ -131,7 +131,13 @@ def measure_coherences(
     conditional_key, joint_key = jax.random.split(key)
     num_classes = config.num_classes
     tallies = measure_coherence(
-        model, test, classifiers, conditional_key, num_classes=num_classes, batch_size=CHUNK
+        model,
+        test,
+        classifiers,
+        conditional_key,
+        num_classes=num_classes,
+        batch_size=CHUNK,
+        weighting=config.weighting,
     )
     shares = averages(tallies)
     joint = measure_joint_coherence(

@@ -4,10 +4,9 @@ from typing import Any, NamedTuple
 
 #: Settings that all cases share, under the names that mmvae_jax and MultiVae both give them. Both
 #: train the scale of the prior by default, except with private latents.
-MODEL: dict[str, Any] = {
-    "prior_and_posterior_dist": "laplace_with_softmax",
-    "loss": "dreg_looser",
-}
+MODEL: dict[str, Any] = {"prior_and_posterior_dist": "laplace_with_softmax"}
+#: Loss of both libraries, unless the config says otherwise.
+LOSS = "dreg_looser"
 LIKELIHOOD, SCALE = "laplace", 0.75
 LEARNING_RATE = 1e-3  # of Adam
 #: Particles of a joint likelihood, and particles per decoder call of MultiVae's estimate.

@@ -8,7 +8,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.benchmark.cases import CASES, NLL_K, Case, polymnist_case
+from experiments.benchmark.cases import CASES, LOSS, NLL_K, Case, polymnist_case
 
 MIN_REPEATS = 5
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
@@ -27,6 +27,8 @@ class BenchmarkConfig:
     (1000)."""
     batch: int | None = None
     """Examples, by default 128; 32 for polymnist and for a joint likelihood of mnist_svhn."""
+    loss: str = LOSS
+    """Bound and gradient estimator of the step; docs/losses.md lists them all."""
     backward: Literal["auto", "dense", "sparse", "sampled", "residual"] = "auto"
     """Particles that the step back-propagates, see mmvae_jax.Backward."""
     scale: float | None = None
@@ -53,9 +55,10 @@ class BenchmarkConfig:
     train_steps: int = 0
     """Steps on digits before the timed ones, because weights concentrate as a model learns.
     MultiVae's model is not trained: its time depends on shapes only."""
-    against: Literal["multivae", "dense", "mmvae"] | None = None
-    """Contender that takes turns with ours: MultiVae's model (torch), our own dense step, or our
-    MMVAE whose networks have latents of the same size as those of an MMVAE+."""
+    against: Literal["multivae", "dense", "mmvae", "mixture_dreg"] | None = None
+    """Contender that takes turns with ours: MultiVae's model (torch), our own dense step, our
+    MMVAE whose networks have latents of the same size as those of an MMVAE+, or our step with the
+    loss mixture_dreg_looser."""
     device: Literal["cpu", "gpu"] | None = None
     """Device of all contenders, by default JAX's default device; the CPU against MultiVae."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -111,6 +114,7 @@ class BenchmarkConfig:
         names = (
             "case",
             "task",
+            "loss",
             "backward",
             "scale",
             "tolerance",
@@ -133,6 +137,8 @@ class BenchmarkConfig:
             return self.replace(backward="dense")
         if self.against == "mmvae":
             return self.replace(latent_dim=self.model_case.network_dim, private=0)
+        if self.against == "mixture_dreg":
+            return self.replace(loss="mixture_dreg_looser")
         return self
 
     def replace(self, **changes: Any) -> "BenchmarkConfig":
@@ -147,8 +153,9 @@ class BenchmarkConfig:
           FileNotFoundError: if ``data_dir`` lacks one of MNIST's files.
         """
         from mmvae_jax import Backward
-        from mmvae_jax.checks import check_count, check_positive
+        from mmvae_jax.checks import check_choice, check_count, check_positive
         from mmvae_jax.data.datasets.mnist import mnist
+        from mmvae_jax.maths.losses import LOSSES
 
         for field, value in {
             "K": self.num_particles,
@@ -156,6 +163,7 @@ class BenchmarkConfig:
             "latent_dim": self.model_case.latent_dim,
         }.items():
             check_count(field, value)
+        check_choice("loss", self.loss, tuple(LOSSES))
         if self.scale is not None:
             check_positive("scale", self.scale)
         Backward(tolerance=self.tolerance, chunk=self.chunk, num_backward=self.num_backward)
@@ -168,6 +176,7 @@ class BenchmarkConfig:
     def _rules(self) -> list[tuple[str, bool, str]]:
         """Field, condition and advice of each rule."""
         is_step, is_multivae = self.task == "step", self.against == "multivae"
+        own_steps = ("dense", "mixture_dreg")
         is_varied = self.modalities is None or (self.case == "polymnist" and self.modalities >= 2)
         can_train = is_step and self.data_dir is not None
         has_device = self.device != "gpu" or _has_gpu()
@@ -182,7 +191,9 @@ class BenchmarkConfig:
             ("scale", self.scale is None or not is_multivae, "leave it out against MultiVae"),
             ("private", self.private >= 0, "give an integer of at least 0"),
             ("private", is_step or not is_multivae or not self.private, "choose --task step"),
-            ("against", is_step or self.against != "dense", "choose --task step"),
+            ("against", is_step or self.against not in own_steps, "choose --task step"),
+            ("loss", is_step or self.loss == LOSS, "choose --task step"),
+            ("loss", self.loss == LOSS or not is_multivae, "leave it out against MultiVae"),
             ("against", self.private > 0 or self.against != "mmvae", "give --private as well"),
             ("against", found, "run `pip install torch multivae` first"),
             ("device", has_device, "install JAX for the GPU, or choose --device cpu"),

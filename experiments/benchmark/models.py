@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 import mmvae_jax as mm
-from experiments.benchmark.cases import LIKELIHOOD, MODEL, SCALE, Case, ImageSpec
+from experiments.benchmark.cases import LIKELIHOOD, LOSS, MODEL, SCALE, Case, ImageSpec
 from experiments.benchmark.config import BenchmarkConfig
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.polymnist import PolyMNISTDecoder, PolyMNISTEncoder
@@ -28,7 +28,12 @@ def use_device(config: BenchmarkConfig) -> None:
 
 
 def build_model(
-    case: Case, K: int, seed: int, scale: float | None = None, dtype: str = "float32"
+    case: Case,
+    K: int,
+    seed: int,
+    scale: float | None = None,
+    dtype: str = "float32",
+    loss: str = LOSS,
 ) -> mm.MMVAE:
     """Returns the case's model with its initial parameters.
 
@@ -38,6 +43,7 @@ def build_model(
       seed: seed of the parameters.
       scale: scale of the likelihoods, by default ``SCALE``.
       dtype: type of the networks' computation.
+      loss: bound and estimator of the gradient.
     """
     names = list(case.modalities)
     config = mm.MMVAEConfig(
@@ -47,6 +53,7 @@ def build_model(
         latent_dim=case.latent_dim,
         modalities_specific_dim=case.private,
         K=K,
+        loss=loss,
         **MODEL,
     )
     rngs = nnx.Rngs(seed)

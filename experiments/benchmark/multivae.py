@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmark import host
-from experiments.benchmark.cases import LEARNING_RATE, LIKELIHOOD, MODEL, NLL_CHUNK, SCALE, Case
+from experiments.benchmark.cases import (
+    LEARNING_RATE,
+    LIKELIHOOD,
+    LOSS,
+    MODEL,
+    NLL_CHUNK,
+    SCALE,
+    Case,
+)
 from experiments.benchmark.config import BenchmarkConfig
 from experiments.benchmark.standin import stand_in_for_torchvision
 from experiments.versions import versions
@@ -63,6 +71,7 @@ def build_multivae(case: Case, K: int) -> MMVAE | MMVAEPlus:
         "K": K,
         "decoders_dist": dict.fromkeys(dims, LIKELIHOOD),
         "decoder_dist_params": {name: {"scale": SCALE} for name in dims},
+        "loss": LOSS,
         **MODEL,
     }
     encoders, decoders = {}, {}

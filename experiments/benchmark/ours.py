@@ -24,7 +24,12 @@ class Ours:
     def __init__(self, config: BenchmarkConfig):
         use_device(config)
         model = build_model(
-            config.model_case, config.num_particles, config.seed, config.scale, config.dtype
+            config.model_case,
+            config.num_particles,
+            config.seed,
+            config.scale,
+            config.dtype,
+            config.loss,
         )
         self.num_parameters = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
         self.task = TASKS[config.task](model, config)

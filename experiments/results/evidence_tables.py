@@ -110,6 +110,17 @@ def prior_share(record: Record) -> str:
     return table(header, rows)
 
 
+def class_sums(record: Record) -> str:
+    """Returns the sum of the estimated probabilities of all classes, by share of the prior."""
+    header = ("share", "sum and its standard error", "spread over keys", "`ess`", "median k-hat")
+    rows = []
+    for row in record.rows:
+        mean = f"{row['sum']:.3f} ± {row['standard_error']:.3f}"
+        cells = (f"{row['spread']:.3f}", f"{row['ess']:.0f}", f"{row['pareto_k']:.2f}")
+        rows.append((f"{row['share']:g}", mean, *cells))
+    return table(header, rows)
+
+
 def _variance(row: Row) -> str:
     """Returns the variance of one weight, which has none without a share."""
     return significant(row["K"] * row["variance"], 2) if row["share"] else "infinite"

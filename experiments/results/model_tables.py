@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.published_values import published_for
+from experiments.report import metric
 from experiments.results.markdown import mean_and_spread, table
 from experiments.results.records import Record, Row
 
@@ -33,6 +35,52 @@ def digits(record: Record) -> str:
         cells = (f"{row[name]:.3f}" for name in shares)
         rows.append((f"`{flags}`" if flags else "(defaults)", f"{row['test_bound']:.0f}", *cells))
     return table(header, [*rows, ("chance", "", "0.100", "0.010", "0.100")])
+
+
+def run_seconds(record: Record) -> str:
+    """Returns the wall-clock seconds of the first run, from start to end."""
+    return f"{record.rows[0]['seconds']['total']:.0f} s"
+
+
+def weightings(record: Record) -> str:
+    """Returns the conditional coherence by the number of given modalities and weighting."""
+    runs = {row["config"]["weighting"]: row["conditional_coherence_by_size"] for row in record.rows}
+    sizes = next(iter(runs.values()))
+    rows = [(size, *(f"{by_size[size]:.3f}" for by_size in runs.values())) for size in sizes]
+    return table(("given", *(f"`{name}`" for name in runs)), rows)
+
+
+def scenes(record: Record) -> str:
+    """Returns coherences and probes of MNIST and scenes, below those published for SVHN."""
+    classifiers, run = record.rows
+    published: dict[str, dict[str, Any]] = {}
+    for value in published_for("mnist_svhn", "paper"):
+        published.setdefault(value.source, {})[value.metric] = value.value
+    rows = [
+        (f"MNIST-SVHN: {source}", *(_share(values.get(path)) for path in _of_pair("svhn")))
+        for source, values in published.items()
+    ]
+    title = f"MNIST and scenes: `{run['preset']}`, {run['steps']:,} steps"
+    rows.append((title, *(_share(metric(run, path)) for path in _of_pair("scene"))))
+    real = (_share(classifiers["accuracy"][name]) for name in ("scene", "mnist"))
+    header = ("", "generated from MNIST", "MNIST from the other", "joint coherence")
+    probes = ("probe of MNIST", "probe of the other")
+    return table((*header, *probes), [*rows, ("classifiers, real examples", *real, *["", "", ""])])
+
+
+def _of_pair(other: str) -> tuple[str, ...]:
+    """Returns the paths of the metrics of MNIST and another modality."""
+    return (
+        f"conditional_coherence_pairs/mnist/{other}",
+        f"conditional_coherence_pairs/{other}/mnist",
+        "joint_coherence",
+        "latent_probe_modalities/mnist",
+        f"latent_probe_modalities/{other}",
+    )
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def models(record: Record) -> str:

@@ -60,6 +60,18 @@ def against_multivae(record: Record) -> str:
     return table(header, rows)
 
 
+def range_against_multivae(record: Record) -> str:
+    """Returns the smallest and the largest number of times that a step is as fast."""
+    ratios = [row["times_as_fast"] for row in record.rows if row["task"] == "step"]
+    return f"{min(ratios):.1f} to {max(ratios):.1f}"
+
+
+def ratio(record: Record) -> str:
+    """Returns the time of our step over that of the other contender, of medians."""
+    (row,) = record.rows
+    return f"{1 / row['times_as_fast']:.3f}"
+
+
 def against_dense(record: Record) -> str:
     """Returns times and memory of ``auto`` and ``dense`` steps by the share of particles kept."""
     header = (

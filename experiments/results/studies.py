@@ -46,6 +46,12 @@ _LISTED = (
         ),
     ),
     Study(
+        "weighting",
+        "coherence given several modalities, by both weightings",
+        3,
+        ("digits --out {out}", "digits --weighting importance --out {out}"),
+    ),
+    Study(
         "models",
         "MMVAE, MMVAE+, CMVAE, MVAE and MoPoE on PolyDigits",
         25,
@@ -77,7 +83,8 @@ _LISTED = (
         50,
         (
             "losses --experiments digits --out {out}",
-            "losses --experiments mnist_pairs --data-dir {data} --seeds 0 1 --out {out}",
+            "losses --experiments mnist_pairs --data-dir {data} --seeds 0 1 "
+            "--losses dreg_looser iwae_looser adaptive_dreg_looser --out {out}",
         ),
     ),
     Study(
@@ -100,10 +107,9 @@ _LISTED = (
         "scenes",
         "MNIST and digit scenes, by the protocol of MNIST-SVHN",
         25,
-        # Needs classifiers: train_classifiers --dataset mnist-scenes, before the study.
         (
-            "mnist_scenes small --data-dir {data} --classifiers {data}/classifiers/mnist_scenes "
-            "--out {out}",
+            "train_classifiers --dataset mnist-scenes --data-dir {data} --out {out}",
+            "mnist_scenes small --data-dir {data} --classifiers {first} --out {out}",
         ),
     ),
     Study("exactness", "sparse against dense gradients", 5, ("exactness --out {out}",)),
@@ -154,6 +160,15 @@ _LISTED = (
             for K in (10, 1)
         ),
     ),
+    Study(
+        "adaptive",
+        "steps of adaptive_dreg and mixture_dreg",
+        2,
+        (
+            "benchmark --json --case two_mlp --loss adaptive_dreg_looser --against mixture_dreg "
+            "--repeats 40",
+        ),
+    ),
     Study("views", "predictions from one view and from all", 30, ("views --out {out}",)),
     Study("certificates", "likelihoods by several estimates", 8, ("certificates --out {out}",)),
     Study(
@@ -164,6 +179,7 @@ _LISTED = (
     ),
     Study("startup", "seconds to the first step", 5, ("startup --out {out}",)),
     Study("prior_share", "particles from the prior", 2, ("prior_share --out {out}",)),
+    Study("class_sums", "probabilities of all classes", 1, ("class_sums --out {out}",)),
     Study("scaling", "cost of a step on several devices", 2, ("scaling --out {out}",)),
     Study(
         "pretrained",

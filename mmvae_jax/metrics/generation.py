@@ -14,12 +14,13 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from mmvae_jax.batch import AnyBatch, MultimodalArrays, as_arrays
+from mmvae_jax.batch import AnyBatch, MultimodalArrays, as_arrays, observe
 from mmvae_jax.checks import check_count
 from mmvae_jax.config import MMVAEConfig
 from mmvae_jax.inference import decode, generate
 from mmvae_jax.inference.private_latents import components_given
 from mmvae_jax.inference.selection import modality_mask, modality_names
+from mmvae_jax.inference.weighting import Weighting, importance_weighting, weighted_latents
 from mmvae_jax.inputs.keys import as_key
 from mmvae_jax.likelihood_settings import MixedLikelihood
 from mmvae_jax.maths import counts
@@ -68,12 +69,15 @@ def generations(
     *,
     givens: Sequence[tuple[str, ...]] | None = None,
     batch_size: int = 512,
+    weighting: Weighting = "mixture",
 ) -> Iterator[Generation]:
     """Yields all modalities generated from each subset of modalities, batch by batch.
 
     Protocol: for each subset and example, one z is drawn from the mixture of the subset's experts
     and decoded into every modality. Private latents of the given modalities come from their own
     posteriors, and the others as in ``encode``. The encoders run once per batch.
+
+    With ``weighting="importance"``, z is drawn as ``encode`` does with it.
 
     Args:
       model: an MMVAE.
@@ -82,6 +86,7 @@ def generations(
       givens: subsets of modalities; by default all 2^M - 2 proper ones.
       batch_size: number of examples per batch. The last batch is padded with rows that miss
         everything.
+      weighting: use of several given modalities, as in ``encode``.
 
     Raises:
       ValueError: if a name is unknown, or the data do not fit the model.
@@ -90,7 +95,7 @@ def generations(
     ...     generation.given, generation.data["text"].shape[1:]
     (('sound',), (2, 3))
     """
-    config, key = model.config, as_key(key)
+    config, key, setting = model.config, as_key(key), importance_weighting(weighting)
     parts = evaluation(model)
     chosen = subsets(config.modalities) if givens is None else givens
     chosen = [modality_names("givens", given, config) for given in chosen]
@@ -101,7 +106,14 @@ def generations(
         for index, given in enumerate(chosen):
             place = jax.random.fold_in(jax.random.fold_in(key, number), index)
             available = observed & modality_mask("givens", given, config)
-            z = _draw(*parts, experts, available, place)
+            if setting is None:
+                z = _draw(*parts, experts, available, place)
+            else:
+                seen = observe(config, batch, allow_absent=True)
+                drawn, _ = weighted_latents(
+                    *parts, seen, available, place, 1, False, given, setting
+                )
+                z = drawn[:, 0]
             z = jnp.where(available.any(0)[:, None], z, 0)  # classifiers may reject NaN
             decoded = decode(model, z).items()
             generated = {name: as_examples(config, name, x) for name, x in decoded}
@@ -117,6 +129,7 @@ def measure_coherence(
     num_classes: int,
     givens: Sequence[tuple[str, ...]] | None = None,
     batch_size: int = 512,
+    weighting: Weighting = "mixture",
 ) -> dict[tuple[str, ...], dict[str, Tally]]:
     """Returns tallies of the conditional coherence for each subset of given modalities.
 
@@ -132,6 +145,7 @@ def measure_coherence(
       num_classes: number of classes.
       givens: subsets of given modalities; by default all 2^M - 2 proper ones.
       batch_size: number of examples per batch.
+      weighting: use of several given modalities, as in ``encode``.
 
     Returns:
       ``{given: {generated: Tally}}``.
@@ -144,7 +158,7 @@ def measure_coherence(
         raise ValueError("labels is None: give the class of every example")
     tallies: dict[tuple[str, ...], dict[str, Tally]] = {}
     for given, generated, mask, batch in generations(
-        model, data, key, givens=givens, batch_size=batch_size
+        model, data, key, givens=givens, batch_size=batch_size, weighting=weighting
     ):
         assert batch.labels is not None, "the data set has them"
         seen = {name: judge.predict(generated[name]) for name, judge in classifiers.items()}

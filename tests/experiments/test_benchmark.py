@@ -195,6 +195,16 @@ def test_private_latents_belong_to_networks_of_the_whole_size():
     }
 
 
+@pytest.mark.slow
+def test_a_loss_in_turns_with_another():
+    done = run_command("--case two_mlp --K 2 --batch 8 --loss iwae --against mixture_dreg --json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["loss"] == "iwae"
+    ours, theirs = (each["metrics"]["loss"] for each in (result, result["against"]))
+    assert theirs != pytest.approx(ours, rel=1e-6)  # of the same batches, by another bound
+
+
 def test_operations_of_networks(models):
     mlp = network_flops(models["two_mlp"].decoders["m0"], (20,))
     assert mlp == pytest.approx(2 * (20 * 512 + 512 * 784), rel=0.03)
@@ -232,7 +242,10 @@ def test_operations_of_a_step():
         ({"precision": "tf32"}, "precision is tf32"),
         ({"device": "cpu", "precision": "float32"}, "precision is float32"),
         ({"against": "dense", "task": "nll"}, "against is dense"),
+        ({"against": "mixture_dreg", "task": "nll"}, "against is mixture_dreg"),
         ({"against": "mmvae"}, "against is mmvae"),
+        ({"loss": "iwae", "task": "nll"}, "loss is iwae"),
+        ({"loss": "iwae", "against": "multivae"}, "loss is iwae"),
         ({"latent_dim": 0}, "latent_dim is 0"),
         ({"private": -1}, "private is -1"),
         ({"private": 2, "task": "nll", "against": "multivae"}, "private is 2"),

@@ -60,3 +60,9 @@ def test_bounds_of_drawn_experts_at_four_times():
     assert header[1:4] == ["ms per step", "steps in 80 s", "bound after 20 s"]
     assert header[4:] == ["bound after 40 s", "bound after 60 s", "bound after 80 s"]
     assert row[:4] == ["5", "500", "160", "-97 ± 1"]
+
+
+def test_sums_of_probabilities_have_their_errors():
+    row = {"share": 0.05, "sum": 0.9941, "standard_error": 0.0063, "spread": 0.02}
+    _, cells = lines(evidence_tables.class_sums, [{**row, "ess": 82.8, "pareto_k": 0.534}])
+    assert cells == ["0.05", "0.994 ± 0.006", "0.020", "83", "0.53"]

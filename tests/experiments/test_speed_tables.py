@@ -37,6 +37,12 @@ def test_contests_have_times_ratios_and_peaks():
     assert second[6:8] == ["", ""]
 
 
+def test_ratios_of_steps():
+    rows = [contest(), contest(times_as_fast=0.9), contest(times_as_fast=9.0, task="nll")]
+    assert speed_tables.range_against_multivae(record(*rows)) == "0.9 to 2.5"
+    assert speed_tables.ratio(record(contest())) == "0.400"
+
+
 def test_steps_beside_the_dense_step():
     digits = contest(scale=0.75, train_steps=100)
     (row,) = cells(speed_tables.against_dense(record(digits)))

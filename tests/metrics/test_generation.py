@@ -137,6 +137,21 @@ def test_generations_come_from_the_mixture_of_what_is_given_in_one_program(monke
         assert {*np.round(off[rows], 2).ravel().tolist()} <= possible
 
 
+def test_importance_weighting_draws_from_the_posterior_of_all_that_is_given():
+    """z given a and b is N((a + b) / 3, 1 / 3), whatever the encoder of a says."""
+    x = np.repeat(np.tile(LABELS, 60)[:, None], 2, axis=1).astype(np.float32)
+    mask = {name: np.full(len(x), name != "c") for name in NAMES}
+    mask["a"][-1] = mask["b"][-1] = False
+    data = MultimodalArrays(dict.fromkeys(NAMES, x), mask=mask)
+    settings = {"givens": [("a", "b")], "batch_size": len(x), "weighting": "importance"}
+    (found,) = generations(make_model(a=1.0), data, jax.random.key(0), **settings)
+    assert found.is_given.sum() == len(x) - 1
+    off = np.asarray(found.data["c"] - 2 / 3 * x)[:-1]
+    assert abs(off.mean()) < 4 * np.sqrt(1 / 3 / off.size)
+    np.testing.assert_allclose(off.std(), np.sqrt(1 / 3), rtol=4 / np.sqrt(2 * off.size))
+    assert np.isfinite(found.data["c"]).all()
+
+
 def test_chosen_subsets_in_the_config_s_order():
     chosen = [("c", "a"), ("b",)]
     found = generations(make_model(), make_dataset(), jax.random.key(0), givens=chosen)

@@ -1,0 +1,45 @@
+"""Tables of trained models, from rows whose numbers are known."""
+
+from experiments.results import model_tables
+from experiments.results.records import Record
+
+
+def cells(make, rows):
+    """Returns the cells of the rows below the header of a table."""
+    text = make(Record("name", [], "0123456", "2026-01-01", None, "CPU", {}, rows))
+    return [[x.strip() for x in line.split("|")[1:-1]] for line in text.splitlines()[2:]]
+
+
+def test_scenes_stand_below_the_published_values_of_svhn():
+    pairs = {"mnist": {"mnist": 0.9, "scene": 0.8}, "scene": {"mnist": 0.7, "scene": 0.6}}
+    run = {
+        "preset": "small",
+        "steps": 3000,
+        "conditional_coherence_pairs": pairs,
+        "joint_coherence": 0.5,
+        "latent_probe_modalities": {"mnist": 0.4, "scene": 0.3},
+    }
+    classifiers = {"accuracy": {"mnist": 0.99, "scene": 0.95}}
+    shi, multivae, ours, real = cells(model_tables.scenes, [classifiers, run])
+    assert shi[1:] == ["0.864", "0.691", "0.421", "0.913", "0.680"]
+    assert multivae[1:] == ["0.880", "0.670", "0.410", "", ""]
+    assert ours[0] == "MNIST and scenes: `small`, 3,000 steps"
+    assert ours[1:] == ["0.800", "0.700", "0.500", "0.400", "0.300"]
+    assert real[1:3] == ["0.950", "0.990"]
+
+
+def test_weightings_stand_side_by_side_by_the_number_of_given_modalities():
+    rows = [
+        {"config": {"weighting": name}, "conditional_coherence_by_size": {"1": one, "2": two}}
+        for name, one, two in (("mixture", 0.9, 0.8), ("importance", 0.91, 0.95))
+    ]
+    assert cells(model_tables.weightings, rows) == [
+        ["1", "0.900", "0.910"],
+        ["2", "0.800", "0.950"],
+    ]
+
+
+def test_seconds_are_those_of_the_first_run():
+    rows = [{"seconds": {"total": 71.6}}, {"seconds": {"total": 9.0}}]
+    record = Record("name", [], "0123456", "2026-01-01", None, "CPU", {}, rows)
+    assert model_tables.run_seconds(record) == "72 s"
