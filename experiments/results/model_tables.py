@@ -1,7 +1,9 @@
 """Tables of trained models: bounds, coherences and probes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from experiments.published_values import published_for
 from experiments.report import metric
@@ -16,6 +18,16 @@ MODEL_METRICS = {
     "joint_coherence_flow": ("flow", 3),
     "latent_probe": ("probe of u", 3),
     "prior_clusters/accuracy": ("clusters", 3),
+}
+
+
+#: Titles and decimals of the metrics of ``pictures_and_likelihoods``.
+PICTURE_METRICS = {
+    "prior": ("Frechet distance: prior", 0),
+    "given": ("given one picture", 0),
+    "test_bound": ("bound, nats", 0),
+    "log_likelihood/joint/mean": ("log p(X), nats", 0),
+    "log_likelihood/joint/unreliable": ("share that is unreliable", 2),
 }
 
 
@@ -84,19 +96,48 @@ def _share(value: float | None) -> str:
 
 
 def models(record: Record) -> str:
-    """Returns coherences and probes of every model on PolyDigits, mean and spread over seeds."""
+    """Returns coherences and probes of every model, mean and spread over seeds."""
     header = ("model", "u + w", *(title for title, _ in MODEL_METRICS.values()))
-    rows = []
-    for command in dict.fromkeys(row["command"] for row in record.rows):
-        runs = [row for row in record.rows if row["command"] == command]
-        config = runs[0]["config"]
-        sizes = f"{config['latent_dim']} + {config['modalities_specific_dim']}"
-        cells = (
-            mean_and_spread([run[path] for run in runs if path in run], decimals)
-            for path, (_, decimals) in MODEL_METRICS.items()
-        )
-        rows.append((_model_name(config), sizes, *cells))
+    rows = [(*title, *_means(runs, MODEL_METRICS)) for title, runs in _by_model(record).items()]
     return table(header, rows)
+
+
+def pictures_and_likelihoods(record: Record) -> str:
+    """Returns Frechet distances and joint likelihoods, and the share of unreliable ones."""
+    header = ("model", "u + w", *(title for title, _ in PICTURE_METRICS.values()))
+    rows = []
+    for title, runs in _by_model(record).items():
+        flat = [{**run, **_frechet(run["frechet_classifier"])} for run in runs]
+        rows.append((*title, *_means(flat, PICTURE_METRICS)))
+    return table(header, rows)
+
+
+def _frechet(distances: Mapping[str, Mapping[str, float]]) -> Row:
+    """Returns mean distances of samples of the prior, and of what one modality generates."""
+    others = [
+        distance
+        for given, row in distances.items()
+        for name, distance in row.items()
+        if given not in ("prior", name)
+    ]
+    return {"prior": np.mean([*distances["prior"].values()]), "given": np.mean(others)}
+
+
+def _by_model(record: Record) -> dict[tuple[str, str], list[Row]]:
+    """Returns the runs of each model, by its name and sizes."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in record.rows:
+        if "config" in row:  # a run, and not the classifiers that it is measured with
+            config = row["config"]
+            sizes = f"{config['latent_dim']} + {config['modalities_specific_dim']}"
+            found.setdefault((_model_name(config), sizes), []).append(row)
+    return found
+
+
+def _means(runs: Sequence[Row], metrics: Mapping[str, tuple[str, int]]) -> Iterator[str]:
+    """Yields mean and spread of each metric over the runs that have it."""
+    for path, (_, decimals) in metrics.items():
+        yield mean_and_spread([run[path] for run in runs if path in run], decimals)
 
 
 def _model_name(config: Mapping[str, Any]) -> str:

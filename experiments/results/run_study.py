@@ -32,6 +32,7 @@ MORE_METRICS = (
     "conditional_coherence_pairs",
     "latent_probe_modalities",
     "classifier_accuracy",
+    "frechet_classifier",
     "seconds",
 )
 

@@ -33,6 +33,15 @@ def _omics(tables: str, flags: str) -> str:
     return f"omics --tables {tables} --num-steps 1000 {flags} --out {{out}}"
 
 
+def _polymnist(flags: str) -> tuple[str, ...]:
+    """Returns commands of two seeds of a model on three modalities of PolyMNIST."""
+    return tuple(
+        f"polymnist small --modalities 3 --data-dir {{data}} --classifiers {{first}} --samplers "
+        f"--num-likelihood 100 --seed {seed} {flags} --out {{out}}"
+        for seed in (0, 1)
+    )
+
+
 _DIGITS = "--data-dir {data} --train-steps 100"
 _LISTED = (
     Study(
@@ -64,6 +73,17 @@ _LISTED = (
                 "--latent-dim 12 --aggregation poe",
                 "--latent-dim 12 --aggregation mopoe",
             )
+        ),
+    ),
+    Study(
+        "polymnist",
+        "MMVAE, MMVAE+ and CMVAE on three modalities of PolyMNIST",
+        75,
+        (
+            "train_classifiers --dataset polymnist --data-dir {data} --out {out}",
+            *_polymnist("--latent-dim 32"),
+            *_polymnist("--latent-dim 16 --modalities-specific-dim 16"),
+            *_polymnist("--latent-dim 16 --modalities-specific-dim 16 --number-of-clusters 40"),
         ),
     ),
     Study(
@@ -136,7 +156,8 @@ _LISTED = (
             *(_adapting("two_mlp", scale) for scale in (50, 3, 1.5, 0.75, 0.3)),
             *(_adapting("mnist_svhn", scale) for scale in (50, 0.75)),
             *(_adapting("polymnist", scale) for scale in (50, 0.75)),
-            _adapting("polymnist", 0.75, _DIGITS),
+            _adapting("two_mlp", 0.75, _DIGITS),
+            _adapting("polymnist", 0.75, "--data-dir {data} --train-steps 20"),
         ),
     ),
     Study(

@@ -43,3 +43,35 @@ def test_seconds_are_those_of_the_first_run():
     rows = [{"seconds": {"total": 71.6}}, {"seconds": {"total": 9.0}}]
     record = Record("name", [], "0123456", "2026-01-01", None, "CPU", {}, rows)
     assert model_tables.run_seconds(record) == "72 s"
+
+
+def run(latent_dim, private, clusters, seed, **metrics):
+    sizes = {"latent_dim": latent_dim, "modalities_specific_dim": private}
+    config = {**sizes, "number_of_clusters": clusters, "aggregation": "moe", "seed": seed}
+    return {"config": config, **metrics}
+
+
+def test_models_have_a_row_for_all_their_seeds():
+    metrics = {"conditional_coherence": 0.5, "joint_coherence": 0.25}
+    rows = [
+        {"accuracy": {"m0": 1.0}},  # of the classifiers
+        run(4, 0, 1, 0, **metrics),
+        run(2, 2, 1, 0, **metrics),
+        run(4, 0, 1, 1, conditional_coherence=0.7, joint_coherence=0.25),
+        run(2, 2, 9, 0, **metrics, **{"prior_clusters/accuracy": 0.125}),
+    ]
+    mmvae, plus, clustered = cells(model_tables.models, rows)
+    assert mmvae[:4] == ["MMVAE", "4 + 0", "0.600 ± 0.141", "0.250 ± 0.000"]
+    assert plus[:3] == ["MMVAE+", "2 + 2", "0.500"]
+    assert clustered[0] == "CMVAE"
+    assert clustered[-1] == "0.125"
+
+
+def test_distances_are_of_the_prior_and_of_other_modalities():
+    """Distances of a modality that generates itself are left out."""
+    distances = {"prior": {"a": 1, "b": 3}, "a": {"a": 100, "b": 4}, "b": {"a": 6, "b": 100}}
+    nats = {"test_bound": -7.0, "log_likelihood/joint/mean": -6.0}
+    share = {"log_likelihood/joint/unreliable": 0.25}
+    rows = [run(4, 0, 1, 0, frechet_classifier=distances, **nats, **share)]
+    (row,) = cells(model_tables.pictures_and_likelihoods, rows)
+    assert row == ["MMVAE", "4 + 0", "2", "5", "-7", "-6", "0.25"]
