@@ -187,7 +187,7 @@ _LISTED = (
         2,
         (
             "benchmark --json --case two_mlp --loss adaptive_dreg_looser --against mixture_dreg "
-            "--repeats 40",
+            "--repeats 200",
         ),
     ),
     Study("views", "predictions from one view and from all", 30, ("views --out {out}",)),
