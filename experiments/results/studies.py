@@ -36,8 +36,8 @@ def _omics(tables: str, flags: str) -> str:
 def _polymnist(flags: str) -> tuple[str, ...]:
     """Returns commands of two seeds of a model on three modalities of PolyMNIST."""
     return tuple(
-        f"polymnist small --modalities 3 --data-dir {{data}} --classifiers {{first}} --samplers "
-        f"--num-likelihood 100 --seed {seed} {flags} --out {{out}}"
+        f"polymnist small --modalities 3 --K 1 --data-dir {{data}} --classifiers {{first}} "
+        f"--samplers --num-likelihood 100 --seed {seed} {flags} --out {{out}}"
         for seed in (0, 1)
     )
 
