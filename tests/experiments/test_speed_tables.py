@@ -1,6 +1,6 @@
 """Tables of times and of losses, from rows like those that the studies write."""
 
-from experiments.results import speed_tables, training_tables
+from experiments.results import gpu_tables, speed_tables, training_tables
 from experiments.results.records import Record
 
 
@@ -85,3 +85,25 @@ def test_diverged_runs_are_counted_and_left_out_of_the_mean():
     text = training_tables.stability(record(*rows))
     assert "PolyMNIST, scale 0.2" in text.splitlines()[0]
     assert cells(text) == [["`a`", "(1 of 3) -11.0 ± 1.4", "(1 of 1)"]]
+
+
+def test_notes_on_a_gpu():
+    step = {"kind": "step", "case": "mnist_svhn", "K": 30, "median_ms": 7.94}
+    profile = {
+        **{"kind": "profile", "busy_share_of_extent": 0.716, "gaps_over_10us_ms_per_step": 2.41},
+        **{"kernels_below_10us_per_step": 167.4, "kernels_per_step": 210.0},
+    }
+    rates = {"tf32": 371.9, "float32_highest": 49.8, "bfloat16": 681.3}
+    rows = [
+        {"kind": "product", "size": 64, **rates},
+        *({"kind": "compilation", "method": m, "seconds": 29.7} for m in ("dense", "sparse")),
+        {**step, "method": "sampled", "in_turns": False},
+        {**step, "method": "dense", "in_turns": True},
+        *({**profile, "method": m} for m in ("dense", "sparse")),
+    ]
+    rate, compiled, kinds, busy = gpu_tables.notes(record(*rows)).splitlines()
+    assert "372 TFLOP/s of square matrices of size 64 in TF32 (float32 50, bfloat16 681)" in rate
+    assert "compiled in 30 s (dense) and 30 s (sparse)" in compiled
+    assert kinds.endswith("20 steps of each kind by itself have medians of 7.9 ms (sampled).")
+    assert "busy for 72% of a dense step" in busy
+    assert "167 of 210 kernels" in busy
