@@ -71,8 +71,9 @@ def notes(record: Record) -> str:
     size, medians = product["size"], (f"{ms:.1f} ms ({method})" for method, ms in alone.items())
     found = (
         f"The *rate* is that of the model's FLOPs, beside {product['tf32']:.0f} TFLOP/s of "
-        f"square matrices of size {size} in TF32 (float32 {product['float32_highest']:.0f}, bfloat16 "
-        f"{product['bfloat16']:.0f}). These are small networks: none of them keeps the card busy.",
+        f"square matrices of size {size} in TF32 (float32 {product['float32_highest']:.0f}, "
+        f"bfloat16 {product['bfloat16']:.0f}). These are small networks: none of them keeps the "
+        "card busy.",
         f"From nothing, two_mlp compiled in {compiled['dense']:.0f} s (dense) and "
         f"{compiled['sparse']:.0f} s (sparse), with ten compilations side by side on 16 cores.",
         "The other kinds of backward pass gain no more: in mnist_svhn, K = 30, 20 steps of each "
