@@ -61,6 +61,7 @@ def test_products_of_densities():
             np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aggregation", ["poe", "mopoe"])
 def test_likelihood_does_not_depend_on_the_aggregation(batch, aggregation):
     """The same decoders and prior have the same p(X), whatever q(z|X) it is sampled from."""
@@ -109,6 +110,7 @@ def test_missing_data_change_no_bit(batch, aggregation):
     jax.tree.map(np.testing.assert_array_equal, expected, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aggregation", ["poe", "mopoe"])
 def test_sparse_equals_dense(batch, aggregation):
     model = make_model(aggregation)
@@ -118,6 +120,7 @@ def test_sparse_equals_dense(batch, aggregation):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *grads)
 
 
+@pytest.mark.slow
 def test_encode_and_metrics(batch):
     """A mean of encode is that of the components; metrics are named after these."""
     model = make_model("mopoe")

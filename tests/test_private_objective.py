@@ -66,6 +66,7 @@ def test_nothing_observed_contributes_nothing(batch, loss):
     chex.assert_trees_all_close(ours, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_private_latents_of_missing_modalities_do_not_count(batch):
     """The noise of w_a in particles of expert c counts where both are observed."""
     model, noise = make_model(loss="iwae_looser", **BOTH), private_noise()

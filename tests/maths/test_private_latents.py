@@ -158,6 +158,7 @@ def test_all_but_the_encoders_get_the_true_gradient(loss):
             assert name == "private_log_var/c" or jnp.abs(x).max() > 1e-5, name
 
 
+@pytest.mark.slow
 def test_the_whole_step_of_adaptive_dreg_is_mixture_dreg(monkeypatch):
     """With a coefficient of 1 they are one estimator, draw by draw, on u and on w."""
     monkeypatch.setattr(gradients, "coefficients_from_others", lambda g, *_: jnp.ones_like(g))

@@ -51,6 +51,7 @@ def test_a_pretrained_folder(expected):
     chex.assert_trees_all_close(compute(model), results_of(expected), **ROUNDING)
 
 
+@pytest.mark.slow
 def test_a_checkpoint(expected):
     model, _ = mm.load(FOLDER / "checkpoints", **make_networks())
     chex.assert_trees_all_close(compute(model), results_of(expected), **ROUNDING)
