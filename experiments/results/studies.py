@@ -103,7 +103,7 @@ _LISTED = (
         50,
         (
             "losses --experiments digits --out {out}",
-            "losses --experiments mnist_pairs --data-dir {data} --seeds 0 1 "
+            "losses --experiments mnist_pairs --data-dir {data} --seeds 0 1 --num-steps 500 "
             "--losses dreg_looser iwae_looser adaptive_dreg_looser --out {out}",
         ),
     ),
@@ -112,8 +112,9 @@ _LISTED = (
         "losses where posteriors are narrow",
         25,
         (
-            "stability --data-dir {data} --data tumours polymnist-0.2 --out {out}",
-            "stability --data-dir {data} --data polymnist-0.75 --losses iwae_looser "
+            "stability --data-dir {data} --data tumours --out {out}",
+            "stability --data-dir {data} --data polymnist-0.2 --seeds 0 1 --out {out}",
+            "stability --data-dir {data} --data polymnist-0.75 --seeds 0 1 --losses iwae_looser "
             "adaptive_dreg_looser dreg_looser --out {out}",
         ),
     ),
