@@ -3,7 +3,7 @@
     python -m experiments.class_sums --out runs/class_sums
 
 The model has scikit-learn's digits in two halves, with their class as the third modality. Its
-training makes posteriors narrow, so that particles of the experts alone miss much of p(class).
+training makes posteriors narrow, so that particles of the experts miss a part of p(class).
 """
 
 import dataclasses

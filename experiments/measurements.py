@@ -4,14 +4,13 @@ All functions take complete test examples and return JSON values. Accuracies and
 to 1; bounds, log-likelihoods and divergences are in nats per example.
 """
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, PRNGKeyArray
 
 import mmvae_jax as mm
+from experiments.coherence_measurements import Classifiers, measure_coherences, measure_samplers
 from experiments.experiment import Experiment, ExperimentData, some_rows
 from experiments.gradient_noise import measure_gradient_noise
 from experiments.image_measurements import (
@@ -25,29 +24,21 @@ from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data import take
 from mmvae_jax.generative import single_components
 from mmvae_jax.metrics import (
-    Classifier,
     active_units,
-    averages,
     closed_form,
     cluster_latents,
-    coherence_by_size,
-    cross_coherence_mean,
     kl_between_experts,
     latent_probe,
     latents_of_experts,
     load_classifiers,
     load_inception,
     mean_variance,
-    measure_coherence,
-    measure_joint_coherence,
     measure_log_likelihoods,
     measure_posterior_means,
     posteriors_of,
     score_clusters,
     train_classifier,
 )
-
-Classifiers = Mapping[str, Classifier]
 
 
 def measure(
@@ -115,75 +106,6 @@ def classifiers_of(config: Experiment, train: MultimodalArrays, key: PRNGKeyArra
         name: train_classifier(x, labels, num_classes=config.num_classes, key=key)
         for (name, x), key in zip(train.data.items(), keys, strict=True)
     }
-
-
-def measure_coherences(
-    config: Experiment,
-    model: mm.MMVAE,
-    test: MultimodalArrays,
-    classifiers: Classifiers,
-    key: PRNGKeyArray,
-) -> Json:
-    """Returns coherences of generation from every subset of modalities and from the prior.
-
-    ``conditional_coherence`` is the mean over all ordered pairs of different modalities.
-    """
-    conditional_key, joint_key = jax.random.split(key)
-    num_classes = config.num_classes
-    tallies = measure_coherence(
-        model,
-        test,
-        classifiers,
-        conditional_key,
-        num_classes=num_classes,
-        batch_size=CHUNK,
-        weighting=config.weighting,
-    )
-    shares = averages(tallies)
-    joint = measure_joint_coherence(
-        model,
-        classifiers,
-        joint_key,
-        num_samples=config.num_samples,
-        num_classes=num_classes,
-        batch_size=CHUNK,
-    )
-    pairs = {given[0]: row for given, row in shares.items() if len(given) == 1}
-    macro = {given: row for given, row in averages(tallies, "macro").items() if len(given) == 1}
-    return {
-        "conditional_coherence": cross_coherence_mean(pairs),
-        "conditional_coherence_macro": cross_coherence_mean(macro),
-        "conditional_coherence_pairs": pairs,
-        "conditional_coherence_by_size": coherence_by_size(shares),
-        "conditional_coherence_subsets": {"+".join(given): row for given, row in shares.items()},
-        "joint_coherence": joint.micro,
-        "joint_coherence_macro": joint.macro,
-        "joint_coherence_effective_classes": joint.effective_classes,
-    }
-
-
-def measure_samplers(
-    config: Experiment,
-    model: mm.MMVAE,
-    train: MultimodalArrays,
-    classifiers: Classifiers,
-    key: PRNGKeyArray,
-) -> dict[str, float]:
-    """Returns the joint coherence of distributions of latents that are fitted to examples."""
-    found = {}
-    fits = {"gaussian_mixture": mm.fit_gaussian_mixture, "flow": mm.fit_flow}
-    for number, (name, fit) in enumerate(fits.items()):
-        fit_key, draw_key = jax.random.split(jax.random.fold_in(key, number))
-        found[f"joint_coherence_{name}"] = measure_joint_coherence(
-            model,
-            classifiers,
-            draw_key,
-            num_samples=config.num_samples,
-            num_classes=config.num_classes,
-            batch_size=CHUNK,
-            draw_latents=fit(model, train, fit_key).sample,
-        ).micro
-    return found
 
 
 def measure_latents(model: mm.MMVAE, train: MultimodalArrays, test: MultimodalArrays) -> Json:

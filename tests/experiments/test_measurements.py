@@ -13,7 +13,7 @@ from helpers.small_model import make_data, make_model
 from scipy.stats import norm
 
 import mmvae_jax as mm
-from experiments import image_measurements, measurements
+from experiments import coherence_measurements, image_measurements, measurements
 from experiments.experiment import some_rows
 from mmvae_jax.batch import MultimodalArrays
 from mmvae_jax.data import num_examples
@@ -96,12 +96,13 @@ def byte_pictures(num, *names):
 @pytest.mark.slow
 def test_coherences_of_models_with_offsets(monkeypatch):
     """Generations from a and all generated b are one class too high, except in class 2."""
-    monkeypatch.setattr(measurements, "CHUNK", 7)  # two batches of examples, 144 of samples
+    # Two batches of examples, 144 of samples.
+    monkeypatch.setattr(coherence_measurements, "CHUNK", 7)
     model = picture_model(
         a=(Mean(offset=0.5), Constant()), b=(Mean(), Constant(offset=0.5)), c=(Mean(), Constant())
     )
-    found = measurements.measure_coherences(
-        SimpleNamespace(num_classes=NUM_CLASSES, num_samples=1001),
+    found = coherence_measurements.measure_coherences(
+        SimpleNamespace(num_classes=NUM_CLASSES, num_samples=1001, weighting="mixture"),
         model,
         class_pictures(LABELS, "a", "b", "c"),
         dict.fromkeys("abc", Nearest()),
@@ -127,9 +128,9 @@ def test_coherences_of_models_with_offsets(monkeypatch):
 @pytest.mark.slow
 def test_coherence_of_samplers_is_that_of_the_latents_of_data(monkeypatch):
     """b is one class higher than a, except in class 2."""
-    monkeypatch.setattr(measurements, "CHUNK", 256)
+    monkeypatch.setattr(coherence_measurements, "CHUNK", 256)
     labels = np.tile(LABELS, 60)
-    found = measurements.measure_samplers(
+    found = coherence_measurements.measure_samplers(
         SimpleNamespace(num_classes=NUM_CLASSES, num_samples=1000),
         picture_model(a=(Mean(), Constant()), b=(Mean(), Constant(offset=0.5))),
         class_pictures(labels, "a", "b"),
