@@ -38,8 +38,9 @@ def _omics(tables: str, flags: str) -> str:
 def _polymnist(flags: str) -> tuple[str, ...]:
     """Returns commands of two seeds of a model on three modalities of PolyMNIST."""
     return tuple(
-        f"polymnist small --modalities 3 --K 1 --data-dir {{data}} --classifiers {{first}} "
-        f"--samplers --num-likelihood 100 --seed {seed} {flags} --out {{out}}"
+        f"polymnist small --modalities 3 --data-dir {{data}} --classifiers {{first}} --samplers "
+        f"--num-test 2000 --num-samples 2000 --num-likelihood 100 --seed {seed} {flags} "
+        "--out {out}"
         for seed in (0, 1)
     )
 
@@ -81,7 +82,7 @@ _LISTED = (
     Study(
         "polymnist",
         "MMVAE, MMVAE+ and CMVAE on three modalities of PolyMNIST",
-        115,
+        150,
         (
             "train_classifiers --dataset polymnist --data-dir {data} --out {out}",
             *_polymnist("--latent-dim 32"),

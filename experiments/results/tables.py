@@ -47,6 +47,7 @@ _MADE: Mapping[str, PageTable] = {
     "readme.digits": PageTable("digits", model_tables.digits, has_origin=False),
     "polymnist_certificates": PageTable("polymnist_certificates", evidence_tables.certificates),
     "digits.seconds": PageTable("digits", model_tables.run_seconds, has_origin=False),
+    "scenes": PageTable("scenes", model_tables.scenes),
     "weighting": PageTable("weighting", model_tables.weightings),
     "models": PageTable("models", model_tables.models),
     "polymnist.gpu": PageTable("polymnist_models", model_tables.polymnist_models),

@@ -16,6 +16,7 @@ METRICS = {
     "joint_coherence": ("joint coherence", 3),
     "latent_probe": ("latent probe", 3),
     "encoder_gradient/signal_to_noise": ("signal to noise", 2),
+    "encoder_gradient/cosine": ("cosine with the unbiased", 3),
 }
 #: Scales of the table of gradient noise; the figure has more.
 SCALES_SHOWN = (0.001, 0.01, 0.1, 0.3, 1.0)
@@ -63,7 +64,7 @@ def losses(record: Record, experiment: str) -> str:
     for loss in dict.fromkeys(row["config"]["loss"] for row in own):
         runs = [row for row in own if row["config"]["loss"] == loss]
         cells = (
-            mean_and_spread([run[path] for run in runs], decimals)
+            mean_and_spread([run[path] for run in runs if path in run], decimals)
             for path, (_, decimals) in METRICS.items()
         )
         rows.append((f"`{loss}`", str(len(runs)), *cells))
