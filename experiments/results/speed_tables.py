@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.results.markdown import seconds, table
+from experiments.results.markdown import seconds, significant, table
 from experiments.results.records import Record, Row
 from experiments.scaling import UNITS
 
@@ -34,10 +34,9 @@ def against_multivae(record: Record) -> str:
         "here",
         "times as fast",
         "by minima",
-        "peak memory, here and MultiVae",
+        "peak memory",
         "back-propagated",
         "rate",
-        "compilation",
     )
     rows = []
     for row in record.rows:
@@ -52,7 +51,6 @@ def against_multivae(record: Record) -> str:
                 _peaks(row, other),
                 _share(row["backward_share"]),
                 _share(row.get("product_fraction")),
-                f"{row['compile_seconds']:.1f} s",
             )
         )
     return table(header, rows)
@@ -129,8 +127,11 @@ def _case(row: Row) -> str:
 
 
 def _spread(row: Row) -> str:
-    median, low, high = (seconds(row["seconds"][name]) for name in ("median", "min", "max"))
-    return f"{median} ({low} to {high})"
+    """Returns the median, minimum and maximum of a row's seconds, in the unit of the median."""
+    times = [row["seconds"][name] for name in ("median", "min", "max")]
+    unit, factor = ("s", 1) if times[0] >= 1 else ("ms", 1e3)
+    median, low, high = (significant(factor * x) for x in times)
+    return f"{median} {unit} ({low} to {high})"
 
 
 def _peaks(row: Row, other: Row) -> str:

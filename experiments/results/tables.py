@@ -62,6 +62,7 @@ _MADE: Mapping[str, PageTable] = {
     "startup": PageTable("startup", speed_tables.startup),
     "gpu.notes": PageTable("gpu", gpu_tables.notes, has_origin=False),
     "exactness": PageTable("exactness", speed_tables.exactness, has_origin=False),
+    "losses.digits": PageTable("losses", partial(training_tables.losses, experiment="digits")),
     "stability": PageTable("stability", training_tables.stability),
     "noise": PageTable("estimator_noise", training_tables.estimator_noise),
     "private": PageTable("private", speed_tables.private_latents),
