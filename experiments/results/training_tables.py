@@ -16,7 +16,6 @@ METRICS = {
     "joint_coherence": ("joint coherence", 3),
     "latent_probe": ("latent probe", 3),
     "encoder_gradient/signal_to_noise": ("signal to noise", 2),
-    "encoder_gradient/cosine": ("cosine with the unbiased", 3),
 }
 #: Scales of the table of gradient noise; the figure has more.
 SCALES_SHOWN = (0.001, 0.01, 0.1, 0.3, 1.0)

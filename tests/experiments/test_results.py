@@ -23,6 +23,13 @@ def test_pages_have_the_numbers_of_the_records(page):
     assert pages.filled(text) == text, "run `python -m experiments.results tables`"
 
 
+@pytest.mark.parametrize("page", pages.paths(), ids=lambda path: path.name)
+def test_phrases_do_not_begin_a_line(page):
+    """There, Markdown takes the comment for the end of the paragraph."""
+    broken = re.findall(r"^ *<!-- results: [\w.]+ -->.+", page.read_text(), re.MULTILINE)
+    assert not broken
+
+
 def test_every_table_is_on_a_page():
     shown = {name for page in pages.paths() for name in pages.blocks(page.read_text())}
     assert shown == set(TABLES)
