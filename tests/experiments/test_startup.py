@@ -14,8 +14,8 @@ def test_a_filled_cache_saves_the_compilation(tmp_path):
         times = list(row["seconds"].values())
         assert times == sorted(times)
         assert row["peak_bytes"] > 1e8
-    saved = empty["seconds"]["first step"] - filled["seconds"]["first step"]
-    assert saved > 0.5
+    first_steps = [row["seconds"]["first step"] - row["seconds"]["model"] for row in rows]
+    assert first_steps[1] < first_steps[0]  # imports take as long as the machine is busy
     assert main(StartupConfig(cases=("two_mlp",), repeats=1, out=tmp_path)) == rows
 
 
