@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from experiments.results.markdown import significant, table
+from experiments.results.markdown import significant, spread, table
 from experiments.results.records import Record, Row
 
 
@@ -111,5 +111,4 @@ def _cases(record: Record) -> Iterable[tuple[str, dict[str, Row]]]:
 def _milliseconds(row: Row | None) -> str:
     if row is None:
         return ""
-    median, low, high = (significant(row[f"{name}_ms"]) for name in ("median", "min", "max"))
-    return f"{median} ms ({low} to {high})"
+    return spread(*(row[f"{name}_ms"] / 1e3 for name in ("median", "min", "max")))

@@ -49,6 +49,17 @@ def seconds(value: float) -> str:
     return f"{significant(value)} s" if value >= 1 else f"{significant(1e3 * value)} ms"
 
 
+def spread(median: float, low: float, high: float) -> str:
+    """Returns seconds with their range, in the unit of the median.
+
+    >>> spread(0.25, 0.125, 1.5), spread(1.5, 0.75, 2.0)
+    ('250 ms (125 to 1500)', '1.50 s (0.750 to 2.00)')
+    """
+    unit, factor = ("s", 1) if median >= 1 else ("ms", 1e3)
+    shown, least, most = (significant(factor * x) for x in (median, low, high))
+    return f"{shown} {unit} ({least} to {most})"
+
+
 def origin(record: Record) -> str:
     """Returns a sentence on the commit, day, machine and versions of a record."""
     packages = [f"{name} {record.versions[name]}" for name in NAMED if name in record.versions]

@@ -19,8 +19,6 @@ MODEL_METRICS = {
     "latent_probe": ("probe of u", 3),
     "prior_clusters/accuracy": ("clusters", 3),
 }
-
-
 #: Titles and decimals of the metrics of ``pictures_and_likelihoods``.
 PICTURE_METRICS = {
     "prior": ("Frechet distance: prior", 0),

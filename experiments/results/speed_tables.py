@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.results.markdown import seconds, significant, table
+from experiments.results.markdown import seconds, spread, table
 from experiments.results.records import Record, Row
 from experiments.scaling import UNITS
 
@@ -127,11 +127,7 @@ def _case(row: Row) -> str:
 
 
 def _spread(row: Row) -> str:
-    """Returns the median, minimum and maximum of a row's seconds, in the unit of the median."""
-    times = [row["seconds"][name] for name in ("median", "min", "max")]
-    unit, factor = ("s", 1) if times[0] >= 1 else ("ms", 1e3)
-    median, low, high = (significant(factor * x) for x in times)
-    return f"{median} {unit} ({low} to {high})"
+    return spread(*(row["seconds"][name] for name in ("median", "min", "max")))
 
 
 def _peaks(row: Row, other: Row) -> str:
