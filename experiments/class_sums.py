@@ -110,10 +110,11 @@ def measure(model: mm.MMVAE, share: float, config: ClassSumsConfig) -> dict[str,
         )
         sums.append(float(np.exp(-np.asarray(nll, np.float64)).sum()))
         found.append(diagnostics)
+    spread = float(np.std(sums, ddof=1))
     return {
         "sum": float(np.mean(sums)),
-        "standard_error": float(np.std(sums, ddof=1) / np.sqrt(len(sums))),
-        "spread": float(np.std(sums, ddof=1)),
+        "standard_error": spread / len(sums) ** 0.5,
+        "spread": spread,
         "ess": float(np.mean([each.ess for each in found])),
         "pareto_k": float(np.median([each.pareto_k for each in found])),
     }

@@ -22,6 +22,7 @@ def test_sums_of_an_untrained_model_are_one():
     found = measure(train(1), 0.1, config)
     assert abs(found["sum"] - 1) < 4 * found["standard_error"] + 1e-3
     assert found["standard_error"] < 0.05
+    assert found["spread"] == pytest.approx(found["standard_error"] * np.sqrt(5))
     assert 20 < found["ess"] <= 200
 
 
