@@ -4,6 +4,8 @@ import os
 import platform
 import re
 import resource
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +14,20 @@ def cpu_name() -> str:
     """Returns the model of the processor and the number of cores that this process may use."""
     name = _proc_field("cpuinfo", "model name") or platform.processor() or platform.machine()
     return f"{name}, {num_cores()} cores"
+
+
+def gpu_name() -> str:
+    """Returns the model of the first NVIDIA GPU and the version of its driver.
+
+    Raises:
+      ValueError: if this machine has none.
+    """
+    if shutil.which("nvidia-smi") is None:
+        raise ValueError("the study needs a GPU, and nvidia-smi finds none: choose another study")
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    found = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+    name, driver = found.splitlines()[0].split(", ")
+    return f"{name}, driver {driver}"
 
 
 def num_cores() -> int:

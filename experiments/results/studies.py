@@ -14,6 +14,8 @@ class Study(NamedTuple):
         results, ``{data}`` for that of the data sets, and ``{first}`` for the results of the first
         command. Those against MultiVae need a Python that imports torch and multivae.
       has_times: True if the rows are times, so that nothing else may run beside the study.
+      on_gpu: True if the study is measured on a GPU.
+      num_jobs: number of commands that run side by side, after the first.
     """
 
     name: str
@@ -21,6 +23,8 @@ class Study(NamedTuple):
     minutes: float
     commands: tuple[str, ...]
     has_times: bool = False
+    on_gpu: bool = False
+    num_jobs: int = 1
 
 
 def _contest(case: str, flags: str = "") -> str:
@@ -35,12 +39,19 @@ def _omics(tables: str, flags: str) -> str:
     return f"omics --tables {tables} --num-steps 1000 {flags} --out {{out}}"
 
 
+def _card(case: str, backward: str, against: str, flags: str = "") -> str:
+    return (
+        f"benchmark --json --case {case} --backward {backward} --against {against} --device gpu "
+        f"--precision tf32 --repeats 15 {flags}"
+    ).strip()
+
+
 def _polymnist(flags: str) -> tuple[str, ...]:
-    """Returns commands of two seeds of a model on three modalities of PolyMNIST."""
+    """Returns commands of two seeds of a model of PolyMNIST, with the networks of all models."""
     return tuple(
-        f"polymnist small --modalities 3 --data-dir {{data}} --classifiers {{first}} --samplers "
-        f"--num-test 2000 --num-samples 2000 --num-likelihood 100 --seed {seed} {flags} "
-        "--out {out}"
+        "polymnist mmvaeplus --networks mlp --no-separate-encoders --batch-size 128 "
+        "--num-epochs 120 --save-every 20000 --log-every 500 --num-likelihood 100 "
+        f"--data-dir {{data}} --classifiers {{first}} --seed {seed} {flags} --out {{out}}"
         for seed in (0, 1)
     )
 
@@ -49,20 +60,15 @@ _DIGITS = "--data-dir {data} --train-steps 100"
 _LISTED = (
     Study(
         "digits",
-        "the main job, and missing modalities",
-        5,
+        "the main job, missing modalities, and weightings of several given ones",
+        8,
         (
             "digits --out {out}",
             "digits --missing 0.2 --out {out}",
             "digits --missing 0.5 --loss dreg_looser --out {out}",
+            "digits --weighting importance --out {out}",
         ),
         has_times=True,
-    ),
-    Study(
-        "weighting",
-        "coherence given several modalities, by both weightings",
-        5,
-        ("digits --out {out}", "digits --weighting importance --out {out}"),
     ),
     Study(
         "models",
@@ -81,14 +87,16 @@ _LISTED = (
     ),
     Study(
         "polymnist",
-        "MMVAE, MMVAE+ and CMVAE on three modalities of PolyMNIST",
-        150,
+        "MMVAE, MMVAE+ and CMVAE on PolyMNIST",
+        8,
         (
             "train_classifiers --dataset polymnist --data-dir {data} --out {out}",
-            *_polymnist("--latent-dim 32"),
-            *_polymnist("--latent-dim 16 --modalities-specific-dim 16"),
-            *_polymnist("--latent-dim 16 --modalities-specific-dim 16 --number-of-clusters 40"),
+            *_polymnist("--latent-dim 64 --modalities-specific-dim 0"),
+            *_polymnist("--latent-dim 32 --modalities-specific-dim 32"),
+            *_polymnist("--latent-dim 32 --modalities-specific-dim 32 --number-of-clusters 40"),
         ),
+        on_gpu=True,
+        num_jobs=6,
     ),
     Study(
         "polymnist_certificates",
@@ -131,11 +139,26 @@ _LISTED = (
     Study(
         "scenes",
         "MNIST and digit scenes, by the protocol of MNIST-SVHN",
-        45,
+        8,
         (
             "train_classifiers --dataset mnist-scenes --data-dir {data} --out {out}",
-            "mnist_scenes small --data-dir {data} --classifiers {first} --out {out}",
+            "mnist_scenes paper --num-epochs None --num-steps 30000 --save-every 10000 "
+            "--log-every 500 --data-dir {data} --classifiers {first} --out {out}",
         ),
+        on_gpu=True,
+    ),
+    Study(
+        "gpu",
+        "steps on a GPU against MultiVae, and sparse against dense ones",
+        5,
+        (
+            *(_card(case, "dense", "multivae") for case in ("two_mlp", "mnist_svhn", "polymnist")),
+            *(_card(case, "sparse", "dense") for case in ("two_mlp", "mnist_svhn", "polymnist")),
+            _card("mnist_svhn", "sparse", "dense", "--K 100"),
+            _card("polymnist", "dense", "multivae", "--latent-dim 32 --private 32 --K 1"),
+        ),
+        has_times=True,
+        on_gpu=True,
     ),
     Study("exactness", "sparse against dense gradients", 10, ("exactness --out {out}",)),
     Study(

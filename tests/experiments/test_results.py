@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from experiments.benchmark import host
 from experiments.results import pages, records, run_study
 from experiments.results.__main__ import ResultsConfig, listing, main
 from experiments.results.studies import STUDIES, Study
@@ -125,6 +126,36 @@ def test_a_study_that_reads_files_asks_for_their_folder(tmp_path, monkeypatch):
     study = Study("small", "", 1, ("losses --data-dir {data} --out {out}",))
     with pytest.raises(ValueError, match="give --data FOLDER"):
         run_study.run(study, tmp_path, None)
+
+
+def test_a_study_on_a_gpu_needs_one_and_names_it(tmp_path, monkeypatch):
+    called = []
+
+    def call(command, *, env, **settings):
+        called.append((command[2].removeprefix("experiments."), env))
+        return subprocess.CompletedProcess(command, 0, stdout='{"loss": 1.5}\n')
+
+    monkeypatch.setattr(run_study, "check_commit", lambda: "0123456")
+    study = Study("card", "", 1, ("a --out x", "b --out x", "c --out x"), on_gpu=True, num_jobs=2)
+    monkeypatch.setattr(host.shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match="needs a GPU"):
+        run_study.run(study, tmp_path, None)
+    monkeypatch.setattr(run_study, "gpu_name", lambda: "a card, driver 1")
+    monkeypatch.setattr(run_study.subprocess, "run", call)
+    record = run_study.run(study, tmp_path, None)
+    assert record.device == "a card, driver 1"
+    assert called[0][0] == "a"
+    assert {env["XLA_PYTHON_CLIENT_PREALLOCATE"] for _, env in called} == {"false"}
+    assert record.commands == [f"python -m experiments.{name} --out x" for name in "abc"]
+
+
+def test_the_gpu_is_named_with_its_driver(monkeypatch):
+    printed = "NVIDIA H100, 580.1\nNVIDIA H100, 580.1\n"
+    monkeypatch.setattr(host.shutil, "which", lambda name: name)
+    monkeypatch.setattr(
+        host.subprocess, "run", lambda *x, **y: subprocess.CompletedProcess(x, 0, stdout=printed)
+    )
+    assert host.gpu_name() == "NVIDIA H100, driver 580.1"
 
 
 def test_sources_without_a_commit_are_refused(monkeypatch):
