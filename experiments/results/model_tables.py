@@ -14,18 +14,17 @@ from experiments.results.records import Record, Row
 MODEL_METRICS = {
     "conditional_coherence": ("conditional coherence", 3),
     "joint_coherence": ("joint coherence: prior", 3),
+    "joint_coherence_effective_classes": ("its effective classes", 1),
     "joint_coherence_gaussian_mixture": ("Gaussian mixture", 3),
     "joint_coherence_flow": ("flow", 3),
     "latent_probe": ("probe of u", 3),
     "prior_clusters/accuracy": ("clusters", 3),
 }
-#: Titles and decimals of the metrics of ``pictures_and_likelihoods``.
+#: Titles and decimals of the metrics of ``pictures``.
 PICTURE_METRICS = {
     "prior": ("Frechet distance: prior", 0),
     "given": ("given one picture", 0),
-    "test_bound": ("bound, nats", 0),
-    "log_likelihood/joint/mean": ("log p(X), nats", 0),
-    "log_likelihood/joint/unreliable": ("share that is unreliable", 2),
+    "log_likelihood/joint/unreliable": ("unreliable estimates of log p(X)", 2),
 }
 
 
@@ -40,7 +39,7 @@ def digits(record: Record) -> str:
     )
     shares = ("conditional_coherence", "joint_coherence", "latent_probe")
     rows = []
-    for row in record.rows:
+    for row in (row for row in record.rows if row["config"]["weighting"] == "mixture"):
         flags = row["command"].removeprefix(record.commands[0]).strip()
         cells = (f"{row[name]:.3f}" for name in shares)
         rows.append((f"`{flags}`" if flags else "(defaults)", f"{row['test_bound']:.0f}", *cells))
@@ -54,7 +53,8 @@ def run_seconds(record: Record) -> str:
 
 def weightings(record: Record) -> str:
     """Returns the conditional coherence by the number of given modalities and weighting."""
-    runs = {row["config"]["weighting"]: row["conditional_coherence_by_size"] for row in record.rows}
+    complete = [row for row in record.rows if row["config"]["missing"] == 0]
+    runs = {row["config"]["weighting"]: row["conditional_coherence_by_size"] for row in complete}
     sizes = next(iter(runs.values()))
     rows = [(size, *(f"{by_size[size]:.3f}" for by_size in runs.values())) for size in sizes]
     return table(("given", *(f"`{name}`" for name in runs)), rows)
@@ -95,13 +95,15 @@ def _share(value: float | None) -> str:
 
 def models(record: Record) -> str:
     """Returns coherences and probes of every model, mean and spread over seeds."""
-    header = ("model", "u + w", *(title for title, _ in MODEL_METRICS.values()))
-    rows = [(*title, *_means(runs, MODEL_METRICS)) for title, runs in _by_model(record).items()]
-    return table(header, rows)
+    runs = _by_model(record)
+    measured = {path for own in runs.values() for run in own for path in run}
+    metrics = {path: titled for path, titled in MODEL_METRICS.items() if path in measured}
+    header = ("model", "u + w", *(title for title, _ in metrics.values()))
+    return table(header, [(*title, *_means(own, metrics)) for title, own in runs.items()])
 
 
-def pictures_and_likelihoods(record: Record) -> str:
-    """Returns Frechet distances and joint likelihoods, and the share of unreliable ones."""
+def pictures(record: Record) -> str:
+    """Returns Frechet distances, and the share of joint likelihoods that are unreliable."""
     header = ("model", "u + w", *(title for title, _ in PICTURE_METRICS.values()))
     rows = []
     for title, runs in _by_model(record).items():

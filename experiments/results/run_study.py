@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import report
-from experiments.benchmark.host import cpu_name, gpu_name
+from experiments.benchmark.host import cpu_name, gpu_name, num_cores
 from experiments.results.records import Record, Row, check_commit
 from experiments.results.studies import Study
 from experiments.rows import ROWS_FILE
@@ -34,8 +34,6 @@ ONE_CORE = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-#: Variable that lets several processes share a GPU.
-ONE_CARD = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 #: Metrics of a run that tables use, besides those of ``experiments.report``.
 MORE_METRICS = (
     "joint_coherence_macro",
@@ -93,7 +91,7 @@ def run(
         raise ValueError(
             f"data is None, but the study {study.name} reads files: give --data FOLDER"
         )
-    shared = ONE_CARD if study.on_gpu else {}
+    shared = _of_card(study) if study.on_gpu else {}
     call = partial(_call, environment={**os.environ, **(environment or {}), **shared})
     state = {
         "commit": commit,
@@ -119,6 +117,12 @@ def run(
         versions=last["versions"],
         rows=[row for each in done for row in each["rows"]],
     )
+
+
+def _of_card(study: Study) -> dict[str, str]:
+    """Returns the variables of commands that share a GPU and the cores of its machine."""
+    num_threads = max(num_cores() // study.num_jobs, 1)
+    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "OMP_NUM_THREADS": str(num_threads)}
 
 
 def _scratch(command: str, folder: Path) -> Path:

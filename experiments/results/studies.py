@@ -50,8 +50,9 @@ def _polymnist(flags: str) -> tuple[str, ...]:
     """Returns commands of two seeds of a model of PolyMNIST, with the networks of all models."""
     return tuple(
         "polymnist mmvaeplus --networks mlp --no-separate-encoders --batch-size 128 "
-        "--num-epochs 120 --save-every 20000 --log-every 500 --num-likelihood 100 "
-        f"--data-dir {{data}} --classifiers {{first}} --seed {seed} {flags} --out {{out}}"
+        "--num-epochs 70 --num-test 4096 --num-samples 4096 --save-every 20000 --log-every 500 "
+        f"--num-likelihood 100 --data-dir {{data}} --classifiers {{first}} --seed {seed} {flags} "
+        "--out {out}"
         for seed in (0, 1)
     )
 
@@ -142,8 +143,9 @@ _LISTED = (
         8,
         (
             "train_classifiers --dataset mnist-scenes --data-dir {data} --out {out}",
-            "mnist_scenes paper --num-epochs None --num-steps 30000 --save-every 10000 "
-            "--log-every 500 --data-dir {data} --classifiers {first} --out {out}",
+            "mnist_scenes paper --num-epochs None --num-steps 20000 --num-test 4096 "
+            "--num-samples 4096 --save-every 10000 --log-every 500 --data-dir {data} "
+            "--classifiers {first} --out {out}",
         ),
         on_gpu=True,
     ),

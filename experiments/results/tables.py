@@ -50,6 +50,8 @@ _MADE: Mapping[str, PageTable] = {
     "scenes": PageTable("scenes", model_tables.scenes),
     "weighting": PageTable("weighting", model_tables.weightings),
     "models": PageTable("models", model_tables.models),
+    "polymnist": PageTable("polymnist", model_tables.models),
+    "polymnist.pictures": PageTable("polymnist", model_tables.pictures, has_origin=False),
     "polymnist.gpu": PageTable("polymnist_models", model_tables.polymnist_models),
     "initialisation": PageTable("initialisation", training_tables.initialisation),
     "gpu.steps": PageTable("gpu", gpu_tables.steps, has_origin=False),
@@ -63,6 +65,9 @@ _MADE: Mapping[str, PageTable] = {
     "gpu.notes": PageTable("gpu", gpu_tables.notes, has_origin=False),
     "exactness": PageTable("exactness", speed_tables.exactness, has_origin=False),
     "losses.digits": PageTable("losses", partial(training_tables.losses, experiment="digits")),
+    "losses.pairs": PageTable(
+        "losses", partial(training_tables.losses, experiment="mnist_pairs"), has_origin=False
+    ),
     "stability": PageTable("stability", training_tables.stability),
     "noise": PageTable("estimator_noise", training_tables.estimator_noise),
     "private": PageTable("private", speed_tables.private_latents),

@@ -30,8 +30,15 @@ def test_scenes_stand_below_the_published_values_of_svhn():
 
 def test_weightings_stand_side_by_side_by_the_number_of_given_modalities():
     rows = [
-        {"config": {"weighting": name}, "conditional_coherence_by_size": {"1": one, "2": two}}
-        for name, one, two in (("mixture", 0.9, 0.8), ("importance", 0.91, 0.95))
+        {
+            "config": {"weighting": name, "missing": missing},
+            "conditional_coherence_by_size": {"1": one, "2": two},
+        }
+        for name, missing, one, two in (
+            ("mixture", 0.0, 0.9, 0.8),
+            ("mixture", 0.5, 0.1, 0.1),
+            ("importance", 0.0, 0.91, 0.95),
+        )
     ]
     assert cells(model_tables.weightings, rows) == [
         ["1", "0.900", "0.910"],
@@ -65,13 +72,12 @@ def test_models_have_a_row_for_all_their_seeds():
     assert plus[:3] == ["MMVAE+", "2 + 2", "0.500"]
     assert clustered[0] == "CMVAE"
     assert clustered[-1] == "0.125"
+    assert len(mmvae) == 5  # no column of what was not measured
 
 
 def test_distances_are_of_the_prior_and_of_other_modalities():
     """Distances of a modality that generates itself are left out."""
     distances = {"prior": {"a": 1, "b": 3}, "a": {"a": 100, "b": 4}, "b": {"a": 6, "b": 100}}
-    nats = {"test_bound": -7.0, "log_likelihood/joint/mean": -6.0}
     share = {"log_likelihood/joint/unreliable": 0.25}
-    rows = [run(4, 0, 1, 0, frechet_classifier=distances, **nats, **share)]
-    (row,) = cells(model_tables.pictures_and_likelihoods, rows)
-    assert row == ["MMVAE", "4 + 0", "2", "5", "-7", "-6", "0.25"]
+    (row,) = cells(model_tables.pictures, [run(4, 0, 1, 0, frechet_classifier=distances, **share)])
+    assert row == ["MMVAE", "4 + 0", "2", "5", "0.25"]
