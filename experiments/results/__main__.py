@@ -59,7 +59,7 @@ def main(config: ResultsConfig) -> None:
 
 def listing() -> str:
     """Returns a table of the studies with the age of their results."""
-    header = ("study", "minutes", "measured", "commit", "changes since", "about")
+    header = ("study", "minutes", "measured", "commit", "changes of the package", "about")
     rows: list[tuple[str, ...]] = [header]
     for study in STUDIES.values():
         found = ("", "", "")

@@ -9,8 +9,9 @@ from experiments.runs import write_json
 from experiments.versions import ROOT, git
 
 RESULTS = ROOT / "docs" / "results"
+PACKAGE = "mmvae_jax"
 #: Folders whose changes can change a result.
-SOURCES = ("mmvae_jax", "experiments")
+SOURCES = (PACKAGE, "experiments")
 
 #: One measurement: the fields that identify it and the values.
 Row = dict[str, Any]
@@ -81,7 +82,15 @@ def check_commit() -> str:
 
 
 def num_changes_since(commit: str) -> int | None:
-    """Returns the number of commits that changed the sources since one; None if it is unknown."""
-    oldest = commit.split(",", maxsplit=1)[0]
-    count = git("rev-list", "--count", f"{oldest}..HEAD", "--", *SOURCES)
-    return int(count) if count else None
+    """Returns the number of commits that changed the package since those of a record.
+
+    Args:
+      commit: commit of a record; the oldest counts if several are joined by commas.
+
+    Returns:
+      The number, 0 if the package is the same; None if the commit is unknown.
+    """
+    counts = [
+        git("rev-list", "--count", f"{each}..HEAD", "--", PACKAGE) for each in commit.split(", ")
+    ]
+    return max(map(int, counts)) if all(counts) else None

@@ -164,6 +164,19 @@ def test_sources_without_a_commit_are_refused(monkeypatch):
         records.check_commit()
 
 
+def test_records_of_this_package_have_no_changes_since(monkeypatch):
+    counts = {"aaaaaaa": "0", "bbbbbbb": "3", "ccccccc": ""}
+
+    def git(*arguments):
+        assert arguments[3:] == ("--", "mmvae_jax")
+        return counts[arguments[2].removesuffix("..HEAD")]
+
+    monkeypatch.setattr(records, "git", git)
+    assert records.num_changes_since("aaaaaaa") == 0
+    assert records.num_changes_since("aaaaaaa, bbbbbbb") == 3
+    assert records.num_changes_since("bbbbbbb, ccccccc") is None
+
+
 def test_a_run_keeps_the_metrics_of_tables():
     metrics = {
         **{"experiment": "digits", "preset": "default", "steps": 3, "config": {"K": 1}},
