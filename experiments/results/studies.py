@@ -57,6 +57,15 @@ def _polymnist(flags: str) -> tuple[str, ...]:
     )
 
 
+def _three_pictures(flags: str) -> tuple[str, ...]:
+    """Returns commands of two seeds of a model of three modalities of PolyMNIST."""
+    return tuple(
+        "polymnist small --modalities 3 --num-test 2000 --num-samples 2000 --num-likelihood 100 "
+        f"--data-dir {{data}} --classifiers {{first}} --seed {seed} {flags} --out {{out}}"
+        for seed in (0, 1)
+    )
+
+
 _DIGITS = "--data-dir {data} --train-steps 100"
 _LISTED = (
     Study(
@@ -98,6 +107,19 @@ _LISTED = (
         ),
         on_gpu=True,
         num_jobs=6,
+    ),
+    Study(
+        "polymnist_three",
+        "MMVAE, MMVAE+ and CMVAE on three modalities of PolyMNIST",
+        90,
+        (
+            "train_classifiers --dataset polymnist --data-dir {data} --out {out}",
+            *_three_pictures("--latent-dim 32"),
+            *_three_pictures("--latent-dim 16 --modalities-specific-dim 16"),
+            *_three_pictures(
+                "--latent-dim 16 --modalities-specific-dim 16 --number-of-clusters 40"
+            ),
+        ),
     ),
     Study(
         "polymnist_certificates",
