@@ -87,23 +87,21 @@ def test_diverged_runs_are_counted_and_left_out_of_the_mean():
     assert cells(text) == [["`a`", "(1 of 3) -11.0 ± 1.4", "(1 of 1)"]]
 
 
-def test_notes_on_a_gpu():
-    step = {"kind": "step", "case": "mnist_svhn", "K": 30, "median_ms": 7.94}
-    profile = {
-        **{"kind": "profile", "busy_share_of_extent": 0.716, "gaps_over_10us_ms_per_step": 2.41},
-        **{"kernels_below_10us_per_step": 167.4, "kernels_per_step": 210.0},
-    }
-    rates = {"tf32": 371.9, "float32_highest": 49.8, "bfloat16": 681.3}
-    rows = [
-        {"kind": "product", "size": 64, **rates},
-        *({"kind": "compilation", "method": m, "seconds": 29.7} for m in ("dense", "sparse")),
-        {**step, "method": "sampled", "in_turns": False},
-        {**step, "method": "dense", "in_turns": True},
-        *({**profile, "method": m} for m in ("dense", "sparse")),
-    ]
-    rate, compiled, kinds, busy = gpu_tables.notes(record(*rows)).splitlines()
-    assert "372 TFLOP/s of square matrices of size 64 in TF32 (float32 50, bfloat16 681)" in rate
-    assert "compiled in 30 s (dense) and 30 s (sparse)" in compiled
-    assert kinds.endswith("20 steps of each kind by itself have medians of 7.9 ms (sampled).")
-    assert "busy for 72% of a dense step" in busy
-    assert "167 of 210 kernels" in busy
+def on_card(name, **fields):
+    memory = {"peak_device_bytes": 3e9, "temp_bytes": 5e8}
+    row = contest(K=30, batch=128, private=0, product_flops_per_second=371.9e12, **memory)
+    return row | fields | {"against": {**row["against"], "name": name, "temp_bytes": 2e9}}
+
+
+def test_steps_on_a_gpu_stand_beside_the_contender_of_their_table():
+    rows = [on_card("multivae"), on_card("dense"), on_card("multivae", private=8, latent_dim=4)]
+    for row in rows:
+        row["against"]["peak_device_bytes"] = 1e9
+    plain, plus = cells(gpu_tables.steps(record(*rows)))
+    assert plain[0] == "two_mlp, K = 30, batch 128"
+    assert plus[0] == "two_mlp, MMVAE+ 4 + 8, K = 30, batch 128"
+    times = ["250 ms (125 to 500)", "100 ms (50.0 to 200)", "2.5"]
+    assert plain[1:] == [*times, "1.00, 3.00 GB", "50.0%"]
+    (sparse,) = cells(gpu_tables.sparse_steps(record(*rows)))
+    assert sparse[1:] == ["25%", times[1], times[0], "0.40", "0.50, 2.00 GB"]
+    assert gpu_tables.product_rate(record(*rows)) == "372 TFLOP/s"
