@@ -61,7 +61,8 @@ def _three_pictures(flags: str) -> tuple[str, ...]:
     """Returns commands of two seeds of a model of three modalities of PolyMNIST."""
     return tuple(
         "polymnist small --modalities 3 --num-epochs 6 --num-test 2000 --num-samples 2000 "
-        f"--num-likelihood 100 --data-dir {{data}} --classifiers {{first}} --seed {seed} {flags} --out {{out}}"
+        f"--num-likelihood 100 --data-dir {{data}} --classifiers {{first}} --seed {seed} {flags} "
+        "--out {out}"
         for seed in (0, 1)
     )
 
