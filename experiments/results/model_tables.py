@@ -98,13 +98,13 @@ def models(record: Record) -> str:
     runs = _by_model(record)
     measured = {path for own in runs.values() for run in own for path in run}
     metrics = {path: titled for path, titled in MODEL_METRICS.items() if path in measured}
-    header = ("model", "u + w", *(title for title, _ in metrics.values()))
+    header = ("model", "u, w", *(title for title, _ in metrics.values()))
     return table(header, [(*title, *_means(own, metrics)) for title, own in runs.items()])
 
 
 def pictures(record: Record) -> str:
     """Returns Frechet distances, and the share of joint likelihoods that are unreliable."""
-    header = ("model", "u + w", *(title for title, _ in PICTURE_METRICS.values()))
+    header = ("model", "u, w", *(title for title, _ in PICTURE_METRICS.values()))
     rows = []
     for title, runs in _by_model(record).items():
         flat = [{**run, **_frechet(run["frechet_classifier"])} for run in runs]
@@ -129,7 +129,7 @@ def _by_model(record: Record) -> dict[tuple[str, str], list[Row]]:
     for row in record.rows:
         if "config" in row:  # a run, and not the classifiers that it is measured with
             config = row["config"]
-            sizes = f"{config['latent_dim']} + {config['modalities_specific_dim']}"
+            sizes = f"{config['latent_dim']}, {config['modalities_specific_dim']}"
             found.setdefault((_model_name(config), sizes), []).append(row)
     return found
 

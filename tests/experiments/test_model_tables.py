@@ -68,8 +68,8 @@ def test_models_have_a_row_for_all_their_seeds():
         run(2, 2, 9, 0, **metrics, **{"prior_clusters/accuracy": 0.125}),
     ]
     mmvae, plus, clustered = cells(model_tables.models, rows)
-    assert mmvae[:4] == ["MMVAE", "4 + 0", "0.600 ± 0.141", "0.250 ± 0.000"]
-    assert plus[:3] == ["MMVAE+", "2 + 2", "0.500"]
+    assert mmvae[:4] == ["MMVAE", "4, 0", "0.600 ± 0.141", "0.250 ± 0.000"]
+    assert plus[:3] == ["MMVAE+", "2, 2", "0.500"]
     assert clustered[0] == "CMVAE"
     assert clustered[-1] == "0.125"
     assert len(mmvae) == 5  # no column of what was not measured
@@ -80,4 +80,4 @@ def test_distances_are_of_the_prior_and_of_other_modalities():
     distances = {"prior": {"a": 1, "b": 3}, "a": {"a": 100, "b": 4}, "b": {"a": 6, "b": 100}}
     share = {"log_likelihood/joint/unreliable": 0.25}
     (row,) = cells(model_tables.pictures, [run(4, 0, 1, 0, frechet_classifier=distances, **share)])
-    assert row == ["MMVAE", "4 + 0", "2", "5", "0.25"]
+    assert row == ["MMVAE", "4, 0", "2", "5", "0.25"]
