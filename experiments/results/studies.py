@@ -46,27 +46,20 @@ def _card(case: str, backward: str, against: str, flags: str = "") -> str:
     ).strip()
 
 
-def _polymnist(flags: str) -> tuple[str, ...]:
-    """Returns commands of two seeds of a model of PolyMNIST, with the networks of all models."""
+def _polymnist(settings: str, flags: str) -> tuple[str, ...]:
+    """Returns commands of two seeds of a model of PolyMNIST."""
     return tuple(
-        "polymnist mmvaeplus --networks mlp --no-separate-encoders --batch-size 128 "
-        "--num-epochs 70 --num-test 4096 --num-samples 4096 --save-every 20000 --log-every 500 "
-        f"--num-likelihood 100 --data-dir {{data}} --classifiers {{first}} --seed {seed} {flags} "
-        "--out {out}"
+        f"polymnist {settings} --num-likelihood 100 --data-dir {{data}} --classifiers {{first}} "
+        f"--seed {seed} {flags} --out {{out}}"
         for seed in (0, 1)
     )
 
 
-def _three_pictures(flags: str) -> tuple[str, ...]:
-    """Returns commands of two seeds of a model of three modalities of PolyMNIST."""
-    return tuple(
-        "polymnist small --modalities 3 --num-epochs 6 --num-test 2000 --num-samples 2000 "
-        f"--num-likelihood 100 --data-dir {{data}} --classifiers {{first}} --seed {seed} {flags} "
-        "--out {out}"
-        for seed in (0, 1)
-    )
-
-
+_FIVE = (
+    "mmvaeplus --networks mlp --no-separate-encoders --batch-size 128 --num-epochs 70 "
+    "--num-test 4096 --num-samples 4096 --save-every 20000 --log-every 500"
+)
+_THREE = "small --modalities 3 --num-epochs 6 --num-test 2000 --num-samples 2000"
 _DIGITS = "--data-dir {data} --train-steps 100"
 _LISTED = (
     Study(
@@ -102,9 +95,11 @@ _LISTED = (
         8,
         (
             "train_classifiers --dataset polymnist --data-dir {data} --out {out}",
-            *_polymnist("--latent-dim 64 --modalities-specific-dim 0"),
-            *_polymnist("--latent-dim 32 --modalities-specific-dim 32"),
-            *_polymnist("--latent-dim 32 --modalities-specific-dim 32 --number-of-clusters 40"),
+            *_polymnist(_FIVE, "--latent-dim 64 --modalities-specific-dim 0"),
+            *_polymnist(_FIVE, "--latent-dim 32 --modalities-specific-dim 32"),
+            *_polymnist(
+                _FIVE, "--latent-dim 32 --modalities-specific-dim 32 --number-of-clusters 40"
+            ),
         ),
         on_gpu=True,
         num_jobs=6,
@@ -115,10 +110,10 @@ _LISTED = (
         90,
         (
             "train_classifiers --dataset polymnist --data-dir {data} --out {out}",
-            *_three_pictures("--latent-dim 32"),
-            *_three_pictures("--latent-dim 16 --modalities-specific-dim 16"),
-            *_three_pictures(
-                "--latent-dim 16 --modalities-specific-dim 16 --number-of-clusters 40"
+            *_polymnist(_THREE, "--latent-dim 32"),
+            *_polymnist(_THREE, "--latent-dim 16 --modalities-specific-dim 16"),
+            *_polymnist(
+                _THREE, "--latent-dim 16 --modalities-specific-dim 16 --number-of-clusters 40"
             ),
         ),
     ),
