@@ -146,29 +146,3 @@ def _model_name(config: Mapping[str, Any]) -> str:
     if config["number_of_clusters"] > 1:
         return "CMVAE"
     return "MMVAE+" if config["modalities_specific_dim"] else "MMVAE"
-
-
-def polymnist_models(record: Record) -> str:
-    """Returns the coherences and probes of MMVAE, MMVAE+ and CMVAE."""
-    header = (
-        "",
-        "conditional coherence",
-        "after 1/4, 1/2, 3/4 of the time",
-        "joint coherence",
-        "its effective classes",
-        "probe of u",
-        "probe of w",
-    )
-    return table(header, [_polymnist_row(row) for row in record.rows])
-
-
-def _polymnist_row(row: Row) -> Sequence[str]:
-    return (
-        row["model"],
-        f"{row['conditional_coherence']:.3f}",
-        ", ".join(f"{x:.3f}" for x in row["conditional_coherence_on_the_way"]),
-        f"{row['joint_coherence']:.3f}",
-        f"{row['effective_classes']:.1f}",
-        f"{row['probe_u']:.3f}",
-        f"{row['probe_w']:.3f}" if row.get("probe_w") is not None else "",
-    )

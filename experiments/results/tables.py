@@ -52,7 +52,10 @@ _MADE: Mapping[str, PageTable] = {
     "models": PageTable("models", model_tables.models),
     "polymnist": PageTable("polymnist", model_tables.models),
     "polymnist.pictures": PageTable("polymnist", model_tables.pictures, has_origin=False),
-    "polymnist.gpu": PageTable("polymnist_models", model_tables.polymnist_models),
+    "polymnist.three": PageTable("polymnist_three", model_tables.models),
+    "polymnist.three.pictures": PageTable(
+        "polymnist_three", model_tables.pictures, has_origin=False
+    ),
     "initialisation": PageTable("initialisation", training_tables.initialisation),
     "gpu.steps": PageTable("gpu", gpu_tables.steps, has_origin=False),
     "gpu.sparse": PageTable("gpu", gpu_tables.sparse_steps),
