@@ -65,7 +65,7 @@ _LISTED = (
     Study(
         "digits",
         "the main job, missing modalities, and weightings of several given ones",
-        8,
+        6,
         (
             "digits --out {out}",
             "digits --missing 0.2 --out {out}",
@@ -77,7 +77,7 @@ _LISTED = (
     Study(
         "models",
         "MMVAE, MMVAE+, CMVAE, MVAE and MoPoE on PolyDigits",
-        38,
+        33,
         tuple(
             f"digits --posterior normal --samplers {flags} --out {{out}}"
             for flags in (
@@ -107,7 +107,7 @@ _LISTED = (
     Study(
         "polymnist_three",
         "MMVAE, MMVAE+ and CMVAE on three modalities of PolyMNIST",
-        90,
+        106,
         (
             "train_classifiers --dataset polymnist --data-dir {data} --out {out}",
             *_polymnist(_THREE, "--latent-dim 32"),
@@ -131,7 +131,7 @@ _LISTED = (
     Study(
         "losses",
         "losses on PolyDigits and MNIST pairs",
-        40,
+        49,
         (
             "losses --experiments digits --out {out}",
             "losses --experiments mnist_pairs --data-dir {data} --seeds 0 1 --num-steps 500 "
@@ -141,7 +141,7 @@ _LISTED = (
     Study(
         "stability",
         "losses where posteriors are narrow",
-        20,
+        37,
         (
             "stability --data-dir {data} --data tumours --out {out}",
             "stability --data-dir {data} --data polymnist-0.2 --seeds 0 1 --out {out}",
@@ -180,11 +180,11 @@ _LISTED = (
         has_times=True,
         on_gpu=True,
     ),
-    Study("exactness", "sparse against dense gradients", 10, ("exactness --out {out}",)),
+    Study("exactness", "sparse against dense gradients", 5, ("exactness --out {out}",)),
     Study(
         "speed",
         "steps and likelihoods against MultiVae",
-        15,
+        14,
         (
             _contest("two_mlp"),
             _contest("two_mlp", _DIGITS),
@@ -200,7 +200,7 @@ _LISTED = (
     Study(
         "dense",
         "steps against the dense step, by the share of particles that count",
-        12,
+        11,
         (
             *(_adapting("two_mlp", scale) for scale in (50, 3, 1.5, 0.75, 0.3)),
             *(_adapting("mnist_svhn", scale) for scale in (50, 0.75)),
@@ -213,7 +213,7 @@ _LISTED = (
     Study(
         "small",
         "sparse steps of few particles against dense ones",
-        2,
+        3,
         tuple(
             f"benchmark --json --case two_mlp --K 10 --batch {batch} --backward sparse "
             "--against dense --repeats 25"
@@ -243,8 +243,8 @@ _LISTED = (
         ),
         has_times=True,
     ),
-    Study("views", "predictions from one view and from all", 18, ("views --seeds 0 --out {out}",)),
-    Study("certificates", "likelihoods by several estimates", 12, ("certificates --out {out}",)),
+    Study("views", "predictions from one view and from all", 17, ("views --seeds 0 --out {out}",)),
+    Study("certificates", "likelihoods by several estimates", 4, ("certificates --out {out}",)),
     Study(
         "experts_drawn",
         "all experts and some, in equal seconds",
@@ -252,20 +252,20 @@ _LISTED = (
         ("experts_drawn --seconds 120 --data-dir {data} --out {out}",),
         has_times=True,
     ),
-    Study("startup", "seconds to the first step", 5, ("startup --out {out}",), has_times=True),
-    Study("prior_share", "particles from the prior", 4, ("prior_share --out {out}",)),
-    Study("class_sums", "probabilities of all classes", 2, ("class_sums --out {out}",)),
-    Study("scaling", "cost of a step on several devices", 2, ("scaling --out {out}",)),
+    Study("startup", "seconds to the first step", 4, ("startup --out {out}",), has_times=True),
+    Study("prior_share", "particles from the prior", 1, ("prior_share --out {out}",)),
+    Study("class_sums", "probabilities of all classes", 1, ("class_sums --out {out}",)),
+    Study("scaling", "cost of a step on several devices", 1, ("scaling --out {out}",)),
     Study(
         "pretrained",
         "a frozen image network as an encoder",
-        15,
+        5,
         ("pretrained --seeds 0 --weights {data}/efficientnet_lite0.safetensors --out {out}",),
     ),
     Study(
         "tables",
         "classes and views of tables, in folds",
-        50,
+        31,
         (
             _omics("tumours brca digits", "--missing 0.3"),
             _omics("tumours brca digits", "--missing 0.3 --methods multivae"),
@@ -279,7 +279,7 @@ _LISTED = (
     Study(
         "tuning",
         "settings of the estimator, in tuning folds",
-        40,
+        20,
         tuple(
             _omics(
                 table,
