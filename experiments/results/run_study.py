@@ -113,7 +113,7 @@ def run(
         commit=", ".join(dict.fromkeys(each["commit"] for each in done)),
         date=last["date"],
         seconds=round(sum(each["seconds"] for each in done), 1),
-        device=last["device"],
+        device=" and ".join(dict.fromkeys(each["device"] for each in done)),
         versions=last["versions"],
         rows=[row for each in done for row in each["rows"]],
     )

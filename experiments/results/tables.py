@@ -48,7 +48,7 @@ _MADE: Mapping[str, PageTable] = {
     "polymnist_certificates": PageTable("polymnist_certificates", evidence_tables.certificates),
     "digits.seconds": PageTable("digits", model_tables.run_seconds, has_origin=False),
     "scenes": PageTable("scenes", model_tables.scenes),
-    "weighting": PageTable("weighting", model_tables.weightings),
+    "weighting": PageTable("digits", model_tables.weightings),
     "models": PageTable("models", model_tables.models),
     "polymnist": PageTable("polymnist", model_tables.models),
     "polymnist.pictures": PageTable("polymnist", model_tables.pictures, has_origin=False),
