@@ -16,7 +16,7 @@ from experiments.benchmark.report import align
 from experiments.command_line import run_command
 from experiments.results import pages, records
 from experiments.results.run_study import run_all
-from experiments.results.studies import STUDIES
+from experiments.results.studies import ON_CPU, STUDIES
 from mmvae_jax.checks import check_choice, check_count
 
 
@@ -49,8 +49,7 @@ def main(config: ResultsConfig) -> None:
         return
     if config.action == "run":
         data = config.data and config.data.absolute()
-        usual = [name for name, study in STUDIES.items() if not study.on_gpu]
-        chosen = [STUDIES[name] for name in config.studies or usual]
+        chosen = [STUDIES[name] for name in config.studies or ON_CPU]
         for record in run_all(chosen, config.out.absolute(), data, config.jobs):
             print(records.write(record))
     for page in pages.write():
@@ -68,7 +67,7 @@ def listing() -> str:
             changes = records.num_changes_since(record.commit)
             found = (record.date, record.commit, "unknown" if changes is None else str(changes))
         rows.append((study.name, f"{study.minutes:g}", *found, study.about))
-    on_cpu = [study for study in STUDIES.values() if not study.on_gpu]
+    on_cpu = [STUDIES[name] for name in ON_CPU]
     total = sum(study.minutes / (1 if study.has_times else 2) for study in on_cpu)
     on_gpu = sum(study.minutes for study in STUDIES.values() if study.on_gpu)
     note = f"{total:.0f} minutes in all with --jobs 2 on two cores, and {on_gpu:.0f} on a GPU"

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from experiments.results.markdown import significant, spread, table
+from experiments.results.markdown import significant, table
 from experiments.results.records import Record, Row
+from experiments.results.speed_tables import times
 
 
 def steps(record: Record) -> str:
@@ -23,8 +24,8 @@ def steps(record: Record) -> str:
         rows.append(
             (
                 _case(row),
-                _time(other),
-                _time(row),
+                times(other),
+                times(row),
                 f"{row['times_as_fast']:.1f}",
                 f"{', '.join(peaks)} GB",
                 f"{row['product_fraction']:.1%}",
@@ -44,8 +45,8 @@ def sparse_steps(record: Record) -> str:
             (
                 _case(row),
                 f"{row['backward_share']:.0%}",
-                _time(row),
-                _time(other),
+                times(row),
+                times(other),
                 f"{1 / row['times_as_fast']:.2f}",
                 f"{', '.join(memory)} GB",
             )
@@ -65,7 +66,3 @@ def _against(record: Record, name: str) -> Iterator[Row]:
 def _case(row: Row) -> str:
     latents = f", MMVAE+ {row['latent_dim']} + {row['private']}" if row["private"] else ""
     return f"{row['case']}{latents}, K = {row['K']}, batch {row['batch']}"
-
-
-def _time(row: Row) -> str:
-    return spread(*(row["seconds"][name] for name in ("median", "min", "max")))

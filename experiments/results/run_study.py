@@ -93,14 +93,14 @@ def run(
         )
     shared = _of_card(study) if study.on_gpu else {}
     call = partial(_call, environment={**os.environ, **(environment or {}), **shared})
-    state = {
+    provenance = {
         "commit": commit,
         "device": gpu_name() if study.on_gpu else cpu_name(),
         "versions": versions(*PACKAGES, *filter(is_installed, OTHERS)),
     }
 
     def finish(command: str) -> dict[str, Any]:
-        return _finish(command, study, folder / study.name, data, state, call)
+        return _finish(command, study, folder / study.name, data, provenance, call)
 
     first, *others = study.commands
     done = [finish(first)]
@@ -136,12 +136,12 @@ def _finish(
     study: Study,
     folder: Path,
     data: Path | None,
-    state: Mapping[str, Any],
+    provenance: Mapping[str, Any],
     call: Callable[..., str],
 ) -> dict[str, Any]:
     """Returns what a finished command left; runs or resumes it first if it has not finished.
 
-    ``state`` holds the commit, the device and the versions of the packages.
+    ``provenance`` holds the commit, the device and the versions of the packages.
     """
     scratch = _scratch(command, folder)
     file, out = scratch / DONE, scratch / "out"
@@ -152,7 +152,7 @@ def _finish(
         text = command.format(out=out, data=data, first=first)
         printed = call(text, scratch / "log.txt", is_begun=any(out.rglob(CHECKPOINTS)))
         content = {
-            **state,
+            **provenance,
             "date": date.today().isoformat(),
             "seconds": time.perf_counter() - start,
             "rows": list(_collect(out, printed, command)),

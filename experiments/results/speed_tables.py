@@ -44,8 +44,8 @@ def against_multivae(record: Record) -> str:
         rows.append(
             (
                 _case(row),
-                _spread(other),
-                _spread(row),
+                times(other),
+                times(row),
                 f"{row['times_as_fast']:.1f}",
                 f"{row['times_as_fast_at_best']:.1f}",
                 _peaks(row, other),
@@ -116,7 +116,7 @@ def private_latents(record: Record) -> str:
     for row in record.rows:
         other = row["against"]
         ratios = (f"{row[name]:.2f}" for name in ("times_as_fast", "times_as_fast_at_best"))
-        rows.append((names[other["name"]], str(row["K"]), _spread(other), _spread(row), *ratios))
+        rows.append((names[other["name"]], str(row["K"]), times(other), times(row), *ratios))
     return table(header, rows)
 
 
@@ -126,7 +126,8 @@ def _case(row: Row) -> str:
     return f"{row['case']}, {'digits' if row['train_steps'] else 'random'}"
 
 
-def _spread(row: Row) -> str:
+def times(row: Row) -> str:
+    """Returns the median, the minimum and the maximum of a contender's repetitions."""
     return spread(*(row["seconds"][name] for name in ("median", "min", "max")))
 
 

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from experiments.benchmark.cases import CASES
+
 
 class Study(NamedTuple):
     """Commands whose rows are kept in one file of ``docs/results``.
@@ -27,23 +29,12 @@ class Study(NamedTuple):
     num_jobs: int = 1
 
 
-def _contest(case: str, flags: str = "") -> str:
-    return f"benchmark --json --case {case} --against multivae {flags}".strip()
-
-
-def _adapting(case: str, scale: float, flags: str = "") -> str:
-    return f"benchmark --json --case {case} --against dense --scale {scale:g} {flags}".strip()
+def _contest(case: str, against: str, flags: str = "") -> str:
+    return f"benchmark --json --case {case} --against {against} {flags}".strip()
 
 
 def _omics(tables: str, flags: str) -> str:
     return f"omics --tables {tables} --num-steps 1000 {flags} --out {{out}}"
-
-
-def _card(case: str, backward: str, against: str, flags: str = "") -> str:
-    return (
-        f"benchmark --json --case {case} --backward {backward} --against {against} --device gpu "
-        f"--precision tf32 --repeats 15 {flags}"
-    ).strip()
 
 
 def _polymnist(settings: str, flags: str) -> tuple[str, ...]:
@@ -61,6 +52,7 @@ _FIVE = (
 )
 _THREE = "small --modalities 3 --num-epochs 6 --num-test 2000 --num-samples 2000"
 _DIGITS = "--data-dir {data} --train-steps 100"
+_CARD = "--device gpu --precision tf32 --repeats 15 --backward"
 _LISTED = (
     Study(
         "digits",
@@ -172,10 +164,10 @@ _LISTED = (
         "steps on a GPU against MultiVae, and sparse against dense ones",
         5,
         (
-            *(_card(case, "dense", "multivae") for case in ("two_mlp", "mnist_svhn", "polymnist")),
-            *(_card(case, "sparse", "dense") for case in ("two_mlp", "mnist_svhn", "polymnist")),
-            _card("mnist_svhn", "sparse", "dense", "--K 100"),
-            _card("polymnist", "dense", "multivae", "--latent-dim 32 --private 32 --K 1"),
+            *(_contest(case, "multivae", f"{_CARD} dense") for case in CASES),
+            *(_contest(case, "dense", f"{_CARD} sparse") for case in CASES),
+            _contest("mnist_svhn", "dense", f"{_CARD} sparse --K 100"),
+            _contest("polymnist", "multivae", f"{_CARD} dense --latent-dim 32 --private 32 --K 1"),
         ),
         has_times=True,
         on_gpu=True,
@@ -186,14 +178,9 @@ _LISTED = (
         "steps and likelihoods against MultiVae",
         14,
         (
-            _contest("two_mlp"),
-            _contest("two_mlp", _DIGITS),
-            _contest("mnist_svhn"),
-            _contest("mnist_svhn", _DIGITS),
-            _contest("polymnist"),
-            _contest("polymnist", _DIGITS),
-            _contest("two_mlp", "--task nll"),
-            _contest("mnist_svhn", "--task nll"),
+            *(_contest(case, "multivae", flags) for case in CASES for flags in ("", _DIGITS)),
+            _contest("two_mlp", "multivae", "--task nll"),
+            _contest("mnist_svhn", "multivae", "--task nll"),
         ),
         has_times=True,
     ),
@@ -202,11 +189,17 @@ _LISTED = (
         "steps against the dense step, by the share of particles that count",
         11,
         (
-            *(_adapting("two_mlp", scale) for scale in (50, 3, 1.5, 0.75, 0.3)),
-            *(_adapting("mnist_svhn", scale) for scale in (50, 0.75)),
-            *(_adapting("polymnist", scale) for scale in (50, 0.75)),
-            _adapting("two_mlp", 0.75, _DIGITS),
-            _adapting("polymnist", 0.75, "--data-dir {data} --train-steps 20"),
+            *(
+                _contest(case, "dense", f"--scale {scale:g}")
+                for case, scales in (
+                    ("two_mlp", (50, 3, 1.5, 0.75, 0.3)),
+                    ("mnist_svhn", (50, 0.75)),
+                    ("polymnist", (50, 0.75)),
+                )
+                for scale in scales
+            ),
+            _contest("two_mlp", "dense", f"--scale 0.75 {_DIGITS}"),
+            _contest("polymnist", "dense", "--scale 0.75 --data-dir {data} --train-steps 20"),
         ),
         has_times=True,
     ),
@@ -297,3 +290,5 @@ _LISTED = (
 
 #: Studies by name.
 STUDIES = {study.name: study for study in _LISTED}
+#: Names of those that need no GPU.
+ON_CPU = tuple(name for name, study in STUDIES.items() if not study.on_gpu)

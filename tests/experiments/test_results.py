@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from experiments.benchmark import host
+from experiments.results import __main__ as program
 from experiments.results import pages, records, run_study
 from experiments.results.__main__ import ResultsConfig, listing, main
 from experiments.results.studies import STUDIES, Study
@@ -141,12 +142,28 @@ def test_a_study_on_a_gpu_needs_one_and_names_it(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="needs a GPU"):
         run_study.run(study, tmp_path, None)
     monkeypatch.setattr(run_study, "gpu_name", lambda: "a card, driver 1")
+    monkeypatch.setattr(run_study, "num_cores", lambda: 8)
     monkeypatch.setattr(run_study.subprocess, "run", call)
     record = run_study.run(study, tmp_path, None)
     assert record.device == "a card, driver 1"
     assert called[0][0] == "a"
     assert {env["XLA_PYTHON_CLIENT_PREALLOCATE"] for _, env in called} == {"false"}
+    assert {env["OMP_NUM_THREADS"] for _, env in called} == {"4"}
     assert record.commands == [f"python -m experiments.{name} --out x" for name in "abc"]
+    monkeypatch.setattr(run_study, "gpu_name", lambda: "another card, driver 1")
+    more = run_study.run(study._replace(commands=(*study.commands, "d --out x")), tmp_path, None)
+    assert more.device == "a card, driver 1 and another card, driver 1"
+
+
+def test_a_run_without_names_leaves_out_studies_on_a_gpu(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(program, "run_all", lambda studies, *_: chosen.extend(studies) or [])
+    monkeypatch.setattr(pages, "write", lambda: [])
+    main(ResultsConfig(action="run"))
+    assert [study.name for study in chosen] == [s.name for s in STUDIES.values() if not s.on_gpu]
+    chosen.clear()
+    main(ResultsConfig(action="run", studies=("gpu", "small")))
+    assert [study.name for study in chosen] == ["gpu", "small"]
 
 
 def test_the_gpu_is_named_with_its_driver(monkeypatch):
