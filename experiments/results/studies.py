@@ -98,7 +98,7 @@ _LISTED = (
     ),
     Study(
         "polymnist_three",
-        "MMVAE, MMVAE+ and CMVAE on three modalities of PolyMNIST",
+        "MMVAE, MMVAE+, CMVAE and MoPoE on three modalities of PolyMNIST",
         106,
         (
             "train_classifiers --dataset polymnist --data-dir {data} --out {out}",
@@ -107,6 +107,7 @@ _LISTED = (
             *_polymnist(
                 _THREE, "--latent-dim 16 --modalities-specific-dim 16 --number-of-clusters 40"
             ),
+            *_polymnist(_THREE, "--latent-dim 32 --aggregation mopoe --posterior normal"),
         ),
     ),
     Study(
