@@ -37,10 +37,10 @@ def _omics(tables: str, flags: str) -> str:
     return f"omics --tables {tables} --num-steps 1000 {flags} --out {{out}}"
 
 
-def _polymnist(settings: str, flags: str) -> tuple[str, ...]:
-    """Returns commands of two seeds of a model of PolyMNIST."""
+def _polymnist(settings: str, flags: str, data: str = "{data}") -> tuple[str, ...]:
+    """Returns commands of two seeds of a model of PolyMNIST in the folder ``data``."""
     return tuple(
-        f"polymnist {settings} --num-likelihood 100 --data-dir {{data}} --classifiers {{first}} "
+        f"polymnist {settings} --num-likelihood 100 --data-dir {data} --classifiers {{first}} "
         f"--seed {seed} {flags} --out {{out}}"
         for seed in (0, 1)
     )
@@ -108,6 +108,16 @@ _LISTED = (
                 _THREE, "--latent-dim 16 --modalities-specific-dim 16 --number-of-clusters 40"
             ),
             *_polymnist(_THREE, "--latent-dim 32 --aggregation mopoe --posterior normal"),
+        ),
+    ),
+    Study(
+        "polymnist_quadrant",
+        "MMVAE and MMVAE+ on small digits in random quadrants of PolyMNIST's photographs",
+        70,
+        (
+            "train_classifiers --dataset polymnist --data-dir {data}/quadrant --out {out}",
+            *_polymnist(_THREE, "--latent-dim 32", "{data}/quadrant"),
+            *_polymnist(_THREE, "--latent-dim 16 --modalities-specific-dim 16", "{data}/quadrant"),
         ),
     ),
     Study(
