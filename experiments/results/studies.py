@@ -37,12 +37,16 @@ def _omics(tables: str, flags: str) -> str:
     return f"omics --tables {tables} --num-steps 1000 {flags} --out {{out}}"
 
 
-def _polymnist(settings: str, flags: str, data: str = "{data}") -> tuple[str, ...]:
-    """Returns commands of two seeds of a model of PolyMNIST in the folder ``data``."""
-    return tuple(
-        f"polymnist {settings} --num-likelihood 100 --data-dir {data} --classifiers {{first}} "
-        f"--seed {seed} {flags} --out {{out}}"
-        for seed in (0, 1)
+def _polymnist(settings: str, *models: str, data: str = "{data}") -> tuple[str, ...]:
+    """Returns commands of classifiers, then of two seeds of every model, on PolyMNIST."""
+    return (
+        f"train_classifiers --dataset polymnist --data-dir {data} --out {{out}}",
+        *(
+            f"polymnist {settings} --num-likelihood 100 --data-dir {data} --classifiers {{first}} "
+            f"--seed {seed} {flags} --out {{out}}"
+            for flags in models
+            for seed in (0, 1)
+        ),
     )
 
 
@@ -51,6 +55,7 @@ _FIVE = (
     "--num-test 4096 --num-samples 4096 --save-every 20000 --log-every 500"
 )
 _THREE = "small --modalities 3 --num-epochs 6 --num-test 2000 --num-samples 2000"
+_PRIVATE = "--latent-dim 16 --modalities-specific-dim 16"
 _DIGITS = "--data-dir {data} --train-steps 100"
 _CARD = "--device gpu --precision tf32 --repeats 15 --backward"
 _LISTED = (
@@ -85,13 +90,11 @@ _LISTED = (
         "polymnist",
         "MMVAE, MMVAE+ and CMVAE on PolyMNIST",
         8,
-        (
-            "train_classifiers --dataset polymnist --data-dir {data} --out {out}",
-            *_polymnist(_FIVE, "--latent-dim 64 --modalities-specific-dim 0"),
-            *_polymnist(_FIVE, "--latent-dim 32 --modalities-specific-dim 32"),
-            *_polymnist(
-                _FIVE, "--latent-dim 32 --modalities-specific-dim 32 --number-of-clusters 40"
-            ),
+        _polymnist(
+            _FIVE,
+            "--latent-dim 64 --modalities-specific-dim 0",
+            "--latent-dim 32 --modalities-specific-dim 32",
+            "--latent-dim 32 --modalities-specific-dim 32 --number-of-clusters 40",
         ),
         on_gpu=True,
         num_jobs=6,
@@ -100,25 +103,19 @@ _LISTED = (
         "polymnist_three",
         "MMVAE, MMVAE+, CMVAE and MoPoE on three modalities of PolyMNIST",
         106,
-        (
-            "train_classifiers --dataset polymnist --data-dir {data} --out {out}",
-            *_polymnist(_THREE, "--latent-dim 32"),
-            *_polymnist(_THREE, "--latent-dim 16 --modalities-specific-dim 16"),
-            *_polymnist(
-                _THREE, "--latent-dim 16 --modalities-specific-dim 16 --number-of-clusters 40"
-            ),
-            *_polymnist(_THREE, "--latent-dim 32 --aggregation mopoe --posterior normal"),
+        _polymnist(
+            _THREE,
+            "--latent-dim 32",
+            _PRIVATE,
+            f"{_PRIVATE} --number-of-clusters 40",
+            "--latent-dim 32 --aggregation mopoe --posterior normal",
         ),
     ),
     Study(
         "polymnist_quadrant",
         "MMVAE and MMVAE+ on small digits in random quadrants of PolyMNIST's photographs",
         70,
-        (
-            "train_classifiers --dataset polymnist --data-dir {data}/quadrant --out {out}",
-            *_polymnist(_THREE, "--latent-dim 32", "{data}/quadrant"),
-            *_polymnist(_THREE, "--latent-dim 16 --modalities-specific-dim 16", "{data}/quadrant"),
-        ),
+        _polymnist(_THREE, "--latent-dim 32", _PRIVATE, data="{data}/quadrant"),
     ),
     Study(
         "polymnist_certificates",
@@ -153,10 +150,7 @@ _LISTED = (
         ),
     ),
     Study(
-        "initialisation",
-        "initial parameters of built-in networks",
-        20,
-        ("initialisation --data-dir {data} --out {out}",),
+        "initialisation", "initial weights", 20, ("initialisation --data-dir {data} --out {out}",)
     ),
     Study(
         "scenes",
