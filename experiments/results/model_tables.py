@@ -95,20 +95,21 @@ def _share(value: float | None) -> str:
 
 def models(record: Record) -> str:
     """Returns coherences and probes of every model, mean and spread over seeds."""
-    runs = _by_model(record)
+    columns, runs = _by_model(record)
     measured = {path for own in runs.values() for run in own for path in run}
     metrics = {path: titled for path, titled in MODEL_METRICS.items() if path in measured}
-    header = ("model", "u, w", *(title for title, _ in metrics.values()))
-    return table(header, [(*title, *_means(own, metrics)) for title, own in runs.items()])
+    header = (*columns, *(title for title, _ in metrics.values()))
+    return table(header, [(*name, *_means(own, metrics)) for name, own in runs.items()])
 
 
 def pictures(record: Record) -> str:
     """Returns Frechet distances, and the share of joint likelihoods that are unreliable."""
-    header = ("model", "u, w", *(title for title, _ in PICTURE_METRICS.values()))
+    columns, runs = _by_model(record)
+    header = (*columns, *(title for title, _ in PICTURE_METRICS.values()))
     rows = []
-    for title, runs in _by_model(record).items():
-        flat = [{**run, **_frechet(run["frechet_classifier"])} for run in runs]
-        rows.append((*title, *_means(flat, PICTURE_METRICS)))
+    for name, own in runs.items():
+        flat = [{**run, **_frechet(run["frechet_classifier"])} for run in own]
+        rows.append((*name, *_means(flat, PICTURE_METRICS)))
     return table(header, rows)
 
 
@@ -123,15 +124,21 @@ def _frechet(distances: Mapping[str, Mapping[str, float]]) -> Row:
     return {"prior": np.mean([*distances["prior"].values()]), "given": np.mean(others)}
 
 
-def _by_model(record: Record) -> dict[tuple[str, str], list[Row]]:
-    """Returns the runs of each model, by its name and sizes."""
-    found: dict[tuple[str, str], list[Row]] = {}
-    for row in record.rows:
-        if "config" in row:  # a run, and not the classifiers that it is measured with
-            config = row["config"]
-            sizes = f"{config['latent_dim']}, {config['modalities_specific_dim']}"
-            found.setdefault((_model_name(config), sizes), []).append(row)
-    return found
+def _by_model(record: Record) -> tuple[tuple[str, ...], dict[tuple[str, ...], list[Row]]]:
+    """Returns the columns that name a model, and the runs of every model by their cells.
+
+    The family of the posteriors has a column if the runs have several.
+    """
+    runs = [row for row in record.rows if "config" in row]  # not the classifiers
+    has_families = len({run["config"]["posterior"] for run in runs}) > 1
+    columns = ("model", "posterior", "u, w") if has_families else ("model", "u, w")
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for run in runs:
+        config = run["config"]
+        family = (f"`{config['posterior']}`",) if has_families else ()
+        sizes = f"{config['latent_dim']}, {config['modalities_specific_dim']}"
+        found.setdefault((_model_name(config), *family, sizes), []).append(run)
+    return columns, found
 
 
 def _means(runs: Sequence[Row], metrics: Mapping[str, tuple[str, int]]) -> Iterator[str]:

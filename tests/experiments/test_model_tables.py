@@ -52,9 +52,15 @@ def test_seconds_are_those_of_the_first_run():
     assert model_tables.run_seconds(record) == "72 s"
 
 
-def run(latent_dim, private, clusters, seed, **metrics):
-    sizes = {"latent_dim": latent_dim, "modalities_specific_dim": private}
-    config = {**sizes, "number_of_clusters": clusters, "aggregation": "moe", "seed": seed}
+def run(latent_dim, private, clusters, seed, *, posterior="normal", **metrics):
+    config = {
+        "latent_dim": latent_dim,
+        "modalities_specific_dim": private,
+        "number_of_clusters": clusters,
+        "aggregation": "moe",
+        "posterior": posterior,
+        "seed": seed,
+    }
     return {"config": config, **metrics}
 
 
@@ -73,6 +79,21 @@ def test_models_have_a_row_for_all_their_seeds():
     assert clustered[0] == "CMVAE"
     assert clustered[-1] == "0.125"
     assert len(mmvae) == 5  # no column of what was not measured
+
+
+def test_runs_of_several_posteriors_are_told_apart():
+    rows = [
+        run(4, 0, 1, seed, posterior=posterior, joint_coherence=value)
+        for posterior, seed, value in (
+            ("normal", 0, 0.25),
+            ("normal", 1, 0.25),
+            ("laplace_with_softmax", 0, 0.75),
+        )
+    ]
+    assert cells(model_tables.models, rows) == [
+        ["MMVAE", "`normal`", "4, 0", "0.250 ± 0.000"],
+        ["MMVAE", "`laplace_with_softmax`", "4, 0", "0.750"],
+    ]
 
 
 def test_distances_are_of_the_prior_and_of_other_modalities():
