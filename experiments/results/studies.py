@@ -58,6 +58,7 @@ _FIVE = (
 )
 _THREE = "small --modalities 3 --num-epochs 6 --num-test 2000 --num-samples 2000"
 _PRIVATE = "--latent-dim 16 --modalities-specific-dim 16"
+_MODELS = ("--latent-dim 32", _PRIVATE, f"{_PRIVATE} --number-of-clusters 40")
 _DIGITS = "--data-dir {data} --train-steps 100"
 _CARD = "--device gpu --precision tf32 --repeats 15 --backward"
 _LISTED = (
@@ -107,18 +108,16 @@ _LISTED = (
         106,
         _polymnist(
             _THREE,
-            "--latent-dim 32",
-            _PRIVATE,
-            f"{_PRIVATE} --number-of-clusters 40",
+            *_MODELS,
+            *(f"{model} --posterior normal" for model in _MODELS),
             "--latent-dim 32 --aggregation mopoe --posterior normal",
-            "--latent-dim 32 --posterior normal",
         ),
     ),
     Study(
         "polymnist_quadrant",
         "MMVAE and MMVAE+ on small digits in random quadrants of PolyMNIST's photographs",
         70,
-        _polymnist(_THREE, "--latent-dim 32", _PRIVATE, data="{data}/quadrant", seeds=(0,)),
+        _polymnist(_THREE, *_MODELS[:2], data="{data}/quadrant", seeds=(0,)),
     ),
     Study(
         "polymnist_certificates",
