@@ -13,6 +13,7 @@ from experiments.results.records import Record, Row
 #: Titles and decimals of the metrics of ``models``.
 MODEL_METRICS = {
     "conditional_coherence": ("conditional coherence", 3),
+    "given_all_others": ("given all others", 3),
     "joint_coherence": ("joint coherence: prior", 3),
     "joint_coherence_effective_classes": ("its effective classes", 1),
     "joint_coherence_gaussian_mixture": ("Gaussian mixture", 3),
@@ -96,10 +97,17 @@ def _share(value: float | None) -> str:
 def models(record: Record) -> str:
     """Returns coherences and probes of every model, mean and spread over seeds."""
     columns, runs = _by_model(record)
-    measured = {path for own in runs.values() for run in own for path in run}
+    flat = {name: [_with_all_others(run) for run in own] for name, own in runs.items()}
+    measured = {path for own in flat.values() for run in own for path in run}
     metrics = {path: titled for path, titled in MODEL_METRICS.items() if path in measured}
     header = (*columns, *(title for title, _ in metrics.values()))
-    return table(header, [(*name, *_means(own, metrics)) for name, own in runs.items()])
+    return table(header, [(*name, *_means(own, metrics)) for name, own in flat.items()])
+
+
+def _with_all_others(run: Row) -> Row:
+    """Returns a run with the coherence of a modality given all others."""
+    by_size = run["conditional_coherence_by_size"]
+    return {**run, "given_all_others": by_size[max(by_size, key=int)]}
 
 
 def pictures(record: Record) -> str:

@@ -56,6 +56,7 @@ _MADE: Mapping[str, PageTable] = {
     "polymnist.three.pictures": PageTable(
         "polymnist_three", model_tables.pictures, has_origin=False
     ),
+    "polymnist.quadrant": PageTable("polymnist_quadrant", model_tables.models),
     "initialisation": PageTable("initialisation", training_tables.initialisation),
     "gpu.steps": PageTable("gpu", gpu_tables.steps, has_origin=False),
     "gpu.sparse": PageTable("gpu", gpu_tables.sparse_steps),
