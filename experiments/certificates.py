@@ -68,6 +68,8 @@ class CertificatesConfig:
     def __post_init__(self) -> None:
         for field in ("num_examples", "num_chains", "num_leapfrog"):
             check_count(field, getattr(self, field))
+        if self.num_steps is not None:
+            check_count("num_steps", self.num_steps)
         for field in ("particles", "temperatures", "bounded"):
             for count in getattr(self, field):
                 check_count(field, count)
@@ -91,7 +93,7 @@ def main(config: CertificatesConfig) -> list[Row]:
       ValueError: if ``run`` is not the folder of a finished run.
       FileNotFoundError: if the data of a run are missing.
     """
-    rows = Rows(config.out)
+    rows = Rows(config.out, config)
     for name in config.names():
         asked = config.identity(name)
         lacking = [e for e in estimates(config) if not rows.has({**asked, **e})]

@@ -50,7 +50,7 @@ class ClassSumsConfig:
 
 def main(config: ClassSumsConfig) -> list[dict[str, Any]]:
     """Computes the rows that ``out`` lacks, prints a table, and returns all rows."""
-    rows = Rows(config.out)
+    rows = Rows(config.out, config)
     sizes = {name: getattr(config, name) for name in ("K", "num_keys", "num_steps")}
     asked = [{"share": share, **sizes} for share in config.shares]
     missing = [each for each in asked if not rows.has(each)]

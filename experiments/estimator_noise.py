@@ -67,7 +67,7 @@ def main(config: EstimatorNoiseConfig) -> Noise:
     Returns:
       The standard deviations of all estimators.
     """
-    rows = Rows(config.out)
+    rows = Rows(config.out, config)
     settings = {name: getattr(config, name) for name in ("offset", "K", "batch", "num_gradients")}
     noise = {name: np.empty((len(config.scales), 2)) for name in ESTIMATORS}
     for name in ESTIMATORS:

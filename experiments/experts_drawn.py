@@ -86,7 +86,7 @@ class ExpertsDrawnConfig:
 
 def main(config: ExpertsDrawnConfig) -> list[dict[str, Any]]:
     """Computes the rows that ``out`` lacks, prints a table of all, and returns them."""
-    rows = Rows(config.out)
+    rows = Rows(config.out, config)
     data = load(config)
     started = {
         (experts, seed): Run(config, experts, seed, data.train)
@@ -94,12 +94,13 @@ def main(config: ExpertsDrawnConfig) -> list[dict[str, Any]]:
         for experts in config.experts
         if not all(rows.has(config.identity(experts, seed, t)) for t in config.times())
     }
+    measured = []
     for seconds in config.times():
         for (experts, seed), run in started.items():
             run.train(seconds)
-            asked = config.identity(experts, seed, seconds)
-            if not rows.has(asked):
-                rows.add(asked | run.measure(data.test))
+            measured.append(config.identity(experts, seed, seconds) | run.measure(data.test))
+    for row in measured:  # at the end, so that no course has rows of a stopped program
+        rows.add(row)
     print(table(rows.all))
     return rows.all
 

@@ -26,9 +26,11 @@ from experiments.command_line import run_command
 from experiments.digits import DigitsConfig
 from experiments.experiment import Experiment, ExperimentData, Modules
 from experiments.mnist_pairs import MNISTPairsConfig
+from experiments.results.markdown import mean_and_spread
 from experiments.rows import Rows
 from experiments.stability import TumoursConfig
 from mmvae_jax.batch import MultimodalArrays
+from mmvae_jax.checks import check_count
 from mmvae_jax.data import num_examples, take
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.training.optimizer import make_optimizer
@@ -168,6 +170,8 @@ class InitialisationConfig:
     """Folder of the results, new or of an earlier call whose rows are kept."""
 
     def __post_init__(self) -> None:
+        if self.num_steps is not None:
+            check_count("num_steps", self.num_steps)
         for field, known in (("rules", RULES), ("data", EXPERIMENTS)):
             if unknown := set(getattr(self, field)) - set(known):
                 raise ValueError(f"{field} has {sorted(unknown)}: choose some of {list(known)}")
@@ -175,7 +179,7 @@ class InitialisationConfig:
 
 def main(config: InitialisationConfig) -> list[dict[str, Any]]:
     """Computes the rows that ``out`` lacks, prints a table of all, and returns them."""
-    rows = Rows(config.out)
+    rows = Rows(config.out, config)
     for name in config.data:
         budget = Budget.of(name, config)
         for seed in config.seeds:
@@ -274,8 +278,7 @@ def table(rows: list[dict[str, Any]], part: str) -> str:
         line = [rule]
         for name in names:
             own = [row[part] for row in rows if (row["data"], row["rule"]) == (name, rule)]
-            spread = np.std(own, ddof=min(1, len(own) - 1))
-            line.append(f"{np.mean(own):.1f} ± {spread:.1f}" if own else "-")
+            line.append(mean_and_spread(own, 1))
         cells.append(tuple(line))
     return align(cells)
 

@@ -73,7 +73,7 @@ class PriorShareConfig:
 
 def main(config: PriorShareConfig) -> list[dict[str, Any]]:
     """Computes the rows that ``out`` lacks, prints a table, and returns all rows."""
-    rows = Rows(config.out)
+    rows = Rows(config.out, config)
     for name, problem in PROBLEMS.items():
         for share in config.shares:
             asked = {"problem": name, "share": share, "K": config.K, "num_keys": config.num_keys}

@@ -77,7 +77,7 @@ def main(config: ScalingConfig) -> list[dict[str, Any]]:
     A row is a mesh, with the cost per device by the formulas and that of the compiled program.
     """
     jax.config.update("jax_num_cpu_devices", max(config.devices))
-    model, rows = build_model(CASES[config.case], config.K, seed=0), Rows(config.out)
+    model, rows = build_model(CASES[config.case], config.K, seed=0), Rows(config.out, config)
     for data, particle, fsdp in meshes(config.devices):
         asked = {"case": config.case, "K": config.K, "batch": config.batch}
         asked |= {"data": data, "particle": particle, "fsdp": fsdp}

@@ -24,8 +24,10 @@ from experiments.digits import DigitsConfig
 from experiments.experiment import Experiment, ExperimentData, Modules
 from experiments.mnist_pairs import MNISTPairsConfig
 from experiments.polymnist import PolyMNISTConfig
+from experiments.results.markdown import mean_and_spread
 from experiments.rows import Rows
 from mmvae_jax.batch import MultimodalArrays
+from mmvae_jax.checks import check_count
 from mmvae_jax.data import num_examples, take
 from mmvae_jax.maths.losses import LOSSES
 
@@ -99,6 +101,8 @@ class StabilityConfig:
     """Folder of the results, new or of an earlier call whose rows are kept."""
 
     def __post_init__(self) -> None:
+        if self.num_steps is not None:
+            check_count("num_steps", self.num_steps)
         if unknown := set(self.losses) - set(LOSSES):
             raise ValueError(f"losses has {sorted(unknown)}: choose some of {list(LOSSES)}")
         for name in self.data:
@@ -133,7 +137,7 @@ class StabilityConfig:
 
 def main(config: StabilityConfig) -> list[dict[str, Any]]:
     """Computes the rows that ``out`` lacks, prints a table of all, and returns them."""
-    rows = Rows(config.out)
+    rows = Rows(config.out, config)
     if any("polymnist" in name for name in config.data):
         make_polymnist.make_part(config.out, config.data_dir)
     for name in config.data:
@@ -188,7 +192,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         line = [loss]
         for name in names:
             own = [r["test_bound"] for r in rows if (r["data"], r["loss"]) == (name, loss)]
-            line.append(f"{np.mean(own):.1f} ± {np.std(own, ddof=min(1, len(own) - 1)):.1f}")
+            line.append(mean_and_spread(own, 1))
         cells.append(tuple(line))
     return align(cells)
 

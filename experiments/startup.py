@@ -22,6 +22,8 @@ from experiments.command_line import run_command
 from experiments.rows import Rows
 from mmvae_jax.checks import check_choice, check_count
 
+#: Contents of the compilation cache when a process starts.
+CACHES = ("empty", "filled")
 #: Steps of a process, in seconds since its own start.
 PHASES = ("import", "model", "first step", "second step")
 # A new process of the same interpreter: only its own imports and programs count.
@@ -65,15 +67,17 @@ class StartupConfig:
 
 def main(config: StartupConfig) -> list[dict[str, Any]]:
     """Computes the rows that ``out`` lacks, prints a table, and returns all rows."""
-    rows = Rows(config.out)
+    rows = Rows(config.out, config)
     for case in config.cases:
         for repeat in range(config.repeats):
-            asked = {"case": case, "repeat": repeat}
-            if rows.has(asked):
+            asked = [{"case": case, "repeat": repeat, "cache": kind} for kind in CACHES]
+            if all(map(rows.has, asked)):
                 continue
             with tempfile.TemporaryDirectory() as cache:
-                for kind in ("empty", "filled"):
-                    rows.add({**asked, "cache": kind, **start_process(case, Path(cache))})
+                for each in asked:
+                    found = start_process(case, Path(cache))
+                    if not rows.has(each):
+                        rows.add(each | found)
     table: list[tuple[str, ...]] = [("case", "cache", *PHASES, "peak memory")]
     for row in rows.all:
         cells = (f"{row['seconds'][phase]:.2f} s" for phase in PHASES)

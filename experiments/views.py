@@ -72,7 +72,7 @@ class ViewsConfig:
 
 def main(config: ViewsConfig) -> list[Row]:
     """Computes the rows that ``out`` lacks, prints a table of all, and returns them."""
-    rows = Rows(config.out)
+    rows = Rows(config.out, config)
     settings = {field: getattr(config, field) for field in SETTINGS}
     for name in config.tables:
         for seed in config.seeds:

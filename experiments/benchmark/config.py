@@ -11,6 +11,8 @@ from typing import Any, Literal
 from experiments.benchmark.cases import CASES, LOSS, NLL_K, Case, polymnist_case
 
 MIN_REPEATS = 5
+TOLERANCE = 1e-4
+VALUES = (1, 3, 10, 30, 100, 300)
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 
@@ -33,7 +35,7 @@ class BenchmarkConfig:
     """Particles that the step back-propagates, see mmvae_jax.Backward."""
     scale: float | None = None
     """Scale of the likelihoods, by default 0.75; with a larger one more particles carry weight."""
-    tolerance: float = 1e-4
+    tolerance: float = TOLERANCE
     """Weight that the sparse backward pass may drop."""
     chunk: int | None = None
     """Particles per decoder call, by default the choice of mmvae_jax.Backward."""
@@ -67,7 +69,7 @@ class BenchmarkConfig:
     """Precision of float32 products on a GPU, by default that of each library."""
     sweep: Literal["K"] | None = None
     """Time the dense, sparse and sampled step over a range of K, and draw a figure."""
-    values: tuple[int, ...] = (1, 3, 10, 30, 100, 300)
+    values: tuple[int, ...] = VALUES
     """Values of the sweep."""
     figure: Path | None = None
     """New file for the sweep's figure, by default benchmark_<case>_K.png."""
@@ -176,6 +178,7 @@ class BenchmarkConfig:
     def _rules(self) -> list[tuple[str, bool, str]]:
         """Field, condition and advice of each rule."""
         is_step, is_multivae = self.task == "step", self.against == "multivae"
+        is_sampled = self.backward == "sampled" or self.sweep is not None
         own_steps = ("dense", "mixture_dreg")
         is_varied = self.modalities is None or (self.case == "polymnist" and self.modalities >= 2)
         can_train = is_step and self.data_dir is not None
@@ -192,7 +195,17 @@ class BenchmarkConfig:
             ("private", self.private >= 0, "give an integer of at least 0"),
             ("private", is_step or not is_multivae or not self.private, "choose --task step"),
             ("against", is_step or self.against not in own_steps, "choose --task step"),
+            (
+                "against",
+                self.backward != "dense" or self.against != "dense",
+                "give --backward auto",
+            ),
             ("loss", is_step or self.loss == LOSS, "choose --task step"),
+            ("backward", is_step or self.backward == "auto", "choose --task step"),
+            ("tolerance", is_step or self.tolerance == TOLERANCE, "choose --task step"),
+            ("num_backward", self.num_backward == 1 or is_sampled, "give --backward sampled"),
+            ("values", self.sweep is not None or self.values == VALUES, "give --sweep K"),
+            ("figure", self.sweep is not None or self.figure is None, "give --sweep K"),
             ("loss", self.loss == LOSS or not is_multivae, "leave it out against MultiVae"),
             ("against", self.private > 0 or self.against != "mmvae", "give --private as well"),
             ("against", found, "run `pip install torch multivae` first"),

@@ -23,7 +23,7 @@ from experiments.command_line import run_command
 from experiments.omics.baselines import BASELINES, linear_pairs, measure, measure_pairs
 from experiments.omics.data import TABLES, StudyTables, split
 from experiments.omics.models import USES, VARIANTS, run_variant
-from experiments.omics.multivae import MULTIVAE, run_multivae
+from experiments.omics.multivae import MULTIVAE, MULTIVAE_USES, run_multivae
 from experiments.rows import Rows
 from experiments.versions import git, versions
 from mmvae_jax.checks import check_choice, check_count, check_share
@@ -42,7 +42,7 @@ class OmicsConfig:
     missing: tuple[float, ...] = (0.0, 0.3)
     """Probabilities that a view of a training row is hidden."""
     part: Literal["folds", "tune", "held_out"] = "folds"
-    """Folds of all rows; or of four fifths, to choose settings by; or the last fifth."""
+    """Folds of all rows; or of four fifths, to choose settings by; or the fifth held out."""
     num_folds: int = 5
     """Number of folds."""
     folds: tuple[int, ...] | None = None
@@ -75,6 +75,8 @@ class OmicsConfig:
             raise ValueError(f"num_folds is {self.num_folds}: give at least 2")
         if unknown := set(self.folds or ()) - set(range(self.num_folds)):
             raise ValueError(f"folds has {sorted(unknown)}: give numbers below {self.num_folds}")
+        if self.part == "held_out" and self.folds is not None:
+            raise ValueError(f"folds is {self.folds}: leave it out, held_out has one test set")
 
 
 def main(config: OmicsConfig) -> dict[str, Any]:
@@ -85,15 +87,24 @@ def main(config: OmicsConfig) -> dict[str, Any]:
     """
     runs.use_compilation_cache()
     loaded = {name: TABLES[name](config.data) for name in config.tables}
-    rows, asked = Rows(config.out), list(tasks(config))
+    rows, asked = Rows(config.out, config), list(tasks(config))
     for task in asked:
-        if not rows.has(task):
+        uses = [{**task, "use": use} for use in uses_of(task["method"], config)]
+        if not all(map(rows.has, uses)):
             for row in run(config, loaded[task["table"]], task):
-                rows.add(row)
+                if not rows.has({**task, "use": row["use"]}):
+                    rows.add(row)
     found = summary([row for row in rows.all if any(x.items() <= row.items() for x in asked)])
     runs.write_json(config.out / "summary.json", {"results": found, **origin(config)})
     print(text(found))
     return {"rows": rows.all, "results": found}
+
+
+def uses_of(method: str, config: OmicsConfig) -> tuple[str, ...]:
+    """Returns the uses of a method that have a row for each fold."""
+    if method in BASELINES:
+        return ("", "one view") if method == "linear" else ("",)
+    return MULTIVAE_USES if method in MULTIVAE else config.uses
 
 
 def tasks(config: OmicsConfig) -> Iterator[dict[str, Any]]:
@@ -146,8 +157,8 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             {
                 **json.loads(group),
                 "folds": len(members),
-                "mean": {score: round(float(np.mean(x)), 4) for score, x in values.items()},
-                "std": {score: round(float(np.std(x)), 4) for score, x in values.items()},
+                "mean": {score: float(np.mean(x)) for score, x in values.items()},
+                "std": {score: float(np.std(x)) for score, x in values.items()},
                 "best_step": float(np.mean(steps)) if steps else None,
             }
         )

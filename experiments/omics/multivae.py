@@ -26,6 +26,8 @@ MULTIVAE: dict[str, dict[str, Any]] = {
     "multivae": {"loss": "iwae_looser", "learn_scale": False},
     "multivae dreg": {"loss": "dreg_looser", "learn_scale": False},
 }
+#: Uses of MultiVae's model, as in ``USES``.
+MULTIVAE_USES = ("mixture", "latents")
 #: Settings that MultiVae shares with ours.
 SHARED = (
     *("latent_dim", "hidden", "K", "loss", "posterior", "learn_prior"),
@@ -44,7 +46,7 @@ def run_multivae(
       python: executable of a Python with torch and multivae; None is the running one.
 
     Returns:
-      Scores by use, "mixture" and "latents" as in ``run_variant``, and the course of training.
+      Scores by use, as in ``run_variant``, and the course of training.
 
     Raises:
       RuntimeError: if the process fails, with its message.
@@ -69,8 +71,8 @@ def run_multivae(
     found = {name: views[name].to_rows(x) for name, x in values.items()}
     predicted = Predicted(found.pop(rows.test.label), found)
     classes = classes_of_latents(latents["all"], rows.train.classes, latents["test"])
-    scores = {"mixture": measure(predicted, rows), "latents": measure_classes(classes, rows)}
-    return scores, course
+    measured = (measure(predicted, rows), measure_classes(classes, rows))
+    return dict(zip(MULTIVAE_USES, measured, strict=True)), course
 
 
 def settings_of(

@@ -91,7 +91,7 @@ def main(config: PretrainedConfig) -> list[dict[str, Any]]:
     file = config.weights or config.out / WEIGHTS
     if config.weights is None and not file.exists():
         weights.main(weights.WeightsConfig(out=file))
-    rows = Rows(config.out)
+    rows = Rows(config.out, config)
     for seed, encoder in itertools.product(config.seeds, config.encoders):
         asked = {"encoder": encoder, "seed": seed}
         if encoder != "logistic":
@@ -102,7 +102,8 @@ def main(config: PretrainedConfig) -> list[dict[str, Any]]:
     timed = {"num_timed": config.num_timed, "batch_size": config.batch_size, **config.sizes()}
     if not all(rows.has({"use": use, **timed}) for use in config.uses):
         for row in time_uses(config, file):
-            rows.add({**row, **timed})
+            if not rows.has({"use": row["use"], **timed}):
+                rows.add({**row, **timed})
     print(text(rows.all))
     return rows.all
 

@@ -6,7 +6,6 @@ python -m experiments.results tables
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,7 +29,8 @@ class ResultsConfig:
     studies: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Studies to run; all that need no GPU if none is named."""
     data: Path | None = None
-    """Folder of the data sets: mnist, and polymnist from experiments.make_polymnist."""
+    """Folder of mnist, efficientnet_lite0.safetensors from experiments.pretrained.weights, and
+    polymnist and quadrant/polymnist from experiments.make_polymnist."""
     jobs: int = 1
     """Studies that run side by side on one core each, after those of times, which run alone."""
     out: Path = Path("runs/results")
@@ -49,7 +49,7 @@ def main(config: ResultsConfig) -> None:
         return
     if config.action == "run":
         data = config.data and config.data.absolute()
-        chosen = [STUDIES[name] for name in config.studies or ON_CPU]
+        chosen = [STUDIES[name] for name in dict.fromkeys(config.studies or ON_CPU)]
         for record in run_all(chosen, config.out.absolute(), data, config.jobs):
             print(records.write(record))
     for page in pages.write():
@@ -75,7 +75,4 @@ def listing() -> str:
 
 
 if __name__ == "__main__":
-    try:
-        run_command(main, ResultsConfig, "experiments.results")
-    except ChildProcessError as error:
-        sys.exit(f"error: {error}")
+    run_command(main, ResultsConfig, "experiments.results")

@@ -71,14 +71,16 @@ def check_commit() -> str:
     """Returns the commit of the sources.
 
     Raises:
-      ValueError: if the sources have changes that are not committed.
+      ValueError: if the sources have changes that are not committed, or git does not answer.
     """
     if changed := git("status", "--porcelain", "--", *SOURCES):
         raise ValueError(
             f"the sources have changes that no commit has ({changed.split()[-1]}): commit them, so "
             "that the record can name the code that computed it"
         )
-    return git("rev-parse", "--short=7", "HEAD")
+    if not (commit := git("rev-parse", "--short=7", "HEAD")):
+        raise ValueError(f"{ROOT} has no commit that git can read: run studies from a clone")
+    return commit
 
 
 def num_changes_since(commit: str) -> int | None:

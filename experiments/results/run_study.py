@@ -4,11 +4,11 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from experiments import report
 from experiments.benchmark.host import cpu_name, gpu_name, num_cores
+from experiments.results.attempts import Attempts
 from experiments.results.records import Record, Row, check_commit
 from experiments.results.studies import Study
 from experiments.rows import ROWS_FILE
@@ -34,14 +35,13 @@ ONE_CORE = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-#: Metrics of a run that tables use, besides those of ``experiments.report``.
+#: Metrics of a run that are kept, besides those of ``experiments.report``.
 MORE_METRICS = (
     "joint_coherence_macro",
     "joint_coherence_effective_classes",
     "conditional_coherence_by_size",
     "conditional_coherence_pairs",
     "latent_probe_modalities",
-    "classifier_accuracy",
     "frechet_classifier",
     "seconds",
 )
@@ -59,15 +59,44 @@ def run_all(
       num_jobs: number of studies that run side by side, on one core each if there are several.
 
     Raises:
-      ValueError, ChildProcessError: as ``run`` does. Studies that have begun go on to their end.
+      ValueError: before any of them runs, as ``check`` does.
+      ChildProcessError: after all others have ended, if a command of a study failed.
     """
-    are_alone = [study.has_times or num_jobs == 1 for study in studies]
-    for study, is_alone in zip(studies, are_alone, strict=True):
-        if is_alone:
+    for study in studies:
+        check(study, data)
+    is_alone = {study: study.has_times or num_jobs == 1 for study in studies}
+    failures: list[str] = []
+    for study in filter(is_alone.get, studies):
+        try:
             yield run(study, folder, data)
-    others = [x for x, is_alone in zip(studies, are_alone, strict=True) if not is_alone]
+        except ChildProcessError as error:
+            failures.append(str(error))
     with ThreadPoolExecutor(num_jobs) as pool:
-        yield from pool.map(lambda study: run(study, folder, data, environment=ONE_CORE), others)
+        others = (study for study in studies if not is_alone[study])
+        started = [pool.submit(run, study, folder, data, ONE_CORE) for study in others]
+        for future in as_completed(started):
+            try:
+                yield future.result()
+            except ChildProcessError as error:
+                failures.append(str(error))
+    if failures:
+        raise ChildProcessError("\n".join(failures))
+
+
+def check(study: Study, data: Path | None) -> None:
+    """Checks what a study needs before it runs.
+
+    Raises:
+      ValueError: if the sources have changes without a commit, or the data or the GPU that are
+        needed are not there.
+    """
+    check_commit()
+    if data is None and any("{data}" in command for command in study.commands):
+        raise ValueError(
+            f"data is None, but the study {study.name} reads files: give --data FOLDER"
+        )
+    if study.on_gpu:
+        gpu_name()
 
 
 def run(
@@ -82,41 +111,38 @@ def run(
       environment: variables of the commands, besides those of this process.
 
     Raises:
-      ValueError: if the sources have changes without a commit, or the data or the GPU that are
-        needed are not there.
+      ValueError: as ``check`` does.
       ChildProcessError: if a command fails; a second call begins with it.
     """
-    commit = check_commit()
-    if data is None and any("{data}" in command for command in study.commands):
-        raise ValueError(
-            f"data is None, but the study {study.name} reads files: give --data FOLDER"
-        )
+    check(study, data)
     shared = _of_card(study) if study.on_gpu else {}
     call = partial(_call, environment={**os.environ, **(environment or {}), **shared})
-    provenance = {
-        "commit": commit,
-        "device": gpu_name() if study.on_gpu else cpu_name(),
-        "versions": versions(*PACKAGES, *filter(is_installed, OTHERS)),
-    }
 
     def finish(command: str) -> dict[str, Any]:
-        return _finish(command, study, folder / study.name, data, provenance, call)
+        return _finish(command, study, folder / study.name, data, call)
 
     first, *others = study.commands
     done = [finish(first)]
     with ThreadPoolExecutor(study.num_jobs) as pool:
         done.extend(pool.map(finish, others))
-    last = done[-1]
     return Record(
         study=study.name,
         commands=[_shown(command) for command in study.commands],
-        commit=", ".join(dict.fromkeys(each["commit"] for each in done)),
-        date=last["date"],
+        commit=_joined((each["commit"] for each in done), ", "),
+        date=done[-1]["date"],
         seconds=round(sum(each["seconds"] for each in done), 1),
-        device=" and ".join(dict.fromkeys(each["device"] for each in done)),
-        versions=last["versions"],
+        device=_joined((each["device"] for each in done), " and "),
+        versions={
+            name: _joined(each["versions"][name] for each in done if name in each["versions"])
+            for name in dict.fromkeys(name for each in done for name in each["versions"])
+        },
         rows=[row for each in done for row in each["rows"]],
     )
+
+
+def _joined(values: Iterable[str], by: str = " and ") -> str:
+    """Returns the different values, in the order of their first appearance."""
+    return by.join(dict.fromkeys(part for value in values for part in value.split(by)))
 
 
 def _of_card(study: Study) -> dict[str, str]:
@@ -136,25 +162,32 @@ def _finish(
     study: Study,
     folder: Path,
     data: Path | None,
-    provenance: Mapping[str, Any],
     call: Callable[..., str],
 ) -> dict[str, Any]:
     """Returns what a finished command left; runs or resumes it first if it has not finished.
 
-    ``provenance`` holds the commit, the device and the versions of the packages.
+    The commit and the seconds are those of all attempts that the result has parts of.
     """
     scratch = _scratch(command, folder)
     file, out = scratch / DONE, scratch / "out"
     first = _scratch(study.commands[0], folder) / "out"
     if not file.exists():
         scratch.mkdir(parents=True, exist_ok=True)
-        start = time.perf_counter()
-        text = command.format(out=out, data=data, first=first)
-        printed = call(text, scratch / "log.txt", is_begun=any(out.rglob(CHECKPOINTS)))
+        has_rows = (out / ROWS_FILE).exists()
+        has_steps = any(step.name.isdigit() for step in out.rglob(f"{CHECKPOINTS}/*"))
+        is_begun = has_steps and not study.has_times  # seconds of a part would be in the record
+        if out.exists() and not (is_begun or has_rows):
+            shutil.rmtree(out)
+        attempts = Attempts(scratch, is_continued=is_begun or has_rows)
+        with attempts.one(check_commit()):
+            text = command.format(out=out, data=data, first=first)
+            printed = call(text, scratch / "log.txt", is_begun=is_begun)
         content = {
-            **provenance,
+            "commit": _joined(attempts.commits, ", "),
+            "device": gpu_name() if study.on_gpu else cpu_name(),
+            "versions": versions(*PACKAGES, *filter(is_installed, OTHERS)),
             "date": date.today().isoformat(),
-            "seconds": time.perf_counter() - start,
+            "seconds": attempts.seconds,
             "rows": list(_collect(out, printed, command)),
         }
         write_json(file, content)

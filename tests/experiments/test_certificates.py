@@ -12,6 +12,7 @@ from experiments import certificates, runs
 from experiments.certificates import CertificatesConfig, estimates, main, table
 from experiments.digits import DigitsConfig
 from experiments.finished_runs import experiment_of, load_model
+from experiments.rows import Rows
 
 
 @pytest.fixture
@@ -57,7 +58,9 @@ def test_rows_that_exist_train_nothing(tmp_path):
     kept = [
         {**config.identity("digits"), **e, "nll": 1.0, "seconds": 2.0} for e in estimates(config)
     ]
-    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in kept))
+    rows = Rows(tmp_path, config)
+    for row in kept:
+        rows.add(row)
     assert main(config) == kept
     assert table(kept).splitlines()[-1].split() == [
         *("digits", "importance", "10000", "1.00", "-", "-", "-", "-", "-", "2.00")

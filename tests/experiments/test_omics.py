@@ -181,6 +181,23 @@ def test_a_second_call_computes_only_new_rows(tmp_path, capsys):
     assert results[0]["std"]["worst"] == pytest.approx(abs(found[0] - found[1]) / 2, abs=1e-4)
     assert "linear" in capsys.readouterr().out
     assert main(OmicsConfig(**settings, folds=(1,), methods=("mean",)))["results"][0]["folds"] == 1
+    with pytest.raises(ValueError, match="seed is 1, but 0 for the rows"):
+        main(OmicsConfig(**settings, methods=("mean",), seed=1))
+
+
+def test_a_stopped_call_gets_the_uses_that_it_lacks(tmp_path):
+    settings = {"tables": ("tumours",), "num_folds": 2, "missing": (0.3,), "out": tmp_path}
+    whole = main(OmicsConfig(**settings, methods=("linear",)))
+    file = tmp_path / "rows.jsonl"
+    lines = file.read_text().splitlines()
+    assert [json.loads(line)["use"] for line in lines] == ["", "one view"] * 2
+    file.write_text(f"{lines[0]}\n")
+    assert main(OmicsConfig(**settings, methods=("linear",))) == whole
+
+
+def test_held_out_rows_have_no_folds():
+    with pytest.raises(ValueError, match=r"folds is \(3,\)"):
+        OmicsConfig(part="held_out", folds=(3,))
 
 
 def test_errors_from_one_view_have_a_table_of_their_own():

@@ -1,16 +1,18 @@
 """Numbers of the documentation: records, pages, and the program that measures them."""
 
+import doctest
 import importlib.util
 import json
 import re
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from experiments.benchmark import host
 from experiments.results import __main__ as program
-from experiments.results import pages, records, run_study
+from experiments.results import markdown, pages, records, run_study
 from experiments.results.__main__ import ResultsConfig, listing, main
 from experiments.results.studies import STUDIES, Study
 from experiments.results.tables import TABLES
@@ -47,6 +49,12 @@ def test_records_say_how_they_came_about(file):
     assert record.versions["jax"]
     assert record.rows
     assert '"/' not in file.read_text()  # no path of a machine
+
+
+def test_examples_in_docstrings():
+    results = doctest.testmod(markdown)
+    assert results.attempted >= 3
+    assert results.failed == 0
 
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=lambda study: study.name)
@@ -113,13 +121,82 @@ def test_studies_of_times_run_alone_and_others_on_one_core(tmp_path, monkeypatch
         for name, has_times in (("a", False), ("b", True), ("c", False), ("d", True))
     ]
     found = [record.study for record in run_study.run_all(studies, tmp_path, None, 2)]
-    assert found == ["b", "d", "a", "c"]
+    assert found[:2] == ["b", "d"]
+    assert sorted(found[2:]) == ["a", "c"]
     assert called[:2] == [("b", None), ("d", None)]
     assert sorted(called[2:]) == [("a", "1"), ("c", "1")]
     called.clear()
     again = run_study.run_all(studies, tmp_path / "again", None, 1)
     assert [record.study for record in again] == ["a", "b", "c", "d"]
     assert {processes for _, processes in called} == {None}
+
+
+def interrupted(monkeypatch, leave):
+    """Makes the first command fail after ``leave(out)``; returns the calls: arguments, and files.
+
+    Every command has a commit of its own.
+    """
+    called, commits = [], iter(f"commit{i}" for i in range(100))
+
+    def call(command, **settings):
+        out = Path(command[command.index("--out") + 1])
+        called.append((command, sorted(file.name for file in out.rglob("*"))))
+        leave(out)
+        return subprocess.CompletedProcess(command, int(len(called) == 1), stdout="{}\n")
+
+    monkeypatch.setattr(run_study, "check_commit", lambda: next(commits))
+    monkeypatch.setattr(run_study.subprocess, "run", call)
+    return called
+
+
+@pytest.mark.parametrize(
+    ("left", "has_times", "is_continued"),
+    [
+        ("checkpoints/500", False, True),
+        ("checkpoints/500", True, False),
+        ("checkpoints/500.tmp", False, False),
+        ("classifier", False, False),
+        ("rows.jsonl", True, True),
+    ],
+)
+def test_a_stopped_command_is_resumed_or_begun_anew(
+    tmp_path, monkeypatch, left, has_times, is_continued
+):
+    def leave(out):
+        (out / left).parent.mkdir(parents=True, exist_ok=True)
+        if left == "rows.jsonl":
+            (out / left).write_text("{}\n")
+        else:
+            (out / left).mkdir(exist_ok=True)
+
+    called = interrupted(monkeypatch, leave)
+    study = Study("small", "", 1, ("digits --out {out}",), has_times)
+    with pytest.raises(ChildProcessError):
+        run_study.run(study, tmp_path, None)
+    record = run_study.run(study, tmp_path, None)
+    assert ("--resume" in called[1][0]) == (is_continued and left != "rows.jsonl")
+    assert bool(called[1][1]) == is_continued
+    # The commits of `check` before each call are not those of attempts.
+    assert record.commit == ("commit1, commit3" if is_continued else "commit3")
+    attempts = json.loads(next(tmp_path.rglob("attempts.json")).read_text())
+    assert record.seconds == round(attempts["seconds"], 1)
+
+
+def test_a_failed_study_does_not_hide_those_that_finish(tmp_path, monkeypatch):
+    interrupted(monkeypatch, lambda out: None)
+    studies = [Study(name, "", 1, (f"{name} --out {{out}}",), True) for name in ("a", "b")]
+    found = run_study.run_all(studies, tmp_path, None, 1)
+    assert next(found).study == "b"
+    with pytest.raises(ChildProcessError, match="a failed"):
+        next(found)
+
+
+def test_nothing_runs_if_a_study_lacks_its_data(tmp_path, monkeypatch):
+    called = interrupted(monkeypatch, lambda out: None)
+    studies = [Study("a", "", 1, ("a --out x",)), Study("b", "", 1, ("b --data-dir {data}",))]
+    with pytest.raises(ValueError, match="data is None, but the study b"):
+        next(run_study.run_all(studies, tmp_path, None, 1))
+    assert not called
 
 
 def test_a_study_that_reads_files_asks_for_their_folder(tmp_path, monkeypatch):
