@@ -105,7 +105,7 @@ _LISTED = (
     Study(
         "polymnist_three",
         "MMVAE, MMVAE+, CMVAE and MoPoE on three modalities of PolyMNIST",
-        106,
+        265,
         _polymnist(
             _THREE,
             *_MODELS,
@@ -116,13 +116,13 @@ _LISTED = (
     Study(
         "polymnist_quadrant",
         "MMVAE and MMVAE+ on small digits in random quadrants of PolyMNIST's photographs",
-        70,
+        37,
         _polymnist(_THREE, *_MODELS[:2], data="{data}/quadrant", seeds=(0,)),
     ),
     Study(
         "polymnist_certificates",
         "likelihoods of PolyMNIST by several estimates",
-        35,
+        30,
         (
             "polymnist small --data-dir {data} --num-epochs 3 --num-likelihood 500 --num-test 4000 "
             "--num-samples 4000 --out {out}",
