@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -16,6 +17,7 @@ from helpers.official_files import TRAIN_LABELS, write_mnist
 
 import mmvae_jax as mm
 from experiments.benchmark import __main__ as benchmark
+from experiments.benchmark import config as settings
 from experiments.benchmark import contest, standin, sweep
 from experiments.benchmark.cases import CASES
 from experiments.benchmark.config import BenchmarkConfig
@@ -41,18 +43,22 @@ def run_command(args: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_a_run_reports_every_measurement():
+    start = time.perf_counter()
     done = run_command("--case two_mlp --K 2 --batch 4 --backward sparse --json")
+    elapsed = time.perf_counter() - start
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)  # nothing else is printed there
     fields = {"case": "two_mlp", "task": "step", "K": 2, "batch": 4, "backward": "sparse"}
     assert fields.items() <= result.items()
     assert result["versions"]["jax"] == jax.__version__
-    assert 0 < result["compile_seconds"] < 120
     assert np.isfinite(result["metrics"]["loss"])
 
     seconds = result["seconds"]
     assert len(seconds["all"]) == 5
-    assert 0 < seconds["min"] <= seconds["median"] <= seconds["max"] < 60
+    assert 0 < seconds["min"] <= seconds["median"] <= seconds["max"]
+    # Seconds of parts of the command, on a machine of any speed.
+    assert result["compile_seconds"] > 0
+    assert result["compile_seconds"] + sum(seconds["all"]) < elapsed
     # The new state holds Adam's two moments, at least.
     assert result["temp_bytes"] > 2 * 4 * result["num_parameters"] / 10
     assert 1e8 < result["ready_resident_bytes"] <= result["peak_resident_bytes"] < 1e10
@@ -65,8 +71,9 @@ def test_a_run_reports_every_measurement():
     assert result["model_flops"] == pytest.approx(3 * encode + (1 + 3 * share) * decode, rel=0.02)
     rate = result["model_flops"] / seconds["median"]
     assert result["flops_per_second"] == pytest.approx(rate)
-    assert result["product_flops_per_second"] > 1e9
-    assert 0 < result["product_fraction"] < 1
+    product = result["product_flops_per_second"]
+    assert 0 < product < np.inf
+    assert result["product_fraction"] == pytest.approx(rate / product)
 
 
 @pytest.mark.slow
@@ -244,6 +251,13 @@ def test_operations_of_a_step():
         ({"against": "dense", "task": "nll"}, "against is dense"),
         ({"against": "mixture_dreg", "task": "nll"}, "against is mixture_dreg"),
         ({"against": "mmvae"}, "against is mmvae"),
+        ({"against": "dense", "backward": "dense"}, "against is dense"),
+        ({"backward": "dense", "task": "nll"}, "backward is dense"),
+        ({"tolerance": 0.1, "task": "nll"}, "tolerance is 0.1"),
+        ({"num_backward": 2}, "num_backward is 2"),
+        ({"num_backward": 2, "backward": "sparse"}, "num_backward is 2"),
+        ({"values": (1,)}, r"values is \(1,\)"),
+        ({"figure": Path("x.png")}, "figure is x.png"),
         ({"loss": "iwae", "task": "nll"}, "loss is iwae"),
         ({"loss": "iwae", "against": "multivae"}, "loss is iwae"),
         ({"latent_dim": 0}, "latent_dim is 0"),
@@ -258,7 +272,8 @@ def test_operations_of_a_step():
         ({"sweep": "K", "figure": Path("no/x.png")}, "figure_file is no/x.png"),
     ],
 )
-def test_wrong_values_are_named(fields, message):
+def test_wrong_values_are_named(fields, message, monkeypatch):
+    monkeypatch.setattr(settings, "_has_gpu", lambda: False)  # on any machine
     with pytest.raises(ValueError, match=f"^{message}: "):
         BenchmarkConfig(**fields).check()
 
@@ -311,15 +326,14 @@ def test_multivae_has_to_be_installed(monkeypatch):
 
 def test_stand_in_for_torchvision(monkeypatch):
     for name in standin.MODULES:
-        monkeypatch.delitem(sys.modules, f"torchvision{name}", raising=False)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    standin.stand_in_for_torchvision()
-    monkeypatch.undo()
+        # Cannot be imported; and monkeypatch knows the entry, to restore or to remove it.
+        monkeypatch.setitem(sys.modules, f"torchvision{name}", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        standin.stand_in_for_torchvision()
     from torchvision.datasets.utils import download_and_extract_archive  # noqa: F401
 
     assert importlib.util.find_spec("torchvision")
-    for name in standin.MODULES:
-        del sys.modules[f"torchvision{name}"]
 
 
 # Data

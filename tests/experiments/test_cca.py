@@ -1,8 +1,11 @@
 """CCA on pairs whose canonical correlations are known, and its invariances."""
 
+import doctest
+
 import numpy as np
 import pytest
 
+import experiments.cca
 from experiments.cca import fit_cca
 
 CORRELATIONS = np.array([0.9, 0.6, 0.0])
@@ -79,3 +82,9 @@ def test_what_does_not_fit_is_refused():
         fit_cca(x, y, num_axes=4)
     with pytest.raises(ValueError, match="x has 50 rows and y has 49"):
         fit_cca(x, y[1:])
+
+
+def test_examples_in_docstrings():
+    results = doctest.testmod(experiments.cca)
+    assert results.attempted >= 2
+    assert results.failed == 0

@@ -1,36 +1,79 @@
 """The command lines of all programs: help texts, presets, and errors."""
 
+import re
+from pathlib import Path
+
 import pytest
 import tyro
 
+from experiments.benchmark.config import BenchmarkConfig
+from experiments.certificates import CertificatesConfig
+from experiments.class_sums import ClassSumsConfig
 from experiments.command_line import run_command
 from experiments.cub import CUBConfig
 from experiments.digits import DigitsConfig
+from experiments.estimator_noise import EstimatorNoiseConfig
 from experiments.exactness import ExactnessConfig
+from experiments.experts_drawn import ExpertsDrawnConfig
+from experiments.initialisation import InitialisationConfig, TableConfig
 from experiments.losses import LossesConfig
 from experiments.make_polymnist import MakePolyMNISTConfig
 from experiments.mnist_pairs import MNISTPairsConfig
+from experiments.mnist_scenes import MNISTScenesConfig
 from experiments.mnist_svhn import PRESETS, MNISTSVHNConfig
 from experiments.mnist_svhn_text import MNISTSVHNTextConfig
+from experiments.omics.__main__ import OmicsConfig
 from experiments.polymnist import PolyMNISTConfig
+from experiments.pretrained.__main__ import PretrainedConfig
+from experiments.pretrained.weights import WeightsConfig
+from experiments.prior_share import PriorShareConfig
 from experiments.report import ReportConfig
+from experiments.results.__main__ import ResultsConfig
 from experiments.scaling import ScalingConfig
+from experiments.stability import StabilityConfig, TumoursConfig
+from experiments.startup import StartupConfig
 from experiments.train_classifiers import ClassifiersConfig
+from experiments.views import ViewsConfig
 
+ROOT = Path(__file__).parents[2]
+#: Settings of all programs, and those that programs build on them.
 ALL = [
+    BenchmarkConfig,
+    CertificatesConfig,
+    ClassSumsConfig,
     CUBConfig,
     DigitsConfig,
+    EstimatorNoiseConfig,
     ExactnessConfig,
+    ExpertsDrawnConfig,
+    InitialisationConfig,
+    TableConfig,
     LossesConfig,
     MakePolyMNISTConfig,
     MNISTPairsConfig,
+    MNISTScenesConfig,
     MNISTSVHNConfig,
     MNISTSVHNTextConfig,
+    OmicsConfig,
     PolyMNISTConfig,
+    PretrainedConfig,
+    WeightsConfig,
+    PriorShareConfig,
     ReportConfig,
+    ResultsConfig,
     ScalingConfig,
+    StabilityConfig,
+    TumoursConfig,
+    StartupConfig,
     ClassifiersConfig,
+    ViewsConfig,
 ]
+
+
+def test_all_settings_are_listed():
+    files = (ROOT / "experiments").rglob("*.py")
+    found = [re.findall(r"^class (\w+Config)\b", path.read_text(), re.MULTILINE) for path in files]
+    assert sorted(name for each in found for name in each) == sorted(c.__name__ for c in ALL)
 
 
 @pytest.mark.parametrize("settings", ALL)

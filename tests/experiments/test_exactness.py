@@ -42,22 +42,31 @@ def test_history_has_a_row_per_step_and_an_error_per_comparison(history):
 
 
 @pytest.mark.slow
-def test_both_copies_start_alike_and_stay_close(history):
+def test_both_copies_start_alike_and_learn(history):
     losses = history["loss_sparse"], history["loss_dense"]
     np.testing.assert_allclose(losses[0][0], losses[1][0], rtol=1e-6)  # order of summation
-    # Rounding differs between the two programs, and training amplifies the difference.
-    np.testing.assert_allclose(losses[0][:6], losses[1][:6], rtol=1e-4)
-    np.testing.assert_allclose(*losses, atol=10)
+    # Rounding differs between the two programs, and training amplifies the difference without
+    # bound: later losses are not compared.
     assert (losses[0] != losses[1]).any()
     for loss in losses:
-        assert loss[-10:].mean() < loss[0] - 1000  # both learn
+        assert loss[-10:].mean() < loss[0] - 1000
+
+
+@pytest.mark.slow
+def test_copies_see_the_same_batches_and_particles():
+    """Parameters that hardly move amplify no rounding, and losses depend on the examples only."""
+    config = dataclasses.replace(TINY, num_steps=6, learning_rate=1e-6)
+    found = exactness.train(config)
+    np.testing.assert_allclose(found["loss_sparse"], found["loss_dense"], rtol=1e-5)
+    assert np.ptp(found["loss_dense"]) > 0.01 * found["loss_dense"][0]  # examples differ by more
 
 
 @pytest.mark.slow
 def test_the_error_of_the_sparse_gradient_has_the_order_of_the_dropped_weight(history):
     error = history["relative_error"][np.isfinite(history["relative_error"])]
     assert (history["backward_share"] < 1).all()
-    assert ((history["dropped_mass"] > 0) & (history["dropped_mass"] <= 1e-4)).all()
+    assert ((history["dropped_mass"] >= 0) & (history["dropped_mass"] <= 1e-4)).all()
+    assert history["dropped_mass"].max() > 1e-9  # single steps may drop hardly anything
     assert ((error > 0) & (error < 1e-2)).all()
 
 

@@ -14,9 +14,11 @@ from helpers.stopped_runs import stoppable_fit
 
 import mmvae_jax as mm
 from experiments import (
+    coherence_measurements,
     cub,
     digits,
     figures,
+    image_measurements,
     measurements,
     mnist_pairs,
     mnist_scenes,
@@ -100,7 +102,8 @@ RUNS |= {
 def small_batches():
     """Small batches, no t-SNE, and no change of the compilation cache."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (measurements, figures, cub, classifier):
+        measuring = (measurements, image_measurements, coherence_measurements)
+        for module in (*measuring, figures, cub, classifier):  # every one that reads CHUNK
             patch.setattr(module, "CHUNK", 16)
         patch.setattr(plots, "project_2d", lambda z: z[:, :2])
         patch.setattr(runs, "use_compilation_cache", lambda: None)

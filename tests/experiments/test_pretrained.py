@@ -253,12 +253,24 @@ def small_state(use):
     return mm.create_train_state(model, tx, key=jax.random.key(0)), trunk
 
 
+def test_the_accuracy_is_the_share_of_right_words():
+    """A decoder that ignores z generates word 1 from every photograph."""
+    model = small_state("partition")[0].model()
+    out = model.decoders["word"].out
+    out.kernel.set_value(0 * out.kernel[...])
+    out.bias.set_value(jnp.zeros_like(out.bias[...]).at[1].set(5.0))
+    words = np.array([1, 0, 2, 1, 1])
+    photos = np.random.default_rng(0).uniform(size=(5, *SMALL_DIM)).astype(np.float32)
+    examples = mm.MultimodalArrays({"photo": photos, "word": words}, words)
+    assert accuracy(model, examples, jax.random.key(0)) == 3 / 5
+
+
 @pytest.mark.slow
 def test_uses_of_the_trunk_train_alike():
     rng = np.random.default_rng(0)
     pixels = rng.uniform(size=(6, *SMALL_DIM)).astype(np.float32)
     words = np.arange(6) % 3
-    losses = {}
+    losses, accuracies = {}, {}
     for use in ("partition", "stop_gradient", "features"):
         state, trunk = small_state(use)
         photo = pixels
@@ -269,7 +281,8 @@ def test_uses_of_the_trunk_train_alike():
             state, metrics = mm.train_step(state, batch)
         losses[use] = float(metrics["loss"])
         model = state.model()
-        assert 0 <= accuracy(model, mm.MultimodalArrays(batch.data, words), jax.random.key(1)) <= 1
+        examples = mm.MultimodalArrays(batch.data, words)
+        accuracies[use] = accuracy(model, examples, jax.random.key(1))
         if use != "features":
             after = model.encoders["photo"].trunk.linear.kernel[...]
             np.testing.assert_array_equal(after, trunk.linear.kernel[...])
@@ -277,6 +290,7 @@ def test_uses_of_the_trunk_train_alike():
             assert not any("trunk" in jax.tree_util.keystr(path) for path, _ in moments)
     np.testing.assert_allclose(losses["stop_gradient"], losses["partition"], rtol=1e-6)
     np.testing.assert_allclose(losses["features"], losses["partition"], rtol=1e-5)
+    assert len(set(accuracies.values())) == 1
 
 
 # The study.

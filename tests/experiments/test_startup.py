@@ -2,11 +2,25 @@
 
 import pytest
 
+from experiments import startup
 from experiments.startup import StartupConfig, main
 
 
 @pytest.mark.slow
-def test_a_filled_cache_saves_the_compilation(tmp_path):
+def test_a_filled_cache_saves_the_compilation(tmp_path, monkeypatch):
+    """The second process starts with the first one's programs and adds none."""
+    start_process, programs = startup.start_process, []
+
+    def names(cache):
+        return {path.name for path in cache.rglob("*-cache")}
+
+    def watched(case, cache):
+        before = names(cache)
+        row = start_process(case, cache)
+        programs.append((before, names(cache)))
+        return row
+
+    monkeypatch.setattr(startup, "start_process", watched)
     rows = main(StartupConfig(cases=("two_mlp",), repeats=1, out=tmp_path))
     empty, filled = rows
     assert (empty["cache"], filled["cache"]) == ("empty", "filled")
@@ -14,9 +28,12 @@ def test_a_filled_cache_saves_the_compilation(tmp_path):
         times = list(row["seconds"].values())
         assert times == sorted(times)
         assert row["peak_bytes"] > 1e8
-    first_steps = [row["seconds"]["first step"] - row["seconds"]["model"] for row in rows]
-    assert first_steps[1] < first_steps[0]  # imports take as long as the machine is busy
+    (before, compiled), second = programs
+    assert before == set()
+    assert any("train_step" in name for name in compiled)
+    assert second == (compiled, compiled)
     assert main(StartupConfig(cases=("two_mlp",), repeats=1, out=tmp_path)) == rows
+    assert len(programs) == 2
 
 
 def test_unknown_cases_are_named():
