@@ -34,20 +34,11 @@ COUNTS = (
     "num_particles",
     "num_processes",
 )
-#: Fields that do not change the results of a run; only the machine and the files depend on them.
+#: Fields that do not change the model that a run trains: the machine, files, and the networks that
+#: the model is measured with.
 NOT_SETTINGS = (
-    "preset",
-    "data_dir",
-    "classifiers",
-    "inception",
-    "seeds",
-    "out",
-    "resume",
-    "mesh",
-    "fsdp",
-    "coordinator",
-    "num_processes",
-    "process_id",
+    *("preset", "data_dir", "classifiers", "inception", "seeds", "out", "resume"),
+    *("mesh", "fsdp", "coordinator", "num_processes", "process_id"),
 )
 
 
@@ -175,6 +166,13 @@ class Experiment(abc.ABC):
         are_seeds = all(is_count(seed, 0) for seed in self.seeds)
         is_set = are_seeds and len(set(self.seeds)) == len(self.seeds)
         self.check("seeds", is_set, "give different integers of at least 0")
+        for field, default in (
+            ("classifiers", None),
+            ("samplers", False),
+            ("weighting", "mixture"),
+        ):
+            is_used = self.num_classes > 0 or getattr(self, field) == default
+            self.check(field, is_used, f"leave it out, {self.name} has no classes")
         self._check_devices()
         # Checks of the library, before any data are loaded.
         mm.Backward(self.backward)

@@ -273,6 +273,8 @@ def test_wrong_values_of_every_experiment_are_named(changes, message):
         (MNIST_SVHN, "scale", 0.0),
         (mnist_pairs.MNISTPairsConfig(), "hidden", 0),
         (cub.PRESETS["paper"][1], "image_factor", 0.0),
+        (cub.PRESETS["paper"][1], "samplers", True),
+        (cub.PRESETS["paper"][1], "weighting", "importance"),
     ],
 )
 def test_wrong_values_of_one_experiment_are_named(config, field, value):
