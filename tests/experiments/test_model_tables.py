@@ -61,7 +61,7 @@ def run(latent_dim, private, clusters, seed, *, posterior="normal", **metrics):
         "posterior": posterior,
         "seed": seed,
     }
-    return {"config": config, "conditional_coherence_by_size": {"1": 0.5, "10": 0.75}, **metrics}
+    return {"config": config, "conditional_coherence_by_size": {"2": 0.5, "10": 0.75}, **metrics}
 
 
 def test_models_have_a_row_for_all_their_seeds():

@@ -239,7 +239,7 @@ def test_a_run_without_names_leaves_out_studies_on_a_gpu(monkeypatch):
     main(ResultsConfig(action="run"))
     assert [study.name for study in chosen] == [s.name for s in STUDIES.values() if not s.on_gpu]
     chosen.clear()
-    main(ResultsConfig(action="run", studies=("gpu", "small")))
+    main(ResultsConfig(action="run", studies=("gpu", "small", "gpu")))
     assert [study.name for study in chosen] == ["gpu", "small"]
 
 
@@ -255,6 +255,9 @@ def test_the_gpu_is_named_with_its_driver(monkeypatch):
 def test_sources_without_a_commit_are_refused(monkeypatch):
     monkeypatch.setattr(records, "git", lambda *arguments: " M mmvae_jax/model.py")
     with pytest.raises(ValueError, match=r"mmvae_jax/model\.py\): commit them"):
+        records.check_commit()
+    monkeypatch.setattr(records, "git", lambda *arguments: "")  # as it is where git fails
+    with pytest.raises(ValueError, match="has no commit"):
         records.check_commit()
 
 

@@ -54,3 +54,5 @@ def test_rows_whose_settings_are_unknown_are_refused(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"seed": 0}\n')
     with pytest.raises(ValueError, match="num_steps is 3, but not recorded"):
         Rows(tmp_path, Config())
+    with pytest.raises(ValueError, match="num_steps is None, but not recorded"):
+        Rows(tmp_path, Config(num_steps=None))
