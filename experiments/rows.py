@@ -46,8 +46,8 @@ class Rows:
             return
         earlier = json.loads(file.read_text()) if file.exists() else {}
         for name, value in settings.items():
-            if earlier.get(name) != value or name not in earlier:
-                there = earlier.get(name, "not recorded")
+            there = earlier.get(name, "not recorded")
+            if there != value:
                 raise ValueError(
                     f"{name} is {value}, but {there} for the rows in {self._file}: choose another "
                     "--out, or the setting of these rows"
